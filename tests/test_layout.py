@@ -64,7 +64,6 @@ LONG_MODULES: Dict[str, str] = {
     },
     "orchestrator/demo/tasks.py": "one demo task after another, and what they share",
     "orchestrator/gateway/survey.py": "one rule after another on what a column may be",
-    "orchestrator/node/contribution.py": "to be split where a round's kinds part: sums, update, evaluation",
 }
 LONG_CLASSES: Dict[str, str] = {
     f"orchestrator/analyses/{module}.py {name}": "an analysis is one class with both halves"

@@ -14,7 +14,7 @@ from unittest.mock import patch
 
 import numpy as np
 
-import orchestrator.node.contribution as contribution_module
+import orchestrator.node.summed as summed
 from orchestrator.analyses.base import Analysis, Total
 from orchestrator.analyses.registry import analysis_of
 from orchestrator.audit.bench import Bench, Rows
@@ -23,7 +23,8 @@ from orchestrator.audit.measured import Measured
 from orchestrator.audit.training import Told
 from orchestrator.data.dataset import Dataset
 from orchestrator.errors import UsageError
-from orchestrator.node.contribution import Contributor, Run
+from orchestrator.node.contribution import Contributor
+from orchestrator.node.run import Run
 from orchestrator.node.store import NodeStore
 from orchestrator.node.trainer import GradientTrainer
 from orchestrator.node.units import rows_of_units
@@ -100,7 +101,7 @@ class PlayingAnalysis:
                 inside: [self._run(place, inside) for place in range(len(self._crowds))] for inside in (False, True)
             }
             try:
-                with patch.object(contribution_module, "analysis_of", lambda task: marked):
+                with patch.object(summed, "analysis_of", lambda task: marked):
                     for number, inside in enumerate(included):
                         if number % 10 == 0:
                             self._told("runs with and without a canary", number, count)
@@ -176,7 +177,7 @@ class AnalysisBench(Bench):
         run = Run("audit", "", task, b"", dataset, dataset.take(np.empty(0, np.int64)))
         run.state(max(1, run.units))
         mechanism, found = analysis_sum(task), []
-        with patch.object(contribution_module, "analysis_of", lambda task: _Chosen(self.task, rows.gradients)):
+        with patch.object(summed, "analysis_of", lambda task: _Chosen(self.task, rows.gradients)):
             for _ in range(rounds):
                 contributor = Contributor(run, self.store, "node", GradientTrainer)
                 layout = _layout(task, 1, size, run.stated) if task.privacy.distributed else None

@@ -11,10 +11,11 @@ from unittest.mock import patch
 
 import numpy as np
 
-import orchestrator.node.contribution as contribution_module
+import orchestrator.node.run as run_module
 import orchestrator.node.trainer as trainer_module
 from orchestrator.data.dataset import Dataset
-from orchestrator.node.contribution import Contributor, Run
+from orchestrator.node.contribution import Contributor
+from orchestrator.node.run import Run
 from orchestrator.node.store import NodeStore
 from orchestrator.node.trainer import GradientTrainer
 from orchestrator.privacy.noisy_sum import TALLY, evaluation_counts, parties_of, statistics_sum, training_sum
@@ -186,7 +187,7 @@ class Bench:
 def _graphs(graph: ChosenGraph) -> Iterator[None]:
     """Every training graph that a node loads is this one."""
     with ExitStack() as stack:
-        for module in (trainer_module, contribution_module):
+        for module in (trainer_module, run_module):
             stack.enter_context(patch.object(module, "TrainingGraph", lambda content, *limits: graph))
         yield
 

@@ -9,9 +9,11 @@ import orchestrator.node.contribution as contribution
 import orchestrator.node.evaluation as evaluation
 import orchestrator.node.opening as opening
 import orchestrator.node.secure as node_secure
+import orchestrator.node.summed as summed
+import orchestrator.node.updates as updates
 import orchestrator.privacy.noisy_sum as noisy_sum
 from orchestrator.data.dataset import Dataset
-from orchestrator.node.contribution import Contributor
+from orchestrator.node.run import Run
 from orchestrator.node.trainer import GradientTrainer
 from orchestrator.node.units import rows_of_units
 from orchestrator.privacy.clipping import clip_l2
@@ -21,6 +23,7 @@ from orchestrator.privacy.pair_keys import PairKeys
 from orchestrator.privacy.secure_random import SecureRandom
 from orchestrator.privacy.secure_sum import Party
 from orchestrator.privacy.standardization import moments
+from orchestrator.privacy.vector_layout import Layout
 from orchestrator.wire.evaluation import LOSS_BOUND, count
 from orchestrator.wire.schema import Schema
 from orchestrator.wire.task import Task
@@ -121,7 +124,7 @@ def _whole(self: Lattice, vectors: np.ndarray, random: Any) -> np.ndarray:
 
 def _clip_is(clip: Callable[[np.ndarray, float], np.ndarray]) -> Patches:
     """With a grid that takes vectors of any length, or the node would notice."""
-    return ((noisy_sum, "clip_l2", clip), (contribution, "clip_l2", clip), (Lattice, "whole", _whole))
+    return ((noisy_sum, "clip_l2", clip), (updates, "clip_l2", clip), (Lattice, "whole", _whole))
 
 
 def clip_off(units: int) -> Patches:
@@ -161,12 +164,11 @@ def record_for_patient(units: int) -> Patches:
 
 
 def _statistics_is(release: Callable[[NoisySum, np.ndarray], np.ndarray]) -> Patches:
-    def statistics(self: Any, limit: Optional[int]) -> np.ndarray:
-        run = self.run
+    def statistics(run: Run, layout: Optional[Layout]) -> np.ndarray:
         own = moments(run.dataset.x, run.task.schema, rows_of_units(run.task, run.dataset))
         return release(statistics_sum(run.task), own)
 
-    return ((Contributor, "_statistics", statistics),)
+    return ((contribution, "statistics_of", statistics),)
 
 
 def statistics_noise_off(units: int) -> Patches:
@@ -185,7 +187,7 @@ def statistics_records(units: int) -> Patches:
     def every_record(x: np.ndarray, schema: Schema, patients: List[np.ndarray]) -> np.ndarray:
         return moments(x, schema, [np.array([i]) for i in range(len(x))])
 
-    return ((contribution, "moments", every_record),)
+    return ((summed, "moments", every_record),)
 
 
 def evaluation_noise_off(units: int) -> Patches:

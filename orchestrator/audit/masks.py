@@ -11,8 +11,9 @@ from typing import Any, Dict, Mapping
 import numpy as np
 
 from orchestrator.data.dataset import Dataset
-from orchestrator.node.contribution import Contribution, Run
+from orchestrator.node.contribution import Contribution
 from orchestrator.node.peers import Peers
+from orchestrator.node.run import Run
 from orchestrator.node.secure import MaskedRound
 from orchestrator.node.store import NodeStore
 from orchestrator.node.units import units_in

@@ -17,7 +17,8 @@ from orchestrator.audit.canaries import Canaries, CanaryTrainer, clipped_to
 from orchestrator.audit.measured import Measured
 from orchestrator.data.dataset import Dataset
 from orchestrator.errors import UsageError
-from orchestrator.node.contribution import Contributor, Run
+from orchestrator.node.contribution import Contributor
+from orchestrator.node.run import Run
 from orchestrator.node.store import NodeStore
 from orchestrator.node.trainer import GradientTrainer, Trainer
 from orchestrator.privacy.noisy_sum import statistics_sum, training_sum

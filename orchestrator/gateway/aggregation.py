@@ -25,6 +25,8 @@ from orchestrator.rounds.norm_bound import LEAST, bound_of, norm_of
 from orchestrator.rounds.scaffold import COUNTED
 from orchestrator.rounds.stages import ANALYSIS, EVALUATION, STATISTICS
 from orchestrator.rounds.strategy import Update
+from orchestrator.wire.body import require
+from orchestrator.wire.counted import Counted
 from orchestrator.wire.task import Task
 from orchestrator.wire.weight_step import CODEC, WeightStep, step_towards
 
@@ -168,8 +170,9 @@ class Aggregation:
         bound = self._bound(action)
         for node, header, tensors in self._answers.of(action):
             vector = self._within(bound, node, self._answers.vector(action.round, header, tensors)).astype(np.float64)
-            total += vector if summed else int(header["records"]) * vector
-            records += int(header["records"])
+            stated = Counted.read(header).records
+            total += vector if summed else stated * vector
+            records += stated
         return (total if summed else total / max(1, records)), records
 
     def _step(self, action: Aggregate, known: float, sums: Dict[str, np.ndarray]) -> Dict[str, np.ndarray]:
@@ -237,15 +240,15 @@ class Aggregation:
         """The round's updates one at a time; their evaluations go into `sums`, but for those of older weights."""
         bound = self._bound(action)
         for node, header, tensors in self._answers.of(action):
-            staleness = action.round - int(header["round"])
+            number, stated = require(header, "round", int), Counted.read(header)
+            staleness = action.round - number
             if not staleness and self._task.evaluates(action.round):
                 sums[node] = self._answers.evaluation(tensors)
-            number = int(header["round"])
             if TALLY in tensors and self._task.privacy.clip_tally:
-                self._tallies.add(tensors[TALLY], int(header.get("units", header["records"])))
+                self._tallies.add(tensors[TALLY], stated.units)
             delta = self._within(bound, node, self._answers.vector(number, header, tensors))
             travel = self._task.training.travel_at(number)
-            yield Update(node, float(header["records"]), delta, staleness, travel, known)
+            yield Update(node, float(stated.records), delta, staleness, travel, known)
 
     def _strategy_state(self) -> Dict[str, np.ndarray]:
         stored = self._store.vectors(self._run, STATE_PREFIX)

@@ -17,6 +17,7 @@ from orchestrator.gateway.certificate_log import check_certificates
 from orchestrator.gateway.certificates import GATEWAY_NAME, make_authority
 from orchestrator.gateway.identity_files import addresses, make_gateway_keys, new_folder, write_settings
 from orchestrator.wire import pki
+from orchestrator.wire.enrolling import GatewayAnswer, GatewayRequest
 from orchestrator.wire.json_text import from_json
 from orchestrator.wire.topics import check_name
 from orchestrator.wire.transparency import EMPTY
@@ -41,43 +42,38 @@ def request_gateway(folder: Path, federation: str, hosts: Sequence[str]) -> Dict
     new_folder(folder)
     request = pki.make_request(make_gateway_keys(folder), GATEWAY_NAME, federation)
     signing = (folder / pki.SIGNING_PUBLIC_FILE).read_text(encoding="utf-8")
-    return {"federation": federation, "hosts": addresses(hosts), "request": request.decode(), "signing": signing}
+    return GatewayRequest(federation, addresses(hosts), request.decode(), signing).written()
 
 
 def sign_gateway(authority: Authority, request: Mapping[str, Any]) -> Dict[str, Any]:
     """The authority's answer to `request_gateway`. Raises IdentityError for a request that is not of this federation."""
-    fields = ("federation", "request", "signing")
-    hosts = request.get("hosts")
-    if not all(isinstance(request.get(field), str) for field in fields) or not isinstance(hosts, list):
-        raise IdentityError("not what `edgeward gateway init --request` writes")
-    if request["federation"] != authority.federation:
-        raise IdentityError(f"the request is of federation {request['federation']!r}, not {authority.federation!r}")
-    certificate = authority.certify_gateway(request["request"].encode(), list(map(str, hosts)), request["signing"])
-    answer = {"certificate": certificate.public_bytes(Encoding.PEM).decode(), "ca": authority.ca_pem.decode()}
-    return {**answer, "hosts": hosts, **authority.certificates()}
+    asked = GatewayRequest.read(request)
+    if asked.federation != authority.federation:
+        raise IdentityError(f"the request is of federation {asked.federation!r}, not {authority.federation!r}")
+    certificate = authority.certify_gateway(asked.request.encode(), asked.hosts, asked.signing)
+    pem, certificates = certificate.public_bytes(Encoding.PEM).decode(), authority.certificates()
+    return GatewayAnswer(pem, authority.ca_pem.decode(), asked.hosts, authority.federation, certificates).written()
 
 
 def install_gateway(folder: Path, answer: Mapping[str, Any], ca_fingerprint: str) -> Authority:
     """Makes the folder of `request_gateway` a gateway's identity. The authority has to be the one that was named."""
-    wanted = ("certificate", "ca", "federation", "crl")
-    if not all(isinstance(answer.get(key), str) for key in wanted) or not isinstance(answer.get("hosts"), list):
-        raise IdentityError(f"the authority's answer lacks one of {', '.join(wanted)}, hosts")
-    if pki.fingerprint(answer["ca"].encode()) != ca_fingerprint:
+    given = GatewayAnswer.read(answer)
+    if pki.fingerprint(given.ca.encode()) != ca_fingerprint:
         raise IdentityError("the answer comes from another authority than the one that was named")
-    ca = pki.read_certificate(answer["ca"].encode(), "the authority's certificate")
-    certificate = pki.read_certificate(answer["certificate"].encode(), "the gateway's certificate")
+    ca = pki.read_certificate(given.ca.encode(), "the authority's certificate")
+    certificate = pki.read_certificate(given.certificate.encode(), "the gateway's certificate")
     pki.check_issued(certificate, ca, "the gateway's certificate")
     if not pki.is_for(certificate, folder / "gateway.key"):
         raise IdentityError(f"{folder}: the certificate is not for the key there")
     if pki.common_name(certificate.subject) != GATEWAY_NAME:
         raise IdentityError("the certificate is not a gateway's")
-    check_certificates(answer, ca, EMPTY)
-    pki.create_file(folder / pki.CA_FILE, answer["ca"].encode())
-    pki.create_file(folder / "gateway.crt", answer["certificate"].encode())
-    write_settings(folder, answer["federation"], list(map(str, answer["hosts"])))
+    check_certificates(given.certificates, ca, EMPTY)
+    pki.create_file(folder / pki.CA_FILE, given.ca.encode())
+    pki.create_file(folder / "gateway.crt", given.certificate.encode())
+    write_settings(folder, given.federation, given.hosts)
     authority = Authority(folder)
     authority.audit.append("identity_made", federation=authority.federation, hosts=authority.hosts, ca=ca_fingerprint)
-    authority.install_certificates(answer)
+    authority.install_certificates(given.certificates)
     return authority
 
 

@@ -35,6 +35,7 @@ from orchestrator.gateway.identity_files import (
 from orchestrator.gateway.identity_folder import IdentityFolder
 from orchestrator.gateway.issued import SCHEMA, Issued, not_a_time
 from orchestrator.wire import pki
+from orchestrator.wire.enrolling import NodeAnswer
 from orchestrator.wire.envelope import EVERYONE
 from orchestrator.wire.token import Token
 from orchestrator.wire.topics import check_name, check_party
@@ -94,7 +95,7 @@ class Authority(IdentityFolder):
         self.audit.append("invited", node=name, expires=round(expires))
         return Token(gateway, self.ca_fingerprint, self.federation, name, secret)
 
-    def enroll(self, name: str, secret: str, request_pem: bytes) -> Dict[str, str]:
+    def enroll(self, name: str, secret: str, request_pem: bytes) -> NodeAnswer:
         """Redeems an invitation. Every refusal is recorded with its own reason, and raised as IdentityError."""
         try:
             self.database.execute("BEGIN IMMEDIATE")
@@ -114,12 +115,12 @@ class Authority(IdentityFolder):
         try:
             with self.database:
                 self.database.execute("BEGIN IMMEDIATE")
-                return self._issue(name, request_pem)
+                return self._issue(name, request_pem).written()
         except (IdentityError, UsageError) as error:
             self.audit.append("signing_refused", node=name[:64], reason=str(error))
             raise
 
-    def _issue(self, name: str, request_pem: bytes) -> Dict[str, str]:
+    def _issue(self, name: str, request_pem: bytes) -> NodeAnswer:
         self.ca_key()
         self._check_free(name)
         if not (self.folder / pki.SIGNING_PUBLIC_FILE).exists():
@@ -128,13 +129,9 @@ class Authority(IdentityFolder):
         certificate = self._certify(
             name, leaf(self.ca().subject, pki.subject(name, self.federation), key, server=False)
         )
-        return {
-            "certificate": certificate.public_bytes(Encoding.PEM).decode(),
-            "ca": self.ca_pem.decode(),
-            "signing": (self.folder / pki.SIGNING_PUBLIC_FILE).read_text(),
-            "federation": self.federation,
-            "name": name,
-        }
+        pem = certificate.public_bytes(Encoding.PEM).decode()
+        signing = (self.folder / pki.SIGNING_PUBLIC_FILE).read_text()
+        return NodeAnswer(pem, self.ca_pem.decode(), signing, self.federation, name)
 
     def certify_gateway(self, request_pem: bytes, hosts: Sequence[str], signing_pem: str) -> x509.Certificate:
         """On an authority apart: the gateway's certificate; nodes signed from now on believe its signing key."""

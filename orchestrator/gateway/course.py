@@ -14,7 +14,7 @@ from orchestrator.rounds.events import Action, Compacted, Event, Joined
 from orchestrator.rounds.members import Members
 from orchestrator.rounds.secure import coordinator_of
 from orchestrator.rounds.state import FAILED
-from orchestrator.wire.body import require
+from orchestrator.wire.counted import Counted
 from orchestrator.wire.plain import when
 from orchestrator.wire.task import Task
 
@@ -109,8 +109,7 @@ class Course:
 
     def joining(self, node: str, header: Dict[str, Any]) -> Joined:
         """What a node's `ready` makes happen; WireError for counts that make no sense."""
-        records = require(header, "records", int)
-        units = require({"units": records, **header}, "units", int)
+        records, units = Counted.read(header)
         holder = node == self.task.aggregation.key_holder
         if not holder and not 1 <= units <= records <= MOST_RECORDS:
             raise WireError(f"{node} is ready with {records} records of {units} privacy units")
@@ -129,8 +128,7 @@ class Course:
     def check_counts(self, node: str, number: int, header: Dict[str, Any]) -> None:
         """Raises WireError where a node claims more than it joined with."""
         # A region's gateway joins with the records of all its nodes; not all of them answer every round.
-        for name, joined in (("records", self.records), ("units", self.units)):
-            claimed = require({"units": header.get("records"), **header}, name, int)
+        for name, claimed, joined in zip(Counted._fields, Counted.read(header), (self.records, self.units)):
             if not 1 <= claimed <= joined.get(node, 0):
                 raise WireError(
                     f"update of round {number} claims {claimed} {name}, {node} joined with {joined.get(node)}"

@@ -21,6 +21,7 @@ from orchestrator.privacy.vector_layout import Summed
 from orchestrator.rounds.events import Aggregate, Announce
 from orchestrator.rounds.steps import CONTEXT, DECRYPT, ENCRYPTED, ENCRYPTED_STEPS
 from orchestrator.wire.body import decode_body, encode_body, require
+from orchestrator.wire.counted import Counted
 from orchestrator.wire.sizes import MOST_CONTEXT_BYTES
 
 _SIGNED = (*Summand._fields[1:], "credential")
@@ -103,7 +104,7 @@ class EncryptedAggregation(SecureAggregation):
         masked = (_part(answer, "masked") for _, answer in self._exchange.bodies(action, ENCRYPTED))
         total = self._receiver_of({"round": action.round, "attempt": action.attempt}).open(masked, pads)
         self._summed = dict(self._exchange.headers(action, ENCRYPTED))
-        self._units = sum(int(header["units"]) for header in self._summed.values())
+        self._units = sum(Counted.read(header).units for header in self._summed.values())
         return layout.decode(total)
 
     def _about(self, action: Any) -> Dict[str, Any]:

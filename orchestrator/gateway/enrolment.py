@@ -11,6 +11,7 @@ from orchestrator.errors import EdgewardError, IdentityError, UsageError, why_no
 from orchestrator.gateway.authority import Authority
 from orchestrator.http_server import TIMEOUT_S, BoundedServer, Handler
 from orchestrator.wire import pki
+from orchestrator.wire.enrolling import NodeRequest
 from orchestrator.wire.json_text import from_json
 
 log = logging.getLogger("edgeward.enrolment")
@@ -76,16 +77,16 @@ class _Enrolment(Handler):
         if self.path != "/enroll":
             return super().post()
         try:
-            name, secret, request = self._fields()
+            asked = self._asked()
             authority = self._authority()
             try:
-                answer = authority.enroll(name, secret, request.encode())
+                answer = authority.enroll(asked.name, asked.secret, asked.request.encode())
             finally:
                 authority.close()
         except (IdentityError, UsageError) as error:
             log.warning("refused an enrolment from %s: %s", self.client_address[0], error)
             return 403, "text/plain; charset=utf-8", f"{error}\n".encode()
-        return 200, "application/json", json.dumps({**answer, "broker": self.broker_url}).encode()
+        return 200, "application/json", json.dumps(answer._replace(broker=self.broker_url).written()).encode()
 
     def _authority(self) -> Authority:
         """SQLite: one connection a thread. What is wrong with the folder is for the log, and nothing a stranger did."""
@@ -94,17 +95,12 @@ class _Enrolment(Handler):
         except (IdentityError, UsageError) as error:
             raise EdgewardError(str(error)) from error
 
-    def _fields(self) -> Tuple[str, str, str]:
+    def _asked(self) -> NodeRequest:
         length = self.headers.get("Content-Length", "")
         if not (length.isdecimal() and len(length) <= 9) or int(length) > _MAX_REQUEST_BYTES:
             raise IdentityError(f"a request must state its length, at most {_MAX_REQUEST_BYTES} bytes")
         try:
-            fields = from_json(self.rfile.read(int(length)))
+            held = from_json(self.rfile.read(int(length)))
         except ValueError as error:
             raise IdentityError("the request is not JSON") from error
-        wanted = ("name", "secret", "request")
-        if not isinstance(fields, dict) or not all(isinstance(fields.get(k), str) for k in wanted):
-            raise IdentityError(f"a request has the fields {', '.join(wanted)}")
-        if not all(fields[k].isascii() for k in wanted) or not (fields["name"] + fields["secret"]).isprintable():
-            raise IdentityError("name, secret and request of a node are plain ASCII")
-        return fields["name"], fields["secret"], fields["request"]
+        return NodeRequest.read(held)

@@ -32,10 +32,10 @@ from orchestrator.gateway.run import open_run, strategy_of
 from orchestrator.gateway.store import Store
 from orchestrator.gateway.supply import Supply
 from orchestrator.mishaps import sentence
-from orchestrator.node.contribution import Run
 from orchestrator.node.identity import NodeIdentity
 from orchestrator.node.intake import training_graph
 from orchestrator.node.member import Member, Tensors
+from orchestrator.node.run import Run
 from orchestrator.privacy.terms import setting
 from orchestrator.rounds.stages import STATISTICS
 from orchestrator.wire.body import encode_body, require

@@ -47,6 +47,7 @@ from orchestrator.rounds.steps import (
 )
 from orchestrator.rounds.strategy import move_by_mean
 from orchestrator.wire.body import MAX_HEADER_BYTES, decode_body, require, require_map
+from orchestrator.wire.counted import Counted
 from orchestrator.wire.task import Task, digest_of, task_to_dict
 from orchestrator.wire.transparency import head_of, read_log, view_of
 
@@ -248,7 +249,7 @@ class SecureAggregation(Aggregation):
                 aggregator.take_masked(name, tensors["masked"].tobytes())
             except ValueError as error:
                 raise PrivacyError(f"the vector of {name}: {error}") from error
-            self._units += int(header["units"])
+            self._units += Counted.read(header).units
             self._summed[name] = header
         answers = {
             name: {of: (kind, share) for of, (kind, share) in header["shares"].items()}

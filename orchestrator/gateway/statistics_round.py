@@ -20,6 +20,7 @@ from orchestrator.privacy.standardization import (
 )
 from orchestrator.rounds.events import Aggregate
 from orchestrator.wire.codec import EXACT
+from orchestrator.wire.counted import Counted
 from orchestrator.wire.task import Task
 
 Total = Tuple[np.ndarray, float]
@@ -40,14 +41,14 @@ class StatisticsRound:
         units = 0
         for _, header, tensors in self._answers.of(action):
             total += self._answers.vector(action.round, header, tensors)
-            units += int(header.get("units", header["records"]))
+            units += Counted.read(header).units
         return total, float(units)
 
     def exact_total(self, action: Aggregate) -> Tuple[np.ndarray, int]:
         """(sums and squared distances of all nodes' records together, how many records they are)."""
         parts = []
         for _, header, tensors in self._answers.of(action):
-            records, vector = int(header["records"]), self._answers.vector(action.round, header, tensors)
+            records, vector = Counted.read(header).records, self._answers.vector(action.round, header, tensors)
             # An answer to a gateway of before, which asked for moments.
             exact = header["codec"] == EXACT or not records
             parts.append((records, vector if exact else spread_of_moments(vector, records)))

@@ -17,6 +17,7 @@ from orchestrator.rounds.events import Aggregate
 from orchestrator.rounds.stages import ANALYSIS, EVALUATION, STATISTICS
 from orchestrator.wire.body import decode_body
 from orchestrator.wire.codec import EXACT, decode_update
+from orchestrator.wire.counted import Counted
 from orchestrator.wire.evaluation import check
 from orchestrator.wire.task import Task
 
@@ -114,7 +115,7 @@ class StoredAnswers:
         """What a value may be: no record adds more than 1 to a sum, but noise does."""
         if stage not in (STATISTICS, ANALYSIS):
             return MOST_MOVED
-        return MOST_COUNTED if self._task.privacy.on else float(header["records"]) * _ROUNDING
+        return MOST_COUNTED if self._task.privacy.on else float(Counted.read(header).records) * _ROUNDING
 
     def _check_exact(self, stage: str, header: Dict[str, Any], sums: np.ndarray) -> None:
         if stage == STATISTICS and float(sums[len(sums) // 2 :].min(initial=0.0)) < 0:
@@ -122,7 +123,7 @@ class StoredAnswers:
         if stage == ANALYSIS:
             analysis = analysis_of(self._task)
             blocks = analysis.blocks(analysis.question(self.weights()))
-            why = impossible(blocks, sums, float(header["records"]), ROUNDED in header)
+            why = impossible(blocks, sums, float(Counted.read(header).records), ROUNDED in header)
             if not why and isinstance(analysis, PeerAnalysis) and analysis.exchanges(analysis.question(self.weights())):
                 why = analysis.wrong_answer(sums)
             if why:

@@ -15,7 +15,7 @@ from orchestrator.analyses.registry import exchange_of
 from orchestrator.errors import (
     EdgewardError,
 )
-from orchestrator.node.contribution import Contributor, Run, TrainerFactory
+from orchestrator.node.contribution import Contributor
 from orchestrator.node.guard import DisclosureGuard
 from orchestrator.node.held import Held
 from orchestrator.node.identity import NodeIdentity
@@ -24,6 +24,7 @@ from orchestrator.node.opening import Opening
 from orchestrator.node.pace import Pace
 from orchestrator.node.peer_rounds import PeerRounds
 from orchestrator.node.personal import PERSONAL, write_personal
+from orchestrator.node.run import Run, TrainerFactory
 from orchestrator.node.secure_steps import SecureSteps
 from orchestrator.node.tasks import Tasks
 from orchestrator.node.trainer import GradientTrainer
@@ -164,7 +165,7 @@ class NodeAgent(Member):
 
     def _ended(self, run: Run, tensors: Tensors) -> None:
         if "weights" in tensors and self.store.kept(run.id, PERSONAL) is not None:
-            whole, mean, std = self._contributor(run).round_tensors(run.task.last_round, tensors)
+            whole, mean, std = self._contributor(run).updates.round_tensors(run.task.last_round, tensors)
             records = run.dataset.records
             path = write_personal(self._state, run.id, self.name, run.task, records, whole, mean, std)
             log.info("this node's own model: %s", path)

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from orchestrator.errors import IdentityError
 from orchestrator.wire import pki
+from orchestrator.wire.enrolling import NodeAnswer, NodeRequest
 from orchestrator.wire.envelope import Opener, key_id
 from orchestrator.wire.json_text import from_json
 from orchestrator.wire.link import BrokerAddress
@@ -89,18 +90,16 @@ def make_node_request(folder: Path, name: str, federation: str) -> bytes:
 
 def install(folder: Path, answer: Dict[str, Any], ca_fingerprint: str = "") -> NodeIdentity:
     """Puts what the gateway answered into the folder. With `ca_fingerprint`, from that authority only."""
-    wanted = ("certificate", "ca", "signing", "federation", "name")
-    if not all(isinstance(answer.get(key), str) for key in wanted):
-        raise IdentityError(f"the gateway's answer lacks one of {', '.join(wanted)}")
-    if ca_fingerprint and pki.fingerprint(answer["ca"].encode()) != ca_fingerprint:
+    given = NodeAnswer.read(answer)
+    if ca_fingerprint and pki.fingerprint(given.ca.encode()) != ca_fingerprint:
         raise IdentityError("the answer comes from another authority than the one that was named")
-    certificate = pki.read_certificate(answer["certificate"].encode(), "the gateway's answer")
+    certificate = pki.read_certificate(given.certificate.encode(), "the gateway's answer")
     if not pki.is_for(certificate, folder / KEY_FILE):
         raise IdentityError(f"{folder}: the certificate is not for the key there")
-    pki.create_file(folder / CERTIFICATE_FILE, answer["certificate"].encode())
-    pki.create_file(folder / pki.CA_FILE, answer["ca"].encode())
-    pki.create_file(folder / pki.SIGNING_PUBLIC_FILE, answer["signing"].encode())
-    settings = {key: answer.get(key, "") for key in ("name", "federation", "broker")}
+    pki.create_file(folder / CERTIFICATE_FILE, given.certificate.encode())
+    pki.create_file(folder / pki.CA_FILE, given.ca.encode())
+    pki.create_file(folder / pki.SIGNING_PUBLIC_FILE, given.signing.encode())
+    settings = {"name": given.name, "federation": given.federation, "broker": given.broker or ""}
     pki.create_file(folder / pki.SETTINGS_FILE, (json.dumps(settings, indent=2) + "\n").encode())
     return NodeIdentity(folder)
 
@@ -111,8 +110,8 @@ def enroll(folder: Path, token: Token, gateway: str = "") -> NodeIdentity:
     request = make_node_request(folder, token.name, token.federation)
     ca_pem = _fetch_authority(host, port, token.ca)
     context = ssl.create_default_context(cadata=ca_pem)
-    body = json.dumps({"name": token.name, "secret": token.secret, "request": request.decode()})
-    answer = _exchange(host, port, context, "POST", "/enroll", body)
+    asked = NodeRequest(token.name, token.secret, request.decode())
+    answer = _exchange(host, port, context, "POST", "/enroll", json.dumps(asked.written()))
     try:
         return install(folder, from_json(answer), token.ca)
     except ValueError as error:

@@ -22,11 +22,11 @@ import numpy as np
 from orchestrator.data.dataset import Dataset
 from orchestrator.errors import EdgewardError, PeerError, PrivacyError, UsageError, WireError
 from orchestrator.node.approval import digest_of
-from orchestrator.node.contribution import Run
 from orchestrator.node.identity import NodeIdentity
 from orchestrator.node.intake import MAX_MESSAGE_BYTES, most_for_key_holder, training_graph
 from orchestrator.node.key_journal import KeyJournal, second_sum
 from orchestrator.node.member import Member, Tensors
+from orchestrator.node.run import Run
 from orchestrator.privacy.ckks import CheckedSum, KeyHolder, Summand, SumPlan, UnsoundSumError, context_message
 from orchestrator.privacy.ckks_blocks import tenseal
 from orchestrator.privacy.secure_sum import Verify, session_id

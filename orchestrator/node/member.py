@@ -21,7 +21,6 @@ from orchestrator.errors import (
     WireError,
 )
 from orchestrator.folder_lock import FolderLock
-from orchestrator.node.contribution import Run
 from orchestrator.node.figures import MemoryFigures
 from orchestrator.node.gatekeeper import Gatekeeper
 from orchestrator.node.identity import NodeIdentity
@@ -30,6 +29,7 @@ from orchestrator.node.open_runs import Announced, AtWork, OpenRuns
 from orchestrator.node.opening import OUT_OF_MEMORY, milestones
 from orchestrator.node.peers import Peers
 from orchestrator.node.presence import Presence
+from orchestrator.node.run import Run
 from orchestrator.node.session import GATEWAY, Session
 from orchestrator.node.store import NodeStore
 from orchestrator.wire.body import encode_body, require

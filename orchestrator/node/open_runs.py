@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 
 import numpy as np
 
-from orchestrator.node.contribution import Run
 from orchestrator.node.held_weights import HeldWeights
+from orchestrator.node.run import Run
 
 if TYPE_CHECKING:
     from orchestrator.node.peer_talk import PeerTalk

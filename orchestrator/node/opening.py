@@ -12,7 +12,6 @@ from orchestrator.data.dataset import CLAMPED_SHARE, Dataset, clamped_columns, l
 from orchestrator.data.described import is_live, versions_of
 from orchestrator.data.sources.registry import located
 from orchestrator.errors import AwayError, DataError, EdgewardError, GraphError
-from orchestrator.node.contribution import Run
 from orchestrator.node.evaluation import hold_out
 from orchestrator.node.figures import MemoryFigures
 from orchestrator.node.gatekeeper import Gatekeeper, Verdict, Waiting, looked_for
@@ -22,6 +21,7 @@ from orchestrator.node.held import FOLDER, MOST_HELD, Held, digest_of_answer
 from orchestrator.node.ledger import APPROVED, DENIED, keep_newest
 from orchestrator.node.pace import Pace
 from orchestrator.node.policy import Refusal
+from orchestrator.node.run import Run
 from orchestrator.node.scores import with_scores
 from orchestrator.node.store import NodeStore
 from orchestrator.wire.task import Task

@@ -14,8 +14,8 @@ import numpy as np
 
 from orchestrator.analyses.agents import Agent, Exchange, Outgoing
 from orchestrator.errors import PeerError, WireError
-from orchestrator.node.contribution import Run
 from orchestrator.node.peers import Peers
+from orchestrator.node.run import Run
 from orchestrator.node.store import NodeStore
 from orchestrator.privacy.peer_channel import Hello, PeerChannel, PeerKey, peer_session, read_hello
 from orchestrator.wire.peer_frames import HELLO, SEAL_BYTES, SEALED, PeerFrame, encode_peer

@@ -14,8 +14,9 @@ import numpy as np
 from orchestrator.analyses.registry import KIND, analysis_of
 from orchestrator.errors import PrivacyError, WireError
 from orchestrator.node.analysed import asked_of
-from orchestrator.node.contribution import Contribution, Run
+from orchestrator.node.contribution import Contribution
 from orchestrator.node.peers import Peers
+from orchestrator.node.run import Run
 from orchestrator.node.store import NodeStore
 from orchestrator.privacy.releases import kinds_in, noise_multipliers
 from orchestrator.privacy.secure_sum import CERTIFICATES, MODEL, Advert, Party, Session, digest_of_told, session_id

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Callable, Dict, Type
 
 from orchestrator.errors import EdgewardError, PrivacyError
-from orchestrator.node.contribution import Contribution, Contributor, Run, Tensors
+from orchestrator.node.contribution import Contribution, Contributor
 from orchestrator.node.gatekeeper import Gatekeeper
 from orchestrator.node.open_runs import AtWork, OpenRuns
 from orchestrator.node.opening import OUT_OF_MEMORY
 from orchestrator.node.pace import Pace
 from orchestrator.node.peers import Peers
+from orchestrator.node.run import Run, Tensors
 from orchestrator.node.store import NodeStore
 from orchestrator.privacy.vector_layout import Layout
 from orchestrator.rounds.steps import PREPARED, SHARES_OF

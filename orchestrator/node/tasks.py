@@ -13,7 +13,6 @@ import numpy as np
 from orchestrator.analyses.registry import check, exchange_of
 from orchestrator.errors import EdgewardError, PrivacyError, UsageError
 from orchestrator.node.approval import digest_of
-from orchestrator.node.contribution import Run
 from orchestrator.node.gatekeeper import Gatekeeper, Verdict, Waiting
 from orchestrator.node.intake import training_graph
 from orchestrator.node.open_runs import MOST_RUNS, Announced, OpenRuns
@@ -22,6 +21,7 @@ from orchestrator.node.peers import Peers
 from orchestrator.node.policy import Refusal
 from orchestrator.node.presence import Presence
 from orchestrator.node.reservation import keep_newest
+from orchestrator.node.run import Run
 from orchestrator.wire.body import require
 from orchestrator.wire.plain import run_name
 from orchestrator.wire.task import Task, task_from_dict

@@ -18,9 +18,9 @@ from orchestrator.gateway.progress import Progress
 from orchestrator.gateway.settings import Config
 from orchestrator.gateway.simulated import check_apart
 from orchestrator.node.agent import NodeAgent
-from orchestrator.node.contribution import TrainerFactory
 from orchestrator.node.key_holder import KeyHolderAgent
 from orchestrator.node.member import Member
+from orchestrator.node.run import TrainerFactory
 from orchestrator.node.trainer import GradientTrainer
 from orchestrator.rounds.coordinator import Coordinator
 from orchestrator.rounds.state import GATHERING

@@ -13,11 +13,11 @@ from messy_table import NAMES, rows
 from orchestrator.cli.main import main
 from orchestrator.data.dataset import load_dataset
 from orchestrator.gateway.config import load_config
-from orchestrator.node.contribution import Run
 from orchestrator.node.figures import MemoryFigures
 from orchestrator.node.gatekeeper import Gatekeeper, Verdict
 from orchestrator.node.opening import Opening, Question
 from orchestrator.node.policy import load_policy
+from orchestrator.node.run import Run
 from orchestrator.node.store import NodeStore
 from orchestrator.privacy.accounting import plan_noise
 from orchestrator.wire.task import Task, digest_of, task_to_dict

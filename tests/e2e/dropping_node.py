@@ -14,8 +14,8 @@ from fixed_node import Fixed
 import orchestrator.node.agent as agent_module
 import orchestrator.node.secure_steps as secure_steps
 from orchestrator.node.agent import NodeAgent
-from orchestrator.node.contribution import Run
 from orchestrator.node.encrypted import EncryptedRound
+from orchestrator.node.run import Run
 from orchestrator.node.secure import Answer, MaskedRound, SecureRound
 from orchestrator.wire.link import BrokerAddress
 

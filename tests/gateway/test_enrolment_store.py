@@ -28,7 +28,7 @@ def test_a_busy_store_is_named_and_spends_no_token(tmp_path: Path) -> None:
         authority.enroll("a", token.secret, request)
     other.execute("ROLLBACK")
     other.close()
-    assert "CERTIFICATE" in authority.enroll("a", token.secret, request)["certificate"]
+    assert "CERTIFICATE" in authority.enroll("a", token.secret, request).certificate
     with pytest.raises(IdentityError, match="used before"):
         authority.enroll("a", token.secret, request)
     authority.close()

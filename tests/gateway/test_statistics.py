@@ -11,7 +11,8 @@ from orchestrator.data.dataset import Dataset
 from orchestrator.errors import WireError
 from orchestrator.gateway.aggregation import Aggregation
 from orchestrator.gateway.store import Store
-from orchestrator.node.contribution import Contributor, Run
+from orchestrator.node.contribution import Contributor
+from orchestrator.node.run import Run
 from orchestrator.node.store import NodeStore
 from orchestrator.privacy.standardization import constant_warning, moments
 from orchestrator.rounds.events import Aggregate

@@ -10,7 +10,8 @@ from typing import Any, Dict, List, Optional, Sequence
 import numpy as np
 
 from orchestrator.data.dataset import Dataset
-from orchestrator.node.contribution import Contributor, Run
+from orchestrator.node.contribution import Contributor
+from orchestrator.node.run import Run
 from orchestrator.node.store import NodeStore
 from orchestrator.node.trainer import GradientTrainer
 from orchestrator.privacy.accounting_process import plan_apart

@@ -10,8 +10,9 @@ from inside import PARAMETERS, make_data, make_task, model
 from test_certified_puppets import Peer
 
 from orchestrator.errors import PrivacyError
-from orchestrator.node.contribution import Contribution, Run
+from orchestrator.node.contribution import Contribution
 from orchestrator.node.peers import Peers
+from orchestrator.node.run import Run
 from orchestrator.node.secure import MaskedRound
 from orchestrator.node.store import NodeStore
 from orchestrator.privacy.secure_sum import Advert, Party, Session, digest_of_told, session_id

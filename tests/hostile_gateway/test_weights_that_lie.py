@@ -13,10 +13,10 @@ from malicious import Attack, Victim
 
 from orchestrator.data.dataset import Dataset
 from orchestrator.errors import WireError
-from orchestrator.node.contribution import Run
 from orchestrator.node.held_weights import MOST_AT_REST_BYTES, HeldWeights
 from orchestrator.node.intake import most_unpacked
 from orchestrator.node.open_runs import OpenRuns
+from orchestrator.node.run import Run
 from orchestrator.wire.body import decode_body, encode_body
 from orchestrator.wire.protection import Privacy
 from orchestrator.wire.training import Training

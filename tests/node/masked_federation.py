@@ -8,8 +8,9 @@ import numpy as np
 from orchestrator.data.dataset import Dataset
 from orchestrator.gateway.secure_aggregation import SecureAggregation
 from orchestrator.gateway.store import Store
-from orchestrator.node.contribution import Contribution, Run
+from orchestrator.node.contribution import Contribution
 from orchestrator.node.peers import Peers
+from orchestrator.node.run import Run
 from orchestrator.node.secure import Contribute, MaskedRound
 from orchestrator.node.store import NodeStore
 from orchestrator.privacy.mask_graph import complete_up_to

@@ -6,14 +6,17 @@ from typing import Any, ClassVar, Dict, List, Optional, Sequence, Tuple
 import numpy as np
 import pytest
 
+import orchestrator.node.run as run_module
 from orchestrator.data.dataset import Dataset
 from orchestrator.errors import EdgewardError, PrivacyError, WireError
 from orchestrator.gateway.counts import of_sums
 from orchestrator.gateway.scores import figures
-from orchestrator.node import contribution
-from orchestrator.node.contribution import UPDATE, Contributor, Run
+from orchestrator.node import updates
+from orchestrator.node.contribution import UPDATE, Contributor
 from orchestrator.node.evaluation import evaluate
+from orchestrator.node.run import Run
 from orchestrator.node.store import NodeStore
+from orchestrator.node.summed import limit_in
 from orchestrator.privacy.noisy_sum import (
     CLIP_NORM,
     WITHIN,
@@ -210,7 +213,7 @@ def test_a_run_whose_count_nobody_fixed_says_a_noised_one_and_the_same_every_tim
         asked.append(units)
         return 51 + len(asked)
 
-    monkeypatch.setattr(contribution, "noised_count", drawn)
+    monkeypatch.setattr(run_module, "noised_count", drawn)
     run = make(tmp_path, make_task(unit="patient")).run
     assert [run.stated, run.stated_units, run.stated] == [52, 52, 52]
     assert asked == [10], "of patients, not of their records"
@@ -223,9 +226,9 @@ def test_a_trainer_of_gradients_divides_by_what_was_stated(tmp_path: Path, monke
         def expect(self, units: int) -> None:
             expected.append(units)
 
-    monkeypatch.setattr(contribution, "GradientTrainer", Expecting)
+    monkeypatch.setattr(updates, "GradientTrainer", Expecting)
     contributor = make(tmp_path, make_task())
-    contributor.trainer_factory = Expecting
+    contributor.updates.trainer_factory = Expecting
     contributor.run.state(23)
     contributor.contribute(1, {}, MODEL)
     contributor.contribute(2, {}, MODEL)
@@ -389,10 +392,10 @@ def test_no_logits_of_one_unit_move_evaluation_by_more_than_its_bound(tmp_path: 
 
 
 def test_a_sum_without_room_for_anything_is_refused_rather_than_cut_to_nothing() -> None:
-    assert contribution.limit_in(None, UPDATE, 40) is None
+    assert limit_in(None, UPDATE, 40) is None
     task = make_task(noise="distributed")
     with pytest.raises(PrivacyError, match="leave no room"):
-        contribution.limit_in(Layout(parts_of(task, 1, SIZE), 24, 3, 1 << 39, 40), UPDATE, 40)
+        limit_in(Layout(parts_of(task, 1, SIZE), 24, 3, 1 << 39, 40), UPDATE, 40)
 
 
 # What fails
@@ -412,7 +415,7 @@ def test_a_private_round_that_failed_is_charged_and_not_tried_again(
 ) -> None:
     """How often a gateway must ask until an answer is finite would tell of the data, with a draw of noise for each try."""
     contributor, charged = make(tmp_path, make_task(evaluated=False)), []
-    contributor.trainer_factory = Overflowing
+    contributor.updates.trainer_factory = Overflowing
     contributor.store.before_release = lambda *about: charged.append(about)
     monkeypatch.setattr(Overflowing, "outcomes", [np.inf, 1.0, 1.0])
     with pytest.raises(WireError, match="not finite numbers"):
@@ -425,7 +428,7 @@ def test_a_private_round_that_failed_is_charged_and_not_tried_again(
 
 def test_a_round_that_claims_nothing_may_be_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     contributor = make(tmp_path, make_task(evaluated=False, unit="none"))
-    contributor.trainer_factory = Overflowing
+    contributor.updates.trainer_factory = Overflowing
     monkeypatch.setattr(Overflowing, "outcomes", [np.inf, 1.0])
     with pytest.raises(WireError, match="not finite numbers"):
         contributor.open_answer(1, {}, MODEL)

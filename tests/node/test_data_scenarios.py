@@ -7,9 +7,9 @@ import pytest
 from test_frozen_cohort import FEATURES, LABELS, TASK, opened
 from test_node_says_codes import Node, private
 
-from orchestrator.node.contribution import Run
 from orchestrator.node.ledger import Ledger
 from orchestrator.node.policy import Refusal
+from orchestrator.node.run import Run
 from orchestrator.wire.protection import Privacy
 
 DAY = '[source]\nfile = "data.csv"\n[columns.seen]\ndate = "%d.%m.%Y"\n[columns.{0}]\nformula = "days(seen, seen) + {0}"\n'

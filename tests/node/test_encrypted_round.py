@@ -16,11 +16,12 @@ from orchestrator.data.dataset import Dataset
 from orchestrator.errors import PrivacyError
 from orchestrator.gateway.authority import Authority
 from orchestrator.node import encrypted
-from orchestrator.node.contribution import Contribution, Run
+from orchestrator.node.contribution import Contribution
 from orchestrator.node.encrypted import EncryptedRound, objection_to_encrypting
 from orchestrator.node.identity import NodeIdentity, install, make_node_request
 from orchestrator.node.key_holder import KeyHolderAgent
 from orchestrator.node.peers import NO_LOG, Peers
+from orchestrator.node.run import Run
 from orchestrator.node.store import NodeStore
 from orchestrator.privacy.ckks import (
     BITS,

@@ -11,10 +11,10 @@ from test_policy import make_task
 from orchestrator.cli.main import main
 from orchestrator.data.dataset import Dataset
 from orchestrator.node.anchor import StoreAnchor
-from orchestrator.node.contribution import Run
 from orchestrator.node.figures import MemoryFigures
 from orchestrator.node.gatekeeper import Gatekeeper, Verdict
 from orchestrator.node.opening import Opening, Question
+from orchestrator.node.run import Run
 from orchestrator.node.store import NodeStore
 from orchestrator.wire.protection import Privacy
 from orchestrator.wire.task import digest_of, task_to_dict

@@ -10,8 +10,9 @@ from agent_at_post import AtPost, Below
 from orchestrator.data.dataset import Dataset
 from orchestrator.errors import WireError
 from orchestrator.gateway.relay import Region, Relay
-from orchestrator.node.contribution import Contributor, Run
+from orchestrator.node.contribution import Contributor
 from orchestrator.node.intake import MAX_MESSAGE_BYTES, UNKNOWN_RUN_BYTES, most_for_key_holder, most_unpacked
+from orchestrator.node.run import Run
 from orchestrator.node.store import NodeStore
 from orchestrator.privacy.ckks import SumPlan
 from orchestrator.wire.body import MAX_HEADER_BYTES
@@ -67,9 +68,9 @@ def run() -> Run:
 @pytest.mark.parametrize("what", WRONG)
 def test_a_round_that_a_model_cannot_go_on_with_is_refused(tmp_path: Path, run: Run, what: str) -> None:
     contributor = Contributor(run, NodeStore(tmp_path / "node.sqlite"), "a", lambda *_: None)  # type: ignore[arg-type, return-value]
-    assert contributor.round_tensors(1, model())[0].size == 4
+    assert contributor.updates.round_tensors(1, model())[0].size == 4
     with pytest.raises(WireError):
-        contributor.round_tensors(1, model(**WRONG[what]))
+        contributor.updates.round_tensors(1, model(**WRONG[what]))
 
 
 @pytest.mark.parametrize("what", WRONG)

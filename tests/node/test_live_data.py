@@ -13,11 +13,11 @@ from test_policy import make_task
 from orchestrator.data.dataset import load_dataset
 from orchestrator.errors import AwayError
 from orchestrator.node import opening as opening_module
-from orchestrator.node.contribution import Run
 from orchestrator.node.figures import MemoryFigures
 from orchestrator.node.gatekeeper import Gatekeeper, Waiting
 from orchestrator.node.opening import LIVE_S, Opening, Question
 from orchestrator.node.policy import Refusal
+from orchestrator.node.run import Run
 from orchestrator.node.store import NodeStore
 from orchestrator.wire.protection import Privacy
 from orchestrator.wire.schema import Feature, Schema

@@ -25,8 +25,9 @@ from masked_federation import (
 
 from orchestrator.data.dataset import Dataset
 from orchestrator.errors import EdgewardError, PrivacyError, WireError
-from orchestrator.node.contribution import Contribution, Run
+from orchestrator.node.contribution import Contribution
 from orchestrator.node.peers import Peers
+from orchestrator.node.run import Run
 from orchestrator.node.secure import MaskedRound
 from orchestrator.node.store import NodeStore
 from orchestrator.privacy.secure_sum import PAIR, SELF, Advert, Session, session_id

@@ -23,7 +23,7 @@ from orchestrator.node import graph_process
 from orchestrator.node import opening as opening_module
 from orchestrator.node import tasks as tasks_module
 from orchestrator.node.agent import NodeAgent
-from orchestrator.node.contribution import TrainerFactory
+from orchestrator.node.run import TrainerFactory
 from orchestrator.node.store import NodeStore
 from orchestrator.node.trainer import GradientTrainer
 from orchestrator.wire.post import Post

@@ -8,8 +8,8 @@ import pytest
 from test_node_says_codes import PLAIN, Node, good
 from test_policy import make_task
 
-from orchestrator.node.contribution import TrainerFactory
 from orchestrator.node.open_runs import MOST_RUNS, OpenRuns
+from orchestrator.node.run import TrainerFactory
 from orchestrator.wire.body import decode_body
 from orchestrator.wire.protection import Privacy
 from orchestrator.wire.task import task_to_dict

@@ -17,10 +17,10 @@ from orchestrator.analyses.cpds import CpdsAgent, Setting
 from orchestrator.analyses.peer_graph import graph_of
 from orchestrator.data.dataset import Dataset
 from orchestrator.errors import WireError
-from orchestrator.node.contribution import Run
 from orchestrator.node.peer_talk import MOST_WRONG, About, PeerTalk
 from orchestrator.node.peers import Peers
 from orchestrator.node.roster import roster_of
+from orchestrator.node.run import Run
 from orchestrator.node.store import NodeStore
 from orchestrator.privacy.peer_channel import Hello, PeerKey, peer_session, read_hello
 from orchestrator.wire.peer_frames import HELLO, SEALED, PeerFrame, decode_peer, encode_peer

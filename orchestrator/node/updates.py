@@ -1,0 +1,117 @@
+"""A node's update: trained from a round's weights, clipped and noised as the task says, and written in its codec."""
+
+import logging
+from typing import Any, Dict, Optional, Tuple
+
+import numpy as np
+
+from orchestrator.errors import WireError
+from orchestrator.node.control import NodeControl
+from orchestrator.node.personal import PERSONAL, with_personal
+from orchestrator.node.run import Run, Tensors, TrainerFactory
+from orchestrator.node.store import RESIDUAL, NodeStore
+from orchestrator.node.summed import limit_in
+from orchestrator.node.trainer import GradientTrainer
+from orchestrator.privacy.clipping import clip_l2
+from orchestrator.privacy.noisy_sum import CLIP_NORM, TALLY, WITHIN, training_sum
+from orchestrator.privacy.secure_random import SecureRandom
+from orchestrator.privacy.standardization import at_an_end, floor_warning, on_floor, standardize
+from orchestrator.privacy.vector_layout import UPDATE, Layout
+from orchestrator.wire.codec import ERROR_FEEDBACK, decode_update, encode_update
+
+log = logging.getLogger("edgeward.node")
+
+
+class Updates:
+    """Of one node in one run."""
+
+    def __init__(self, run: Run, store: NodeStore, name: str, trainer_factory: TrainerFactory) -> None:
+        self.run, self.store, self._name, self.trainer_factory = run, store, name, trainer_factory
+
+    def round_tensors(self, number: int, tensors: Tensors) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(weights with this node's part, mean, std) of a round; raises WireError where one is missing or of another shape."""
+        weights, mean, std = (tensors.get(name) for name in ("weights", "mean", "std"))
+        shape = self.run.task.schema.input_shape
+        if weights is None or mean is None or std is None or not mean.shape == shape == std.shape:
+            raise WireError(f"round {number} came without weights, mean or std of the task's shape")
+        for name, tensor in (("weights", weights), ("mean", mean), ("std", std)):
+            if tensor.dtype != np.float32 or not np.isfinite(tensor).all():
+                raise WireError(f"round {number} came with {name} that are not finite float32 numbers")
+        if weights.ndim != 1 or self.run.task.training.parameters not in (0, weights.size):
+            raise WireError(f"round {number} came with weights of shape {weights.shape}, the task has other ones")
+        return with_personal(self.store, self.run.id, self.run.task, np.asarray(weights)), mean, std
+
+    def _warn_of_floor(self, mean: np.ndarray, std: np.ndarray) -> None:
+        """To the owner: both came from the gateway, and nothing is computed from records."""
+        task = self.run.task
+        if not task.standardizes or not (task.privacy.on or task.aggregation.secure):
+            return
+        at_end = at_an_end(mean, std, task.schema) if task.privacy.on else []
+        hidden = list(dict.fromkeys([*on_floor(std, task.schema), *at_end]))
+        if hidden:
+            log.warning("run %s: %s", self.run.id, floor_warning(hidden))
+
+    def train(
+        self, number: int, announced: Dict[str, Any], tensors: Tensors, layout: Optional[Layout]
+    ) -> Tuple[np.ndarray, Tensors, Dict[str, Any]]:
+        run, training = self.run, self.run.task.training
+        weights, mean, std = self.round_tensors(number, tensors)
+        if run.trainer is None:
+            self._warn_of_floor(mean, std)
+            scaled = run.dataset._replace(x=standardize(run.dataset.x, mean, std))
+            run.trainer = self.trainer_factory(run.task, run.graph, scaled, self._name)
+            if isinstance(run.trainer, GradientTrainer):
+                run.trainer.expect(run.stated_units)
+        privacy = run.task.privacy
+        tally_limit = limit_in(layout, TALLY, run.stated_units)
+        if isinstance(run.trainer, GradientTrainer) and tally_limit is not None:
+            run.trainer.tally_limit = max(1, tally_limit // training.local_steps)
+        if privacy.within_node and privacy.distributed:
+            limit = limit_in(layout, UPDATE, run.stated_units)
+            if limit is None:
+                raise WireError(
+                    f"round {number} is not a secure one: this node's share of the noise protects only a sum"
+                )
+            return run.trainer.gradient_sum(weights, limit), {}, {}
+        shared = weights.size - training.personal_parameters
+        if training.strategy == "scaffold":
+            control = self.control(announced, tensors, shared)
+            correction = np.append(control.correction, np.zeros(weights.size - shared, np.float32))
+            change = run.trainer.train(weights, number, correction)
+        else:
+            change = run.trainer.train(weights, number)
+        keep = {PERSONAL: weights[shared:] + change[shared:]} if training.personal_parameters else {}
+        if privacy.of_nodes:
+            update, fields = self._bounded(change[:shared], announced)
+            return update, keep, fields
+        return change[:shared], keep, {}
+
+    def _bounded(self, update: np.ndarray, announced: Dict[str, Any]) -> Tuple[np.ndarray, Dict[str, Any]]:
+        """A whole update clipped, and noised here unless the gateway does it."""
+        privacy, fields = self.run.task.privacy, {}
+        clip_norm = privacy.clip_norm
+        if privacy.clip_quantile:
+            told = announced.get(CLIP_NORM)
+            if not isinstance(told, float) or not 0 < told < 1e12:
+                raise WireError(f"a round whose clip norm follows the updates came with {CLIP_NORM} {told!r}")
+            clip_norm, fields = told, {WITHIN: bool(np.linalg.norm(update) <= told)}
+        mechanism = training_sum(self.run.task, update.size, clip_norm)
+        if privacy.central:
+            return clip_l2(update[np.newaxis].astype(np.float64), clip_norm)[0].astype(np.float32), fields
+        steps = mechanism.release([update], SecureRandom())
+        return (steps if privacy.distributed else mechanism.to_float(steps).astype(np.float32)), fields
+
+    def control(self, announced: Dict[str, Any], tensors: Tensors, size: int) -> NodeControl:
+        return NodeControl(self.store, self.run.id, self._name, announced, tensors, size)
+
+    def encode(self, number: int, update: np.ndarray, fields: Dict[str, Any]) -> Tuple[Tensors, Tensors]:
+        """(tensors of the update in the task's codec, what the codec left out and the next update makes up for)."""
+        codec = self.run.task.codec
+        before = self.store.kept(self.run.id, RESIDUAL) if codec in ERROR_FEEDBACK else None
+        if before is not None:
+            update = update + before.vector
+        sent = encode_update(update, codec, np.random.default_rng())
+        decoded = decode_update(sent, codec, update.size)
+        error = float(np.linalg.norm(update - decoded) / max(float(np.linalg.norm(update)), 1e-30))
+        fields.update(codec=codec, codec_error=error)
+        return sent, ({RESIDUAL: update - decoded} if codec in ERROR_FEEDBACK else {})
