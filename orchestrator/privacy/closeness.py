@@ -55,6 +55,10 @@ _DEBYE_VARIANCE = 1024
 _CHUNK = 1 << 16
 
 
+_ASSUMED = 30.0
+"""Epsilon that is assumed where the one assumed makes no difference."""
+
+
 @dataclass(frozen=True)
 class Correction:
     """The noise really drawn is (eta, delta)-indistinguishable from a rounded Gaussian of std `gaussian_std`, in steps."""
@@ -72,7 +76,9 @@ class Correction:
 
         Inf where the Gaussian's is, and where `delta` is too small for the correction's own.
         """
-        assumed = gaussian_epsilon(delta) + 0.01
+        # What is taken off is far below the last digit of `delta`, whatever epsilon is assumed: none has to be found first.
+        alike = (1 + math.exp(_ASSUMED + self.eta)) * self.delta < delta * 2.0**-60
+        assumed = _ASSUMED if alike else gaussian_epsilon(delta) + 0.01
         while assumed < 100:
             left = (delta - (1 + math.exp(assumed + self.eta)) * self.delta) * math.exp(-self.eta)
             if left <= 0:
