@@ -25,7 +25,7 @@ from orchestrator.node.confine import NAMESPACES, NOTHING, SECCOMP
 from orchestrator.node.graph_check import GRADIENT_OUTPUTS, CheckedGraph
 from orchestrator.node.graph_child import ANSWER, ANSWER_MARK, DONE, LOAD, REQUEST, REQUEST_MARK, RUN
 from orchestrator.node.graph_file import ITEM_BYTES, Function, tflite_file
-from orchestrator.node.graph_places import FILLED, TRIED_CALLS, alike, trial
+from orchestrator.node.graph_places import TRIED_CALLS, alike, filled, trial
 from orchestrator.node.graph_rows import rows_of
 from orchestrator.node.graph_shapes import size_of
 from orchestrator.node.litert import runtime_package
@@ -203,7 +203,7 @@ class GraphProcess:
             self._seconds[name] = min(took)
             if not alike(tried, found, right.reshape(found.shape)):
                 return math.inf
-        return FILLED[rows > 1] * self._seconds[name] / rows
+        return filled(rows) * self._seconds[name] / rows
 
     def _try(self, name: str, function: Function) -> float:
         """Seconds a call takes on random rows. GraphError where a row's answer depends on the row before."""

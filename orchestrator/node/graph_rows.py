@@ -19,8 +19,8 @@ from orchestrator.node.graph_row_windows import convolution, spread_windows, win
 from orchestrator.node.graph_shapes import size_of
 
 MOST_ROWS = 16
-MOST_NUMBERS = 1 << 16
-"""Of a call's answer."""
+MOST_NUMBERS = 3 << 13
+"""Of a call's answer. Where gradients are long, more rows gain little, and more of them stay empty."""
 
 MOST_BYTES = 8 << 20
 """Of all tensors of a call: a node has little memory, and what needs more is not much faster by rows."""

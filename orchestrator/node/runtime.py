@@ -15,8 +15,8 @@ from orchestrator.node.graph_process import GraphProcess, Limits, call_bytes, ro
 CHUNK_BYTES = 256 << 10
 """Of records or answers that cross to the process at once; more would only take memory."""
 
-PIECE_BYTES, FULL = 1 << 20, 16
-"""Of gradients that are computed in places (node/graph_places.py), or so many times the places: few stay empty then."""
+PIECE_BYTES = 1 << 20
+"""Of gradients that are computed in places (node/graph_places.py) and cross at once."""
 
 _processes: "WeakValueDictionary[Tuple[str, Limits], GraphProcess]" = WeakValueDictionary()
 _lock = threading.Lock()
@@ -93,22 +93,53 @@ class TrainingGraph:
         """Like `record_gradients`, float32 (some, P) at a time."""
         chosen = np.arange(len(x)) if rows is None else rows
         together = self.process.rows()
-        size = max(FULL * together, PIECE_BYTES // (4 * self.parameters)) if together else self._chunk("grad1")
+        if together:
+            yield from self._in_places(weights, x, y, chosen, together)
+            return
+        size = self._chunk("grad1")
         for start in range(0, len(chosen), size):
             part = chosen[start : start + size]
-            if together:
-                yield self._in_places(weights, x[part], y[part], together)
-            else:
-                present = np.ones((len(part), 1), np.float32)
-                yield self.process.run("grad1", weights, x[part][:, np.newaxis], y[part][:, np.newaxis], present)
+            present = np.ones((len(part), 1), np.float32)
+            yield self.process.run("grad1", weights, x[part][:, np.newaxis], y[part][:, np.newaxis], present)
 
-    def _in_places(self, weights: np.ndarray, x: np.ndarray, y: np.ndarray, rows: int) -> np.ndarray:
-        """float32 (n, P): each record's gradient, from a row of its own among others."""
-        calls, place = places(len(x), rows, self._random)
+    def _in_places(
+        self, weights: np.ndarray, x: np.ndarray, y: np.ndarray, chosen: np.ndarray, rows: int
+    ) -> Iterator[np.ndarray]:
+        """Each record's gradient from a row of its own among others, in the records' order.
+
+        Places are drawn for all records at once: the more there are, the fewer places stay empty.
+        """
+        calls, place = places(len(chosen), rows, self._random)
+        call, size = place // rows, max(1, PIECE_BYTES // (4 * self.parameters * rows))
+        given, early, early_gradients = 0, np.zeros(0, np.int64), np.zeros((0, self.parameters), np.float32)
+        for first in range(0, calls, size):
+            count = min(size, calls - first)
+            some = np.flatnonzero((call >= first) & (call < first + count))
+            where = place[some] - first * rows
+            found = self._called(weights, x[chosen[some]], y[chosen[some]], where, count, rows)
+            if len(some) == len(chosen):
+                yield found[where]
+                return
+            late = np.flatnonzero(call >= first + count)
+            until = int(late[0]) if len(late) else len(chosen)
+            ready, was_ready = some < until, early < until
+            block = np.empty((until - given, self.parameters), np.float32)
+            block[early[was_ready] - given] = early_gradients[was_ready]
+            block[some[ready] - given] = found[where[ready]]
+            early_gradients = np.concatenate([early_gradients[~was_ready], found[where[~ready]]])
+            early = np.concatenate([early[~was_ready], some[~ready]])
+            if until > given:
+                yield block
+            given = until
+
+    def _called(
+        self, weights: np.ndarray, x: np.ndarray, y: np.ndarray, where: np.ndarray, calls: int, rows: int
+    ) -> np.ndarray:
+        """float32 (calls x rows, P): records in these places, zeros in the others."""
         all_x, all_y = np.zeros((calls * rows, *self.input_shape), np.float32), np.zeros(calls * rows, np.int32)
-        all_x[place], all_y[place] = x, y
+        all_x[where], all_y[where] = x, y
         columns = all_x.reshape(calls, rows, 1, *self.input_shape), all_y.reshape(calls, rows, 1)
-        return self.process.run(rows_name(rows), weights, *columns).reshape(calls * rows, self.parameters)[place]
+        return self.process.run(rows_name(rows), weights, *columns).reshape(calls * rows, self.parameters)
 
     def logits(self, weights: np.ndarray, x: np.ndarray) -> np.ndarray:
         """float32 (n, classes) for float32 inputs (n, *input_shape)."""

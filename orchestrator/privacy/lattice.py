@@ -16,7 +16,7 @@ Node, gateway and accountant derive the same grid from the same task: nothing he
 
 import math
 from dataclasses import dataclass
-from typing import Protocol, Tuple, Union
+from typing import List, Protocol, Tuple, Union
 
 import numpy as np
 
@@ -49,12 +49,20 @@ class Draws:
     """What the vectors of one sum are rounded by: each by numbers of its own, however many are rounded at a time.
 
     First attempts take the source's numbers in order. Later ones, which few vectors need, take theirs by the number of vector,
-    attempt and coordinate, so that none moves those of the vectors behind it.
+    attempt and coordinate, so that none moves those of the vectors behind it. So they may be rounded again whenever it suits:
+    `together` of their numbers or more at a time, or at once where that is 0.
     """
 
-    def __init__(self, source: Uniform) -> None:
+    def __init__(self, source: Uniform, together: int = 0) -> None:
         self._source, self._rows, self._key = source, 0, np.uint64(0)
         self._keyed = False
+        self.together = together
+        self.waiting: List[Tuple[np.ndarray, np.ndarray]] = []
+        """(numbers of vectors, float64 (n, size) in steps) that were too long when they were first rounded."""
+
+    @property
+    def full(self) -> bool:
+        return sum(scaled.size for _, scaled in self.waiting) >= max(1, self.together)
 
     def first(self, rows: int, size: int) -> Tuple[int, np.ndarray]:
         """(number of the first of these vectors, float64 (rows, size))."""
@@ -131,21 +139,41 @@ class Lattice:
                 f"a vector of norm {float(np.max(lengths)) * self.step:g} was to be rounded on a grid for norms up to "
                 f"{self.clip_norm:g}: clip it first"
             )
-        draws = random if isinstance(random, Draws) else Draws(random)
-        begin, uniform = draws.first(len(rows), self.size)
+        return self.whole_steps(scaled, random if isinstance(random, Draws) else Draws(random))
+
+    def whole_steps(self, scaled: np.ndarray, draws: Draws) -> np.ndarray:
+        """Like `whole`, of float64 (n, size) that are in steps, and were clipped just now: lengths are looked at when rounded.
+
+        With draws that have some wait, those are zeros here, and come with `put_off`.
+        """
+        begin, uniform = draws.first(len(scaled), self.size)
         # Up with the probability of the fraction. Whole floats: their squares, and sums of these, are exact below 2^53.
         np.subtract(scaled, uniform, out=uniform)
         rounded = np.ceil(uniform, out=uniform)
         long = np.flatnonzero(~self._short(rounded))
-        if long.size:
-            again = self._again(scaled[long], begin + long, draws)
-            if not self._short(again).all():
-                raise PrivacyError("a rounded vector is longer than its bound: this is a bug, nothing was released")
-            rounded[long] = again
+        if long.size and draws.together:
+            draws.waiting.append((begin + long, scaled[long]))
+            rounded[long] = 0.0
+        elif long.size:
+            rounded[long] = self._again(scaled[long], begin + long, draws)
         return rounded
+
+    def put_off(self, draws: Draws) -> np.ndarray:
+        """float64 (size,): the sum of the vectors that wait to be rounded again, which wait no more."""
+        waiting, draws.waiting = draws.waiting, []
+        if not waiting:
+            return np.zeros(self.size)
+        numbers, scaled = (np.concatenate(parts) for parts in zip(*waiting))
+        return np.asarray(self._again(scaled, numbers, draws).sum(axis=0))
 
     def _again(self, scaled: np.ndarray, numbers: np.ndarray, draws: "Draws") -> np.ndarray:
         """Whole float64 (n, size): vectors whose first attempt was too long; `numbers` of the sum's vectors they are."""
+        rounded = self._attempted(scaled, numbers, draws)
+        if not self._short(rounded).all():
+            raise PrivacyError("a rounded vector is longer than its bound: this is a bug, nothing was released")
+        return rounded
+
+    def _attempted(self, scaled: np.ndarray, numbers: np.ndarray, draws: "Draws") -> np.ndarray:
         rounded = np.ceil(scaled - draws.again(numbers, 1, self.size))
         pending = np.flatnonzero(~self._short(rounded))
         for attempt in range(2, _ATTEMPTS):
