@@ -121,7 +121,9 @@ def _whole(self: Lattice, scaled: np.ndarray, draws: Any) -> np.ndarray:
 def _clip_is(clip: Callable[[np.ndarray, float], np.ndarray]) -> Patches:
     """With a grid that takes vectors of any length, or the node would notice."""
 
-    def clipped(vectors: np.ndarray, clip_norm: float, norms: Any = None, unit: float = 1.0) -> np.ndarray:
+    def clipped(
+        vectors: np.ndarray, clip_norm: float, norms: Any = None, unit: float = 1.0, out: Any = None
+    ) -> np.ndarray:
         return clip(vectors, clip_norm) / unit
 
     return ((noisy_sum, "clip_l2", clipped), (contribution, "clip_l2", clipped), (Lattice, "whole_steps", _whole))

@@ -7,7 +7,6 @@ import numpy as np
 
 from orchestrator.node.graph_file import Function
 
-
 _SAMPLE = 256
 """Records of a step, when it is estimated how many places stay empty."""
 
@@ -79,7 +78,7 @@ def places(count: int, rows: int, random: np.random.Generator) -> Tuple[int, np.
     gradients. As it is, a record's place is independent of the other records, and so is its gradient: it is a function of the
     record and of its place. The price are empty places: most draws that fall on one place say how many calls it takes.
     """
-    drawn = random.integers(0, rows, count)
+    drawn = random.integers(0, rows, count, np.uint8)  # of small numbers, which are sorted many times faster
     order = np.argsort(drawn, kind="stable")
     counts = np.bincount(drawn, minlength=rows)
     before = np.concatenate([[0], np.cumsum(counts)[:-1]])

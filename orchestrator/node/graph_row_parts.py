@@ -6,8 +6,6 @@ operators are given the fewest axes they can do with, in which one fits the next
 
 from typing import List, Mapping, Sequence, Tuple
 
-import numpy as np
-
 from orchestrator.node.graph_file import Operation
 from orchestrator.node.graph_rewriting import Rows
 from orchestrator.node.graph_shapes import Shape, size_of
@@ -63,7 +61,7 @@ def joined(rows: Rows, parts: Sequence[int], axis: int) -> int:
     """New tensors one behind the other on an axis."""
     shapes = [rows.tensors[part].shape for part in parts]
     out = (*shapes[0][:axis], sum(shape[axis] for shape in shapes), *shapes[0][axis + 1 :])
-    before, behind = out[1:axis], out[axis + 1 :]
+    before = out[1:axis]
     if len(parts) >= _FEW and size_of(out) == rows.rows * size_of(before) * len(parts):
         lines = [rows.reshaped(part, (rows.rows, size_of(before))) for part in parts]
         (made,) = rows.add("CONCATENATION", lines, {"axis": 1})

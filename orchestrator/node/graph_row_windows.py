@@ -41,11 +41,19 @@ def convolution(rows: Rows, operation: Operation) -> List[int]:
     columns = _unfolded(rows, given, (before, after), sizes, stride, dilation, out[1:3])
     factor = rows.reshaped(rows.new[kernel], (filters, size_of(tuple(sizes)) * channels))
     (made,) = rows.add("BATCH_MATMUL", [columns, factor], {"adj_y": True})
-    if bias and (options["activation"] or not rows.is_zero(bias[0])):
-        (made,) = rows.add("ADD", [made, rows.new[bias[0]]], {"activation": options["activation"]})
-    elif options["activation"]:
+    return [rows.reshaped(added(rows, operation, made, bias), (rows.rows, *out))]
+
+
+def added(rows: Rows, operation: Operation, made: int, bias: Sequence[int]) -> int:
+    """A product with the bias and activation its operator has beside."""
+    activation, given = operation.options["activation"], [index for index in bias if index >= 0]
+    if any(rows.is_rowed(index) for index in given):
+        raise NoRuleError("a bias of the record")
+    if given and (activation or not rows.is_zero(given[0])):
+        return rows.add("ADD", [made, rows.new[given[0]]], {"activation": activation})[0]
+    if activation:
         raise NoRuleError("an activation without a bias")
-    return [rows.reshaped(made, (rows.rows, *out))]
+    return made
 
 
 def spread_windows(rows: Rows, operation: Operation) -> List[int]:

@@ -15,35 +15,45 @@ from orchestrator.node.graph_check import CheckedGraph, function_memory
 from orchestrator.node.graph_file import Function, Operation
 from orchestrator.node.graph_rewriting import Give, NoRuleError, Rows
 from orchestrator.node.graph_row_parts import join_rule, pack_rule, pad_rule, slice_rule, strided_rule
-from orchestrator.node.graph_row_windows import convolution, spread_windows, windows
+from orchestrator.node.graph_row_windows import added, convolution, spread_windows, windows
 from orchestrator.node.graph_shapes import size_of
 
 MOST_ROWS = 16
-MOST_NUMBERS = 3 << 13
-"""Of a call's answer. Where gradients are long, more rows gain little, and more of them stay empty."""
+FEW_NUMBERS, MOST_NUMBERS = 1 << 14, 1 << 16
+"""Of a call's answer. Where gradients are long, many rows gain little over few, and more of them stay empty."""
 
 MOST_BYTES = 8 << 20
 """Of all tensors of a call: a node has little memory, and what needs more is not much faster by rows."""
 
 
 def rows_of(graph: CheckedGraph) -> Dict[int, Function]:
-    """A graph's functions by their rows: one for the most records that leave answers small, and one for one record.
+    """A graph's functions by their rows: for the most records that leave answers small, for fewer, and for one record.
 
-    The latter is worth something, too: what `grad1` computes, without what only the loss needs.
+    The last is worth something, too: what `grad1` computes, without what only the loss needs.
     """
-    if "grad1" not in graph.functions:
-        return {}
-    most = max(1, min(MOST_ROWS, MOST_NUMBERS // graph.parameters))
     made: Dict[int, Function] = {}
-    for rows in (1, *sorted(range(2, most + 1), reverse=True)):
-        function = rows_function(graph.functions["grad1"], rows)
-        if function is None and rows == 1:
-            return {}
-        if function and function.memory_bytes <= MOST_BYTES:
-            made[rows] = function
-            if rows > 1:
+    for numbers in (graph.parameters, FEW_NUMBERS, MOST_NUMBERS):
+        for rows in range(max(1, min(MOST_ROWS, numbers // graph.parameters)), max(made, default=0), -1):
+            function = rows_function(graph.functions["grad1"], rows) if "grad1" in graph.functions else None
+            if function and function.memory_bytes <= MOST_BYTES:
+                made[rows] = function
                 break
+            if rows == 1:
+                return {}
     return made
+
+
+def batch_rows(graph: CheckedGraph, functions: Dict[int, Function]) -> int:
+    """Of how many records a step without privacy is computed at a time, by rows; 0 where `grad` is to see whole batches.
+
+    A runtime's kernels for convolutions with weights of the moment are slow, and a batch of unfolded windows is large. It is a
+    matter of the graph alone, not of how fast anything was: the same steps give the same bits again. functions: of `rows_of`.
+    """
+    names = {operation.name for operation in graph.functions["grad"].operations} if functions else set()
+    return max(functions) if names & _CONVOLUTIONS else 0
+
+
+_CONVOLUTIONS = {"CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV"}
 
 
 def rows_function(function: Function, rows: int) -> Optional[Function]:
@@ -172,6 +182,11 @@ def _dense(rows: Rows, operation: Operation) -> List[int]:
     count = size_of(rows.shape(x)) // width
     if not rows.is_rowed(kernel):
         flat = rows.reshaped(rows.new[x], (rows.rows * count, width))
+        if (
+            rows.old.tensors[kernel].data is None
+        ):  # as for convolutions: a product of matrices takes weights of the moment
+            (made,) = rows.add("BATCH_MATMUL", [flat, rows.new[kernel]], {"adj_y": True})
+            return [rows.reshaped(added(rows, operation, made, bias), (rows.rows, *out))]
         options = {**operation.options, "keep_num_dims": False}
         inputs = [flat, rows.new[kernel], *[rows.new[i] for i in bias]]
         (made,) = rows.add(operation.name, inputs, options, 1, operation.version)

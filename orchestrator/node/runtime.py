@@ -69,12 +69,26 @@ class TrainingGraph:
 
         counts: float (n,), what each of them counts for; then it is their weighted sum over the larger of 1 and all counts.
         """
+        rows = self.process.batch_rows()
+        if rows:
+            shares = np.ones(len(x), np.float64) if counts is None else np.asarray(counts, np.float64)
+            return self._by_rows(weights, x, y, shares / max(1.0, float(shares.sum())), rows)
         padded_x, padded_y, present = _pad(x, y, self.batch_size)
         if counts is not None:
             present[: len(x)] = counts
         return np.array(
             self.process.run("grad", weights, padded_x[np.newaxis], padded_y[np.newaxis], present[np.newaxis])[0]
         )
+
+    def _by_rows(self, weights: np.ndarray, x: np.ndarray, y: np.ndarray, shares: np.ndarray, rows: int) -> np.ndarray:
+        """float32 (P,): the sum of each record's gradient times its share, of so many records a call."""
+        total, size = np.zeros(self.parameters), rows * max(1, PIECE_BYTES // (4 * self.parameters * rows))
+        for start in range(0, len(x), size):
+            part = slice(start, start + size)
+            calls = -(-len(x[part]) // rows)
+            found = self._called(weights, x[part], y[part], np.arange(len(x[part])), calls, rows)
+            total += np.einsum("i,ij->j", shares[part], found[: len(x[part])])
+        return total.astype(np.float32)
 
     def record_gradient(self, weights: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """float32 (P,): gradient of one record, given as a batch of one."""
@@ -110,22 +124,24 @@ class TrainingGraph:
         Places are drawn for all records at once: the more there are, the fewer places stay empty.
         """
         calls, place = places(len(chosen), rows, self._random)
-        call, size = place // rows, max(1, PIECE_BYTES // (4 * self.parameters * rows))
+        size = max(1, PIECE_BYTES // (4 * self.parameters * rows))
+        if calls <= size:
+            yield self._called(weights, x[chosen], y[chosen], place, calls, rows)[place]
+            return
+        call = place // rows
         given, early, early_gradients = 0, np.zeros(0, np.int64), np.zeros((0, self.parameters), np.float32)
         for first in range(0, calls, size):
             count = min(size, calls - first)
             some = np.flatnonzero((call >= first) & (call < first + count))
             where = place[some] - first * rows
             found = self._called(weights, x[chosen[some]], y[chosen[some]], where, count, rows)
-            if len(some) == len(chosen):
-                yield found[where]
-                return
             late = np.flatnonzero(call >= first + count)
             until = int(late[0]) if len(late) else len(chosen)
             ready, was_ready = some < until, early < until
-            block = np.empty((until - given, self.parameters), np.float32)
+            whence = np.zeros(until - given, np.int64)
+            whence[some[ready] - given] = where[ready]
+            block = found[whence]
             block[early[was_ready] - given] = early_gradients[was_ready]
-            block[some[ready] - given] = found[where[ready]]
             early_gradients = np.concatenate([early_gradients[~was_ready], found[where[~ready]]])
             early = np.concatenate([early[~was_ready], some[~ready]])
             if until > given:

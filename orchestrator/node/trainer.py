@@ -215,8 +215,7 @@ def _step_work(mechanism: NoisySum, means: bool) -> Work:
         most = max(1, PART // lattice.size)
         for start in range(0, units, most):
             some = np.tile(worst, (min(most, units - start), 1))
-            for piece in _means(iter([some]), [1] * len(some)) if means else (some,):
-                yield piece
+            yield from _means(iter([some]), [1] * len(some)) if means else (some,)
 
     def noise() -> None:
         fresh = SecureRandom()  # which has drawn nothing ahead
