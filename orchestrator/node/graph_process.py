@@ -292,7 +292,7 @@ class GraphProcess:
                 parts[0] = parts[0][count:]
 
     def _receive(self, size: int, until: float) -> memoryview:
-        content = memoryview(np.empty(size, np.uint8))  # a bytearray would be filled with zeros first
+        content = np.empty(size, np.uint8).data  # a bytearray would be filled with zeros first
         view = content
         while view:
             self._wait(self._from, select.POLLIN, until)

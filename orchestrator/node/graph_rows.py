@@ -49,7 +49,7 @@ def batch_rows(graph: CheckedGraph, functions: Dict[int, Function]) -> int:
     A runtime's kernels for convolutions with weights of the moment are slow, and a batch of unfolded windows is large. It is a
     matter of the graph alone, not of how fast anything was: the same steps give the same bits again. functions: of `rows_of`.
     """
-    names = {operation.name for operation in graph.functions["grad"].operations} if functions else set()
+    names = {operation.name for operation in graph.functions["grad1"].operations} if functions else set()
     return max(functions) if names & _CONVOLUTIONS else 0
 
 

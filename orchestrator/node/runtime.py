@@ -125,7 +125,7 @@ class TrainingGraph:
         """
         calls, place = places(len(chosen), rows, self._random)
         size = max(1, PIECE_BYTES // (4 * self.parameters * rows))
-        if calls <= size:
+        if calls <= size and calls:
             yield self._called(weights, x[chosen], y[chosen], place, calls, rows)[place]
             return
         call = place // rows

@@ -223,7 +223,7 @@ class Lattice:
 def squared_lengths(rows: np.ndarray) -> np.ndarray:
     """float64 (n,): of the rows of float64 (n, d), each by itself.
 
-    By BLAS, in half the time, where they are so short that it starts no threads: those wait for each other when a machine is busy.
+    By BLAS, in half the time, where they are so short that it starts no threads: on a busy machine those wait for each other.
     """
     if rows.shape[1] > _ONE_THREAD:
         return np.asarray(np.einsum("ij,ij->i", rows, rows))
