@@ -31,15 +31,16 @@ def rows_of(graph: CheckedGraph) -> Dict[int, Function]:
 
     The last is worth something, too: what `grad1` computes, without what only the loss needs.
     """
-    made: Dict[int, Function] = {}
-    for numbers in (graph.parameters, FEW_NUMBERS, MOST_NUMBERS):
-        for rows in range(max(1, min(MOST_ROWS, numbers // graph.parameters)), max(made, default=0), -1):
-            function = rows_function(graph.functions["grad1"], rows) if "grad1" in graph.functions else None
-            if function and function.memory_bytes <= MOST_BYTES:
-                made[rows] = function
-                break
-            if rows == 1:
-                return {}
+    one = rows_function(graph.functions["grad1"], 1) if "grad1" in graph.functions else None
+    if one is None or one.memory_bytes > MOST_BYTES:
+        return {}
+    made = {1: one}
+    fitting = min(MOST_ROWS, MOST_BYTES // one.memory_bytes)  # weights are counted once, so that many have room
+    for numbers in (FEW_NUMBERS, MOST_NUMBERS):
+        rows = min(fitting, numbers // graph.parameters)
+        function = rows_function(graph.functions["grad1"], rows) if rows > max(made) else None
+        if function and function.memory_bytes <= MOST_BYTES:
+            made[rows] = function
     return made
 
 
