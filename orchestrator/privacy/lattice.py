@@ -144,21 +144,20 @@ class Lattice:
         rows = np.atleast_2d(np.asarray(vectors, np.float64))
         if rows.shape[1] != self.size:
             raise ValueError(f"vectors of {rows.shape[1]} numbers on a grid for {self.size}")
-        scaled = rows * (1.0 / self.step)
-        lengths = np.sqrt(np.einsum("ij,ij->i", scaled, scaled))
+        return self.whole_steps(rows * (1.0 / self.step), random if isinstance(random, Draws) else Draws(random))
+
+    def whole_steps(self, scaled: np.ndarray, draws: Draws) -> np.ndarray:
+        """Like `whole`, of float64 (n, size) that are in steps already.
+
+        With draws that have some wait, those are zeros here, and come with `put_off`.
+        """
+        lengths = np.sqrt(squared_lengths(scaled))
         # Written so that NaN fails. A part in 1e9 is float rounding; it stays far inside D^2 >= levels^2 + levels.
         if not (lengths <= self.levels * (1 + 1e-9)).all():
             raise PrivacyError(
                 f"a vector of norm {float(np.max(lengths)) * self.step:g} was to be rounded on a grid for norms up to "
                 f"{self.clip_norm:g}: clip it first"
             )
-        return self.whole_steps(scaled, random if isinstance(random, Draws) else Draws(random))
-
-    def whole_steps(self, scaled: np.ndarray, draws: Draws) -> np.ndarray:
-        """Like `whole`, of float64 (n, size) that are in steps, and were clipped just now: lengths are looked at when rounded.
-
-        With draws that have some wait, those are zeros here, and come with `put_off`.
-        """
         begin, uniform = draws.first(len(scaled), self.size)
         # Up with the probability of the fraction. Whole floats: their squares, and sums of these, are exact below 2^53.
         np.subtract(scaled, uniform, out=uniform)
