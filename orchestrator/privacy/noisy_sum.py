@@ -36,7 +36,7 @@ TALLY = "clipped"
 _TALLY = 20
 """A unit moves the tally of clipped ones by so small a part of the clip norm: all noise grows by a part in 800."""
 
-PART = 3 << 16
+PART = 9 << 14
 """Numbers of clipped vectors worked on at a time."""
 
 
