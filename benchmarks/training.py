@@ -8,7 +8,8 @@ python benchmarks/training.py [--peers PYTHON] [--keras PYTHON] [--models mlp,ec
 Every measured program, with all its processes and threads, is held to one and the same processor. What is compared is processor
 time, since other work on a machine spoils the clock's: of ours, node and graph process together. A private step draws a Poisson
 sample of the records, computes the gradient of each, clips it, sums and noises; JAX's samples have a fixed size, which is easier
-for it. Data are random numbers. Memory is peak resident memory: of ours, of both processes together.
+for it. Data are random numbers. Memory is peak resident memory: of ours, of both processes together, from when the data and the
+trainer are there. A graph for private steps has the default batch of a task, as a gateway exports it: samples have no fixed size.
 """
 
 import argparse
@@ -89,11 +90,12 @@ def trainer_of(model: str, batch: int, steps: int, private: bool, graph: bytes) 
 
 def ours(model: str, batch: int, private: bool, repeats: int, file: Path) -> Dict[str, Any]:
     """Seconds for each step of a node's own trainer, and its memory with its graph's process."""
-    from orchestrator.wire.process import keep_buffers, peak_memory_mib
+    from orchestrator.wire.process import forget_start, keep_buffers, peak_memory_mib
 
     keep_buffers()
     steps = max(2, WORK[model] // batch)
     trainer = trainer_of(model, batch, steps, private, file.read_bytes())
+    forget_start(new_peak=True)
     weights = np.random.default_rng(1).normal(0, 0.1, trainer.graph.parameters).astype(np.float32)
     process = trainer.graph.process.pid
     trainer.train(weights, 1)
@@ -105,7 +107,8 @@ def ours(model: str, batch: int, private: bool, repeats: int, file: Path) -> Dic
         wall.append((time.perf_counter() - begun) / steps)
         used.append((time.process_time() + processor_s(process) - before) / steps)
     memory = peak_memory_mib() + peak_memory_mib(str(process))
-    return {"wall_s": min(wall), "cpu_s": min(used), "memory_mib": memory, "rows": trainer.graph.process.rows()}
+    rows = trainer.graph.process.rows() if private else trainer.graph.process.batch_rows()
+    return {"wall_s": min(wall), "cpu_s": min(used), "memory_mib": memory, "rows": rows}
 
 
 def processor_s(process: int) -> float:
@@ -133,18 +136,23 @@ def held(command: Sequence[str]) -> Dict[str, Any]:
 
 def measure(arguments: argparse.Namespace, folder: Path) -> List[Dict[str, Any]]:
     """A row for each model, batch size and library."""
+    from orchestrator.wire.training import Training
+
     rows = []
     batches = [int(batch) for batch in arguments.batches.split(",")]
     repeats = str(arguments.repeats)
-    for private, models in ((True, arguments.models.split(",")), (False, [*arguments.models.split(","), "depthwise"])):
+    named = arguments.models.split(",")
+    of_peers = [model for model in named if model != "depthwise"]  # which Opacus and JAX are not given here
+    for private, models in ((True, of_peers), (False, list(dict.fromkeys([*named, "depthwise"])))):
         for model in models:
             for batch in batches if private else batches[:1]:
-                file = folder / f"{model}-{batch}.tflite"
+                size = Training("fedavg").batch_size if private else batch
+                file = folder / f"{model}-{size}.tflite"
                 program = [sys.executable, str(Path(__file__))]
                 held_to = {"model": model, "batch": batch, "private": private}
                 if not file.exists():
                     subprocess.run(
-                        [*program, "--export", model, str(batch), str(file)], check=True, stderr=subprocess.DEVNULL
+                        [*program, "--export", model, str(size), str(file)], check=True, stderr=subprocess.DEVNULL
                     )
                 kind = "private" if private else "plain"
                 found = {"Edgeward": held([*program, "--ours", kind, model, str(batch), repeats, str(file)])}

@@ -144,20 +144,28 @@ def every_second(units: int) -> Patches:
 
 def before_clipping(units: int) -> Patches:
     def release(
-        self: NoisySum, vectors: Iterable[np.ndarray], random: SecureRandom, limit: Optional[int] = None
+        self: NoisySum,
+        vectors: Iterable[np.ndarray],
+        random: SecureRandom,
+        limit: Optional[int] = None,
+        longer: Any = None,
     ) -> np.ndarray:
         noised = (row + self.to_float(_noise(self, random)) for vector in vectors for row in np.atleast_2d(vector))
-        return self.total(noised, np.random.default_rng())
+        return self.total(noised, np.random.default_rng(), longer)
 
     return ((NoisySum, "release", release),)
 
 
 def empty_silent(units: int) -> Patches:
     def release(
-        self: NoisySum, vectors: Iterable[np.ndarray], random: SecureRandom, limit: Optional[int] = None
+        self: NoisySum,
+        vectors: Iterable[np.ndarray],
+        random: SecureRandom,
+        limit: Optional[int] = None,
+        longer: Any = None,
     ) -> np.ndarray:
-        some = list(vectors)
-        return _release(self, some, random, limit) if some else np.zeros(self.lattice.size, np.int64)
+        some = [one for one in vectors if len(one)]
+        return _release(self, some, random, limit, longer) if some else np.zeros(self.lattice.size, np.int64)
 
     return ((NoisySum, "release", release),)
 

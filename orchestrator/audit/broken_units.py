@@ -105,7 +105,7 @@ def real_size(units: int) -> Patches:
 
 
 def clip_per_batch(units: int) -> Patches:
-    def total(self: NoisySum, vectors: Iterable[np.ndarray], rounding: Any) -> np.ndarray:
+    def total(self: NoisySum, vectors: Iterable[np.ndarray], rounding: Any, longer: Any = None) -> np.ndarray:
         total, count = np.zeros(self.lattice.size, np.float64), 0
         for vector in vectors:
             some = np.atleast_2d(vector)
@@ -116,15 +116,20 @@ def clip_per_batch(units: int) -> Patches:
     return ((NoisySum, "total", total),)
 
 
-def _whole(self: Lattice, vectors: np.ndarray, random: Any) -> np.ndarray:
+def _whole(self: Lattice, scaled: np.ndarray, draws: Any) -> np.ndarray:
     """To the grid, however long."""
-    scaled = np.clip(np.asarray(vectors, np.float64) / self.step, -(2.0**40), 2.0**40)
-    return np.floor(scaled + random.first(len(scaled), self.size)[1])
+    return np.floor(np.clip(scaled, -(2.0**40), 2.0**40) + draws.first(len(scaled), self.size)[1])
 
 
 def _clip_is(clip: Callable[[np.ndarray, float], np.ndarray]) -> Patches:
     """With a grid that takes vectors of any length, or the node would notice."""
-    return ((noisy_sum, "clip_l2", clip), (updates, "clip_l2", clip), (Lattice, "whole", _whole))
+
+    def clipped(
+        vectors: np.ndarray, clip_norm: float, norms: Any = None, unit: float = 1.0, out: Any = None
+    ) -> np.ndarray:
+        return clip(vectors, clip_norm) / unit
+
+    return ((noisy_sum, "clip_l2", clipped), (updates, "clip_l2", clipped), (Lattice, "whole_steps", _whole))
 
 
 def clip_off(units: int) -> Patches:
@@ -156,7 +161,7 @@ def clip_loose(units: int) -> Patches:
 
 
 def round_up(units: int) -> Patches:
-    return ((Lattice, "whole", lambda self, vectors, random: np.ceil(np.asarray(vectors) / self.step)),)
+    return ((Lattice, "whole_steps", lambda self, scaled, draws: np.ceil(scaled)),)
 
 
 def record_for_patient(units: int) -> Patches:

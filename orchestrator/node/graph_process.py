@@ -25,8 +25,8 @@ from orchestrator.node.confine import NAMESPACES, NOTHING, SECCOMP
 from orchestrator.node.graph_check import GRADIENT_OUTPUTS, CheckedGraph
 from orchestrator.node.graph_child import ANSWER, ANSWER_MARK, DONE, LOAD, REQUEST, REQUEST_MARK, RUN
 from orchestrator.node.graph_file import ITEM_BYTES, Function, tflite_file
-from orchestrator.node.graph_places import FILLED, TRIED_CALLS, alike, trial
-from orchestrator.node.graph_rows import rows_of
+from orchestrator.node.graph_places import TRIED_CALLS, alike, filled, trial
+from orchestrator.node.graph_rows import batch_rows, rows_of
 from orchestrator.node.graph_shapes import size_of
 from orchestrator.node.litert import runtime_package
 
@@ -88,7 +88,9 @@ class GraphProcess:
         self._names = sorted(self._functions)
         self._seconds: Dict[str, float] = {}  # per call, of the loaded functions
         self._rows: Optional[int] = None
+        self._batch_rows: Optional[int] = None
         self._trying = False
+        self._took: Dict[int, float] = {}
         self._number = 0
         self._broken = ""
         memory = SPARE_BYTES + 2 * sum(function.memory_bytes for function in self._functions.values())
@@ -144,12 +146,22 @@ class GraphProcess:
                 for rows in self._rowed:
                     if TRIED_CALLS * rows * self._seconds["grad1"] > TRIED_S:
                         continue  # what takes so long takes it in its operators, not between them
-                    self._trying = True
-                    with contextlib.suppress(_NotRunError):  # an older runtime: `grad1` does as well
-                        took[rows] = self._try_rows(rows)
-                    self._trying = False
+                    took[rows] = self._rows_took(rows)
                 self._rows = min(took, key=lambda rows: took[rows])
             return self._rows
+
+    def batch_rows(self) -> int:
+        """Of how many records `rows_name` is to be called for a batch (graph_rows.batch_rows); 0: `grad` for all of it.
+
+        Not how fast it is decides, but whether it gives what `grad1` gives.
+        """
+        with self._lock:
+            if self._batch_rows is None:
+                rows = batch_rows(self._graph, self._rowed)
+                if rows:
+                    self._ready("grad1")
+                self._batch_rows = rows if rows and self._rows_took(rows) < math.inf else 0
+            return self._batch_rows
 
     def run(self, name: str, weights: np.ndarray, *columns: np.ndarray) -> np.ndarray:
         """float32 (calls, *first output): one call per row of `columns`, which are the function's inputs behind w.
@@ -188,6 +200,16 @@ class GraphProcess:
         self._request(LOAD, name, [tflite_file(function)], 0, self._limits.load_s)
         self._seconds[name] = self._try(name, function)
 
+    def _rows_took(self, rows: int) -> float:
+        """Like `_try_rows`, done once; infinite also where an older runtime does not run it."""
+        if rows not in self._took:
+            self._took[rows] = math.inf
+            self._trying = True
+            with contextlib.suppress(_NotRunError):
+                self._took[rows] = self._try_rows(rows)
+            self._trying = False
+        return self._took[rows]
+
     def _try_rows(self, rows: int) -> float:
         """Seconds for a record, with the places that stay empty; infinite where the answers are not right."""
         name, function = rows_name(rows), self._rowed[rows]
@@ -203,7 +225,7 @@ class GraphProcess:
             self._seconds[name] = min(took)
             if not alike(tried, found, right.reshape(found.shape)):
                 return math.inf
-        return FILLED[rows > 1] * self._seconds[name] / rows
+        return filled(rows) * self._seconds[name] / rows
 
     def _try(self, name: str, function: Function) -> float:
         """Seconds a call takes on random rows. GraphError where a row's answer depends on the row before."""
@@ -231,13 +253,13 @@ class GraphProcess:
         answer = self._request(RUN, name, parts, 4 * calls * size_of(shape), limit_s)
         return np.frombuffer(answer, "<f4").reshape(calls, *shape)
 
-    def _request(self, kind: int, name: str, parts: List[bytes], answer_bytes: int, limit_s: float) -> bytearray:
+    def _request(self, kind: int, name: str, parts: List[bytes], answer_bytes: int, limit_s: float) -> memoryview:
         self._number += 1
         size = sum(len(part) for part in parts)
         header = REQUEST.pack(REQUEST_MARK, kind, self._names.index(name), self._number & 0xFFFFFFFF, size)
         return self._exchange([header, *parts], answer_bytes, limit_s)
 
-    def _exchange(self, parts: List[bytes], answer_bytes: int, limit_s: float, greeting: bool = False) -> bytearray:
+    def _exchange(self, parts: List[bytes], answer_bytes: int, limit_s: float, greeting: bool = False) -> memoryview:
         """Sends a request, reads its whole answer. The process reads a request to its end before it answers."""
         if self.broken:
             raise GraphError(self._broken or ENDED)
@@ -269,9 +291,9 @@ class GraphProcess:
             if count:
                 parts[0] = parts[0][count:]
 
-    def _receive(self, size: int, until: float) -> bytearray:
-        content = bytearray(size)
-        view = memoryview(content)
+    def _receive(self, size: int, until: float) -> memoryview:
+        content = np.empty(size, np.uint8).data  # a bytearray would be filled with zeros first
+        view = content
         while view:
             self._wait(self._from, select.POLLIN, until)
             try:

@@ -17,7 +17,7 @@ class NoRuleError(Exception):
 class Rows:
     """The function under construction. `new`: tensor index by the old one; `rowed`: new tensors that begin with the row.
 
-    Its tensors have at most `most_bytes`, counted before one is made: a graph may repeat a large constant for every row.
+    Its constants have at most `most_bytes`, counted before one is made: a graph may repeat a large one for every row.
     """
 
     def __init__(self, function: Function, rows: int, rules: Mapping[str, "Give"], most_bytes: int) -> None:
@@ -26,6 +26,8 @@ class Rows:
         self.operations: List[Operation] = []
         self.new: Dict[int, int] = {-1: -1}
         self.rowed: Set[int] = set()
+        self._made: Dict[Any, Any] = {}
+        self._reshaped: Dict[int, int] = {}
 
     def rewritten(self) -> Function:
         old, (w, x, y, sw) = self.old, self.old.inputs
@@ -39,7 +41,8 @@ class Rows:
         if gradient not in self.rowed:
             raise NoRuleError("a gradient that no record has a part in")
         inputs = (self.new[w], self.new[x], self.new[y])
-        return without_unused(Function(tuple(self.tensors), tuple(self.operations), inputs, (gradient,), 0))
+        made = Function(tuple(self.tensors), tuple(self.operations), inputs, (gradient,), 0)
+        return without_unused(made._replace(operations=tuple(_needed(made))))
 
     def _take(self, operation: Operation) -> None:
         for index in operation.inputs:
@@ -72,8 +75,9 @@ class Rows:
 
     def tensor(self, known: Known, rowed: bool = False) -> int:
         """NoRuleError where there is no room for it."""
-        self._left -= _bytes_of(known)
-        self._check_room(0)
+        if known.data is not None:
+            self._left -= _bytes_of(known)
+            self._check_room(0)
         self.tensors.append(known)
         if rowed:
             self.rowed.add(len(self.tensors) - 1)
@@ -86,7 +90,15 @@ class Rows:
     def numbers(self, values: Any) -> int:
         """A constant of whole numbers."""
         data = np.asarray(values, "<i4")
-        return self.tensor(Known(INT, data.shape, data))
+        key = (data.shape, data.tobytes())
+        if key not in self._made:
+            self._made[key] = self.tensor(Known(INT, data.shape, data))
+        return int(self._made[key])
+
+    def is_zero(self, index: int) -> bool:
+        """Whether an old tensor is a constant of zeros."""
+        data = self.old.tensors[index].data
+        return index < 0 or (data is not None and not data.any())
 
     def add(
         self,
@@ -96,13 +108,25 @@ class Rows:
         outputs: int = 1,
         version: int = 1,
     ) -> List[int]:
-        """Appends an operator whose shapes are those of its rule in node/graph_ops.py; the outputs' indices."""
+        """Appends an operator whose shapes are those of its rule in node/graph_ops.py; the outputs' indices.
+
+        One that is there already, of the same inputs, is not made twice: no operator keeps anything.
+        """
         full = {option.name: option.default for option in RULES[name].options}
         full.update(options or {})
+        key = (name, tuple(inputs), tuple(sorted(full.items())))
+        if key in self._made:
+            return list(self._made[key])
         known = [None if i < 0 else self.tensors[i] for i in inputs]
-        made = [self.tensor(tensor) for tensor in RULES[name].infer(Call(known, full, outputs))]
+        found = RULES[name].infer(Call(known, full, outputs))
+        computed = _computed(name, known, full, found)
+        if computed is not None:
+            self._made[key] = [self.tensor(computed)]
+            return list(self._made[key])
+        made = [self.tensor(tensor) for tensor in found]
         self.operations.append(Operation(name, version, tuple(inputs), tuple(made), full))
-        return made
+        self._made[key] = made
+        return list(made)
 
     def shape(self, index: int) -> Shape:
         """Of an old tensor, as it was."""
@@ -119,17 +143,23 @@ class Rows:
         return np.asarray(data, np.int64)
 
     def reshaped(self, new: int, shape: Sequence[int]) -> int:
-        """A new tensor in another shape; what lies in one row has to stay there, which callers see to."""
-        if self.tensors[new].shape == tuple(shape):
-            return new
-        return self.add("RESHAPE", [new, self.numbers(list(shape))])[0]
+        """A new tensor in another shape; what lies in one row has to stay there, which callers see to.
 
-    def aligned(self, index: int, rank: int) -> int:
-        """An old tensor for broadcasting with others of `rank` axes and rows; one without rows as it is."""
-        if not self.is_rowed(index):
-            return self.new[index]
-        shape = self.shape(index)
-        return self.reshaped(self.new[index], (self.rows, *[1] * (rank - len(shape)), *shape))
+        What was reshaped is reshaped from what it first was, so that shapes nobody wants are not made (`_needed`).
+        """
+        first = self._reshaped.get(new, new)
+        if self.tensors[first].shape == tuple(shape):
+            return first
+        data = self.tensors[first].data
+        if data is not None:
+            return self.tensor(self.tensors[first]._replace(shape=tuple(shape), data=data.reshape(shape)))
+        (made,) = self.add("RESHAPE", [first, self.numbers(list(shape))])
+        self._reshaped[made] = first
+        return made
+
+    def unshaped(self, new: int) -> int:
+        """A new tensor in the shape it first had, for what does not look at shapes."""
+        return self._reshaped.get(new, new)
 
     def spread(self, index: int) -> int:
         """An old tensor with rows, all alike where it had none."""
@@ -154,6 +184,40 @@ class Rows:
 
 def _bytes_of(known: Known) -> int:
     return size_of(known.shape) * ITEM_BYTES[known.dtype]
+
+
+def _computed(
+    name: str, inputs: Sequence[Optional[Known]], options: Dict[str, Any], outputs: Sequence[Known]
+) -> Optional[Known]:
+    """What an operator gives for a few numbers that are all constants, where any runtime gives these bits; None elsewhere.
+
+    A graph works out the mean over its sample weights, which are known to be 1 here, and each call would do it again.
+    """
+    data = [known.data for known in inputs if known is not None]
+    few = [some for some in data if some is not None and some.size <= _FEW_NUMBERS]
+    (out, *others) = outputs
+    if not data or len(few) < len(data) or others or out.dtype != FLOAT or size_of(out.shape) > _FEW_NUMBERS:
+        return None
+    if name == "RESHAPE" or (name == "SUM" and few[0].size == 1):
+        values = few[0]
+    elif name in _EXACT and not options.get("activation"):
+        with np.errstate(all="ignore"):
+            values = _EXACT[name](*few)
+    else:
+        return None
+    return out._replace(data=np.ascontiguousarray(values, "<f4").reshape(out.shape))
+
+
+_FEW_NUMBERS = 64
+
+_EXACT: Dict[str, Callable[..., np.ndarray]] = {
+    "ADD": np.add,
+    "DIV": np.divide,
+    "MAXIMUM": np.maximum,
+    "MUL": np.multiply,
+    "NEG": np.negative,
+    "SUB": np.subtract,
+}
 
 
 def _needed(function: Function) -> List[Operation]:

@@ -14,26 +14,47 @@ from orchestrator.errors import GraphError
 from orchestrator.node.graph_check import CheckedGraph, function_memory
 from orchestrator.node.graph_file import Function, Operation
 from orchestrator.node.graph_rewriting import Give, NoRuleError, Rows
+from orchestrator.node.graph_row_parts import join_rule, pack_rule, pad_rule, slice_rule, strided_rule
+from orchestrator.node.graph_row_windows import added, convolution, spread_windows, windows
 from orchestrator.node.graph_shapes import size_of
 
 MOST_ROWS = 16
-MOST_NUMBERS = 1 << 16
-"""Of a call's answer."""
+FEW_NUMBERS, MOST_NUMBERS = 1 << 14, 1 << 16
+"""Of a call's answer. Where gradients are long, many rows gain little over few, and more of them stay empty."""
 
 MOST_BYTES = 8 << 20
 """Of all tensors of a call: a node has little memory, and what needs more is not much faster by rows."""
 
 
 def rows_of(graph: CheckedGraph) -> Dict[int, Function]:
-    """A graph's functions by their rows: one for the most records that leave answers small, and one for one record.
+    """A graph's functions by their rows: for the most records that leave answers small, for fewer, and for one record.
 
-    The latter is worth something, too: what `grad1` computes, without what only the loss needs.
+    The last is worth something, too: what `grad1` computes, without what only the loss needs.
     """
-    if "grad1" not in graph.functions:
+    one = rows_function(graph.functions["grad1"], 1) if "grad1" in graph.functions else None
+    if one is None or one.memory_bytes > MOST_BYTES:
         return {}
-    sizes = {1, max(1, min(MOST_ROWS, MOST_NUMBERS // graph.parameters))}
-    made = {rows: rows_function(graph.functions["grad1"], rows) for rows in sorted(sizes)}
-    return {rows: function for rows, function in made.items() if function and function.memory_bytes <= MOST_BYTES}
+    made = {1: one}
+    fitting = min(MOST_ROWS, MOST_BYTES // one.memory_bytes)  # weights are counted once, so that many have room
+    for numbers in (FEW_NUMBERS, MOST_NUMBERS):
+        rows = min(fitting, numbers // graph.parameters)
+        function = rows_function(graph.functions["grad1"], rows) if rows > max(made) else None
+        if function and function.memory_bytes <= MOST_BYTES:
+            made[rows] = function
+    return made
+
+
+def batch_rows(graph: CheckedGraph, functions: Dict[int, Function]) -> int:
+    """Of how many records a step without privacy is computed at a time, by rows; 0 where `grad` is to see whole batches.
+
+    A runtime's kernels for convolutions with weights of the moment are slow, and a batch of unfolded windows is large. It is a
+    matter of the graph alone, not of how fast anything was: the same steps give the same bits again. functions: of `rows_of`.
+    """
+    names = {operation.name for operation in graph.functions["grad1"].operations} if functions else set()
+    return max(functions) if names & _CONVOLUTIONS else 0
+
+
+_CONVOLUTIONS = {"CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV"}
 
 
 def rows_function(function: Function, rows: int) -> Optional[Function]:
@@ -53,25 +74,25 @@ def rows_function(function: Function, rows: int) -> Optional[Function]:
 
 def _each(rows: Rows, operation: Operation) -> List[int]:
     """Of one input, number by number."""
-    return rows.add(operation.name, [rows.new[operation.inputs[0]]], operation.options, 1, operation.version)
+    x = operation.inputs[0]
+    (made,) = rows.add(operation.name, [rows.unshaped(rows.new[x])], operation.options, 1, operation.version)
+    return [rows.reshaped(made, (rows.rows, *rows.shape(x)))]
 
 
 def _broadcast(rows: Rows, operation: Operation) -> List[int]:
-    """Number by number with broadcasting. Leading axes of 1 are left out where the kernel takes no more axes."""
+    """Number by number with broadcasting. Axes of one place are left out: kernels take few."""
     out = rows.shape(operation.outputs[0])
-    drop = 0
-    if len(out) > 3 and len({rows.shape(i) for i in operation.inputs}) > 1:
-        while drop < len(out) - 3 and out[drop] == 1:
-            drop += 1
+    kept = [axis for axis, n in enumerate(out) if n != 1]
     inputs = []
     for index in operation.inputs:
-        shape = (1,) * (len(out) - len(rows.shape(index))) + rows.shape(index)
-        if drop and rows.is_rowed(index):
-            inputs.append(rows.reshaped(rows.new[index], (rows.rows, *shape[drop:])))
-        elif drop and len(rows.shape(index)) > len(out) - drop:
-            inputs.append(rows.reshaped(rows.new[index], shape[drop:]))
+        own = rows.shape(index)
+        full = (1,) * (len(out) - len(own)) + own
+        lean = [full[axis] for axis in kept]
+        if rows.is_rowed(index):
+            inputs.append(rows.reshaped(rows.new[index], (rows.rows, *lean)))
         else:
-            inputs.append(rows.aligned(index, len(out)))
+            few = size_of(own) == 1 and len(own) <= len(lean) + 1
+            inputs.append(rows.new[index] if few else rows.reshaped(rows.new[index], lean))
     (made,) = rows.add(operation.name, inputs, operation.options, 1, operation.version)
     return [rows.reshaped(made, (rows.rows, *out))]
 
@@ -91,12 +112,13 @@ def _along_last(rows: Rows, operation: Operation) -> List[int]:
 def _reduced(rows: Rows, operation: Operation) -> List[int]:
     shape, out = rows.shape(operation.inputs[0]), rows.shape(operation.outputs[0])
     x = rows.only_first(operation)
-    axes = [int(axis) % len(shape) for axis in rows.constant(operation.inputs[1]).ravel()]
-    if all(shape[axis] == 1 for axis in axes):
-        return [rows.reshaped(x, (rows.rows, *out))]
-    return rows.add(
-        operation.name, [x, rows.numbers([axis + 1 for axis in axes])], operation.options, 1, operation.version
-    )
+    axes = {int(axis) % len(shape) for axis in rows.constant(operation.inputs[1]).ravel()}
+    kept = [axis for axis, n in enumerate(shape) if n != 1]
+    over = [place for place, axis in enumerate(kept, 1) if axis in axes]
+    if over:
+        x = rows.reshaped(x, (rows.rows, *[shape[axis] for axis in kept]))
+        (x,) = rows.add(operation.name, [x, rows.numbers(over)], {"keep_dims": False}, 1, operation.version)
+    return [rows.reshaped(x, (rows.rows, *out))]
 
 
 def _reshaped(rows: Rows, operation: Operation) -> List[int]:
@@ -114,12 +136,6 @@ def _split_v(rows: Rows, operation: Operation) -> List[int]:
     axis = int(rows.constant(where).ravel()[0]) % len(rows.shape(x))
     inputs = [rows.only_first(operation), rows.numbers(rows.constant(lengths)), rows.numbers(axis + 1)]
     return rows.add(operation.name, inputs, operation.options, len(operation.outputs), operation.version)
-
-
-def _joined(rows: Rows, operation: Operation) -> List[int]:
-    rank = len(rows.shape(operation.outputs[0]))
-    options = {**operation.options, "axis": operation.options["axis"] % rank + 1}
-    return rows.add(operation.name, [rows.spread(i) for i in operation.inputs], options, 1, operation.version)
 
 
 def _unpacked(rows: Rows, operation: Operation) -> List[int]:
@@ -167,6 +183,11 @@ def _dense(rows: Rows, operation: Operation) -> List[int]:
     count = size_of(rows.shape(x)) // width
     if not rows.is_rowed(kernel):
         flat = rows.reshaped(rows.new[x], (rows.rows * count, width))
+        if (
+            rows.old.tensors[kernel].data is None
+        ):  # as for convolutions: a product of matrices takes weights of the moment
+            (made,) = rows.add("BATCH_MATMUL", [flat, rows.new[kernel]], {"adj_y": True})
+            return [rows.reshaped(added(rows, operation, made, bias), (rows.rows, *out))]
         options = {**operation.options, "keep_num_dims": False}
         inputs = [flat, rows.new[kernel], *[rows.new[i] for i in bias]]
         (made,) = rows.add(operation.name, inputs, options, 1, operation.version)
@@ -205,25 +226,6 @@ def _product(rows: Rows, a: int, b: int, adj_x: bool, adj_y: bool) -> int:
     return rows.add("BATCH_MATMUL", [a, b], {"adj_x": adj_x, "adj_y": adj_y})[0]
 
 
-def _windows(rows: Rows, operation: Operation) -> List[int]:
-    """Convolutions and pools: rows are further images of the batch."""
-    batch, *rest = rows.shape(operation.inputs[0])
-    flat = rows.reshaped(rows.only_first(operation), (rows.rows * batch, *rest))
-    others = [rows.new[i] for i in operation.inputs[1:]]
-    (made,) = rows.add(operation.name, [flat, *others], operation.options, 1, operation.version)
-    return [rows.reshaped(made, (rows.rows, *rows.shape(operation.outputs[0])))]
-
-
-def _spread_windows(rows: Rows, operation: Operation) -> List[int]:
-    target, kernel, x, *bias = operation.inputs
-    batch, *rest = rows.shape(x)
-    flat = rows.reshaped(rows.only_first(operation, 2), (rows.rows * batch, *rest))
-    first, *sizes = rows.constant(target).tolist()
-    inputs = [rows.numbers([rows.rows * first, *sizes]), rows.new[kernel], flat, *[rows.new[i] for i in bias]]
-    (made,) = rows.add(operation.name, inputs, operation.options, 1, operation.version)
-    return [rows.reshaped(made, (rows.rows, *rows.shape(operation.outputs[0])))]
-
-
 def _to_blocks(rows: Rows, operation: Operation) -> List[int]:
     """SPACE_TO_BATCH_ND: its batches are blocks first, images after."""
     batch, *rest = rows.shape(operation.inputs[0])
@@ -252,29 +254,9 @@ def _swapped(rows: Rows, new: int, first: int, second: int, rest: Tuple[int, ...
     return rows.add("TRANSPOSE", [split, rows.numbers([1, 0, 2])])[0]
 
 
-def _strided(rows: Rows, operation: Operation) -> List[int]:
-    """Every second or third of one axis, where that fits: a piece of the axis split in two, which is copied many times faster."""
-    shape, out = rows.shape(operation.inputs[0]), rows.shape(operation.outputs[0])
-    begin, _, steps = (rows.constant(index) for index in operation.inputs[1:])
-    skipping = [axis for axis, step in enumerate(steps) if step > 1]
-    axis = skipping[0] if len(skipping) == 1 else 0
-    rest = [sizes[:axis] + sizes[axis + 1 :] for sizes in (shape, out)]
-    step, count = int(steps[axis]), shape[axis]
-    if not skipping or len(out) != len(shape) or rest[0] != rest[1] or count % step:
-        return _SLICED(rows, operation)
-    first = 0 if operation.options["begin_mask"] >> axis & 1 else int(begin[axis]) % count
-    before, behind = rows.rows * size_of(shape[:axis]), size_of(shape[axis + 1 :])
-    split = rows.reshaped(rows.only_first(operation), (before, count // step, step, behind))
-    place = [0, first // step, first % step, 0]
-    taken = rows.add("SLICE", [split, rows.numbers(place), rows.numbers([before, out[axis], 1, behind])])[0]
-    return [rows.reshaped(taken, (rows.rows, *out))]
-
-
 def _nothing(rows: int) -> List[int]:
     return [0, 0]
 
-
-_SLICED = _with(lambda rows: 0, lambda rows: rows, lambda rows: 1)
 
 _RULES: Dict[str, Give] = {
     **dict.fromkeys(
@@ -321,23 +303,25 @@ _RULES: Dict[str, Give] = {
     **dict.fromkeys(("ADD_N", "SELECT"), _alike),
     **dict.fromkeys(("LOG_SOFTMAX", "SOFTMAX"), _along_last),
     **dict.fromkeys(("MEAN", "REDUCE_MAX", "REDUCE_MIN", "SUM"), _reduced),
-    **dict.fromkeys(("AVERAGE_POOL_2D", "CONV_2D", "DEPTHWISE_CONV_2D", "MAX_POOL_2D"), _windows),
-    **dict.fromkeys(("CONCATENATION", "PACK"), _joined),
+    **dict.fromkeys(("AVERAGE_POOL_2D", "DEPTHWISE_CONV_2D", "MAX_POOL_2D"), windows),
     **dict.fromkeys(("REVERSE_V2", "TRANSPOSE"), _turned),
     "BATCH_MATMUL": _matmul,
     "BATCH_TO_SPACE_ND": _of_blocks,
+    "CONCATENATION": join_rule,
+    "CONV_2D": convolution,
     "FULLY_CONNECTED": _dense,
     "ONE_HOT": _hot,
-    "PAD": _with(_nothing),
+    "PACK": pack_rule,
+    "PAD": pad_rule,
     "PADV2": _with(_nothing),
     "RESHAPE": _reshaped,
-    "SLICE": _with(lambda rows: 0, lambda rows: rows),
+    "SLICE": slice_rule,
     "SPACE_TO_BATCH_ND": _to_blocks,
     "SPLIT": _split,
     "SPLIT_V": _split_v,
-    "STRIDED_SLICE": _strided,
+    "STRIDED_SLICE": strided_rule,
     "TILE": _with(lambda rows: 1),
-    "TRANSPOSE_CONV": _spread_windows,
+    "TRANSPOSE_CONV": spread_windows,
     "UNPACK": _unpacked,
 }
 """By operator. Constants that say how it works are never of a record: `constant` and `only_first` refuse those."""

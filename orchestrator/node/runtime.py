@@ -15,8 +15,8 @@ from orchestrator.node.graph_process import GraphProcess, Limits, call_bytes, ro
 CHUNK_BYTES = 256 << 10
 """Of records or answers that cross to the process at once; more would only take memory."""
 
-PIECE_BYTES, FULL = 1 << 20, 16
-"""Of gradients that are computed in places (node/graph_places.py), or so many times the places: few stay empty then."""
+PIECE_BYTES = 1 << 20
+"""Of gradients that are computed in places (node/graph_places.py) and cross at once."""
 
 _processes: "WeakValueDictionary[Tuple[str, Limits], GraphProcess]" = WeakValueDictionary()
 _lock = threading.Lock()
@@ -69,12 +69,26 @@ class TrainingGraph:
 
         counts: float (n,), what each of them counts for; then it is their weighted sum over the larger of 1 and all counts.
         """
+        rows = self.process.batch_rows()
+        if rows:
+            shares = np.ones(len(x), np.float64) if counts is None else np.asarray(counts, np.float64)
+            return self._by_rows(weights, x, y, shares / max(1.0, float(shares.sum())), rows)
         padded_x, padded_y, present = _pad(x, y, self.batch_size)
         if counts is not None:
             present[: len(x)] = counts
         return np.array(
             self.process.run("grad", weights, padded_x[np.newaxis], padded_y[np.newaxis], present[np.newaxis])[0]
         )
+
+    def _by_rows(self, weights: np.ndarray, x: np.ndarray, y: np.ndarray, shares: np.ndarray, rows: int) -> np.ndarray:
+        """float32 (P,): the sum of each record's gradient times its share, of so many records a call."""
+        total, size = np.zeros(self.parameters), rows * max(1, PIECE_BYTES // (4 * self.parameters * rows))
+        for start in range(0, len(x), size):
+            part = slice(start, start + size)
+            calls = -(-len(x[part]) // rows)
+            found = self._called(weights, x[part], y[part], np.arange(len(x[part])), calls, rows)
+            total += np.einsum("i,ij->j", shares[part], found[: len(x[part])])
+        return total.astype(np.float32)
 
     def record_gradient(self, weights: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """float32 (P,): gradient of one record, given as a batch of one."""
@@ -93,22 +107,55 @@ class TrainingGraph:
         """Like `record_gradients`, float32 (some, P) at a time."""
         chosen = np.arange(len(x)) if rows is None else rows
         together = self.process.rows()
-        size = max(FULL * together, PIECE_BYTES // (4 * self.parameters)) if together else self._chunk("grad1")
+        if together:
+            yield from self._in_places(weights, x, y, chosen, together)
+            return
+        size = self._chunk("grad1")
         for start in range(0, len(chosen), size):
             part = chosen[start : start + size]
-            if together:
-                yield self._in_places(weights, x[part], y[part], together)
-            else:
-                present = np.ones((len(part), 1), np.float32)
-                yield self.process.run("grad1", weights, x[part][:, np.newaxis], y[part][:, np.newaxis], present)
+            present = np.ones((len(part), 1), np.float32)
+            yield self.process.run("grad1", weights, x[part][:, np.newaxis], y[part][:, np.newaxis], present)
 
-    def _in_places(self, weights: np.ndarray, x: np.ndarray, y: np.ndarray, rows: int) -> np.ndarray:
-        """float32 (n, P): each record's gradient, from a row of its own among others."""
-        calls, place = places(len(x), rows, self._random)
+    def _in_places(
+        self, weights: np.ndarray, x: np.ndarray, y: np.ndarray, chosen: np.ndarray, rows: int
+    ) -> Iterator[np.ndarray]:
+        """Each record's gradient from a row of its own among others, in the records' order.
+
+        Places are drawn for all records at once: the more there are, the fewer places stay empty.
+        """
+        calls, place = places(len(chosen), rows, self._random)
+        size = max(1, PIECE_BYTES // (4 * self.parameters * rows))
+        if calls <= size and calls:
+            yield self._called(weights, x[chosen], y[chosen], place, calls, rows)[place]
+            return
+        call = place // rows
+        given, early, early_gradients = 0, np.zeros(0, np.int64), np.zeros((0, self.parameters), np.float32)
+        for first in range(0, calls, size):
+            count = min(size, calls - first)
+            some = np.flatnonzero((call >= first) & (call < first + count))
+            where = place[some] - first * rows
+            found = self._called(weights, x[chosen[some]], y[chosen[some]], where, count, rows)
+            late = np.flatnonzero(call >= first + count)
+            until = int(late[0]) if len(late) else len(chosen)
+            ready, was_ready = some < until, early < until
+            whence = np.zeros(until - given, np.int64)
+            whence[some[ready] - given] = where[ready]
+            block = found[whence]
+            block[early[was_ready] - given] = early_gradients[was_ready]
+            early_gradients = np.concatenate([early_gradients[~was_ready], found[where[~ready]]])
+            early = np.concatenate([early[~was_ready], some[~ready]])
+            if until > given:
+                yield block
+            given = until
+
+    def _called(
+        self, weights: np.ndarray, x: np.ndarray, y: np.ndarray, where: np.ndarray, calls: int, rows: int
+    ) -> np.ndarray:
+        """float32 (calls x rows, P): records in these places, zeros in the others."""
         all_x, all_y = np.zeros((calls * rows, *self.input_shape), np.float32), np.zeros(calls * rows, np.int32)
-        all_x[place], all_y[place] = x, y
+        all_x[where], all_y[where] = x, y
         columns = all_x.reshape(calls, rows, 1, *self.input_shape), all_y.reshape(calls, rows, 1)
-        return self.process.run(rows_name(rows), weights, *columns).reshape(calls * rows, self.parameters)[place]
+        return self.process.run(rows_name(rows), weights, *columns).reshape(calls * rows, self.parameters)
 
     def logits(self, weights: np.ndarray, x: np.ndarray) -> np.ndarray:
         """float32 (n, classes) for float32 inputs (n, *input_shape)."""

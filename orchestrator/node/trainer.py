@@ -11,7 +11,6 @@ from orchestrator.data.dataset import Dataset
 from orchestrator.node.pace import Work, tried
 from orchestrator.node.runtime import TrainingGraph
 from orchestrator.node.units import rows_of_units
-from orchestrator.privacy.clipping import row_norms
 from orchestrator.privacy.noisy_sum import PART, NoisySum, noised_count, training_sum
 from orchestrator.privacy.secure_random import Fractions, SecureRandom
 from orchestrator.wire.task import Task
@@ -114,19 +113,14 @@ class GradientTrainer:
     def _step(self, mechanism: NoisySum, weights: np.ndarray, limit: Optional[int] = None) -> np.ndarray:
         """int64 (P,): one step's noised sum; the tally of its clipped units is kept for `take_tally`."""
         self._clipped = 0
-        released = mechanism.release(self._counted(self._sampled_gradients(weights)), self._random, limit)
+        released = mechanism.release(self._sampled_gradients(weights), self._random, limit, self._count_clipped)
         if mechanism.beside:
             tally = mechanism.tally(self._clipped, self._random, self.tally_limit)
             self._tally = tally if self._tally is None else self._tally + tally
         return released
 
-    def _counted(self, gradients: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-        """The gradients as they are, float64 and in pieces that stay in a cache, counted where they will be clipped."""
-        for some in gradients:
-            for start in range(0, len(some), max(1, PART // some.shape[1])):
-                piece = some[start : start + max(1, PART // some.shape[1])].astype(np.float64)
-                self._clipped += _longer(piece, self._task.privacy.clip_norm)
-                yield piece
+    def _count_clipped(self, units: int) -> None:
+        self._clipped += units
 
     def _sampled_gradients(self, weights: np.ndarray) -> Iterator[np.ndarray]:
         """float (n, P) of a Poisson sample of the units, some at a time: all of them would not fit a small machine."""
@@ -205,11 +199,6 @@ def _weighted(blocks: Iterator[np.ndarray], counts: np.ndarray) -> Iterator[np.n
         start += len(block)
 
 
-def _longer(gradients: np.ndarray, norm: float) -> int:
-    """How many of the rows are to be clipped; one that is not finite is."""
-    return int((~(row_norms(gradients) <= norm)).sum())
-
-
 def step_work(task: Task, parameters: int) -> Work:
     """What a private step takes beside the graph's gradients: clipping and rounding each unit's, and drawing the noise."""
     return _step_work(training_sum(task, parameters), task.privacy.of_patients)
@@ -226,10 +215,7 @@ def _step_work(mechanism: NoisySum, means: bool) -> Work:
         most = max(1, PART // lattice.size)
         for start in range(0, units, most):
             some = np.tile(worst, (min(most, units - start), 1))
-            for piece in _means(iter([some]), [1] * len(some)) if means else (some,):
-                piece = piece.astype(np.float64)
-                _longer(piece, lattice.clip_norm)
-                yield piece
+            yield from _means(iter([some]), [1] * len(some)) if means else (some,)
 
     def noise() -> None:
         fresh = SecureRandom()  # which has drawn nothing ahead
@@ -238,7 +224,7 @@ def _step_work(mechanism: NoisySum, means: bool) -> Work:
             mechanism.tally(0, fresh)
 
     def total(units: int) -> np.ndarray:
-        return mechanism.total(gradients(units), Fractions(random))
+        return mechanism.total(gradients(units), Fractions(random), lambda count: None)
 
     return tried(noise, total, max(4, min(256, 100_000 // lattice.size)))
 

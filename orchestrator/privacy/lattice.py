@@ -16,7 +16,7 @@ Node, gateway and accountant derive the same grid from the same task: nothing he
 
 import math
 from dataclasses import dataclass
-from typing import Protocol, Tuple, Union
+from typing import List, Protocol, Tuple, Union
 
 import numpy as np
 
@@ -37,6 +37,10 @@ and a node that refuses to round it says of its data what no noise covers.
 """
 
 
+_ODD, _MIXED = np.uint64(0x9E3779B97F4A7C15), ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
+"""Of SplitMix64."""
+
+
 class Uniform(Protocol):
     """Where uniform numbers of [0, 1) come from."""
 
@@ -49,12 +53,20 @@ class Draws:
     """What the vectors of one sum are rounded by: each by numbers of its own, however many are rounded at a time.
 
     First attempts take the source's numbers in order. Later ones, which few vectors need, take theirs by the number of vector,
-    attempt and coordinate, so that none moves those of the vectors behind it.
+    attempt and coordinate, so that none moves those of the vectors behind it. So they may be rounded again whenever it suits:
+    `together` of their numbers or more at a time, or at once where that is 0.
     """
 
-    def __init__(self, source: Uniform) -> None:
+    def __init__(self, source: Uniform, together: int = 0) -> None:
         self._source, self._rows, self._key = source, 0, np.uint64(0)
         self._keyed = False
+        self.together = together
+        self.waiting: List[Tuple[np.ndarray, np.ndarray]] = []
+        """(numbers of vectors, float64 (n, size) in steps) that were too long when they were first rounded."""
+
+    @property
+    def full(self) -> bool:
+        return sum(scaled.size for _, scaled in self.waiting) >= max(1, self.together)
 
     def first(self, rows: int, size: int) -> Tuple[int, np.ndarray]:
         """(number of the first of these vectors, float64 (rows, size))."""
@@ -68,12 +80,21 @@ class Draws:
     def again(self, rows: np.ndarray, attempt: int, size: int) -> np.ndarray:
         """float64 (len(rows), size) for these vectors, by number: SplitMix64 (Steele, Lea, Flood 2014) of a counter."""
         place = (rows.astype(np.uint64) * np.uint64(_ATTEMPTS) + np.uint64(attempt)) * np.uint64(size)
-        counter = place[:, np.newaxis] + np.arange(1, size + 1, dtype=np.uint64)
-        mixed: np.ndarray = counter * np.uint64(0x9E3779B97F4A7C15) + self._key
-        for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-            mixed = (mixed ^ mixed >> np.uint64(shift)) * np.uint64(factor)
-        mixed ^= mixed >> np.uint64(31)
-        return np.asarray((mixed >> np.uint64(12)).astype(np.float64) * 2.0**-52)
+        # (place + coordinate) times the odd number, plus the key: in place, since memory costs more than arithmetic.
+        mixed = np.add.outer(place * _ODD + self._key, np.arange(1, size + 1, dtype=np.uint64) * _ODD)
+        shifted = np.empty_like(mixed)
+        for shift, factor in _MIXED:
+            np.right_shift(mixed, np.uint64(shift), out=shifted)
+            np.bitwise_xor(mixed, shifted, out=mixed)
+            np.multiply(mixed, np.uint64(factor), out=mixed)
+        np.right_shift(mixed, np.uint64(31), out=shifted)
+        np.bitwise_xor(mixed, shifted, out=mixed)
+        # As the fraction of a float of [1, 2), as in SecureRandom.uniform.
+        mixed >>= np.uint64(12)
+        mixed |= np.uint64(0x3FF << 52)
+        found = mixed.view(np.float64)
+        found -= 1.0
+        return found
 
 
 @dataclass(frozen=True)
@@ -123,29 +144,48 @@ class Lattice:
         rows = np.atleast_2d(np.asarray(vectors, np.float64))
         if rows.shape[1] != self.size:
             raise ValueError(f"vectors of {rows.shape[1]} numbers on a grid for {self.size}")
-        scaled = rows * (1.0 / self.step)
-        lengths = np.sqrt(np.einsum("ij,ij->i", scaled, scaled))
+        return self.whole_steps(rows * (1.0 / self.step), random if isinstance(random, Draws) else Draws(random))
+
+    def whole_steps(self, scaled: np.ndarray, draws: Draws) -> np.ndarray:
+        """Like `whole`, of float64 (n, size) that are in steps already.
+
+        With draws that have some wait, those are zeros here, and come with `put_off`.
+        """
+        lengths = np.sqrt(squared_lengths(scaled))
         # Written so that NaN fails. A part in 1e9 is float rounding; it stays far inside D^2 >= levels^2 + levels.
         if not (lengths <= self.levels * (1 + 1e-9)).all():
             raise PrivacyError(
                 f"a vector of norm {float(np.max(lengths)) * self.step:g} was to be rounded on a grid for norms up to "
                 f"{self.clip_norm:g}: clip it first"
             )
-        draws = random if isinstance(random, Draws) else Draws(random)
-        begin, uniform = draws.first(len(rows), self.size)
+        begin, uniform = draws.first(len(scaled), self.size)
         # Up with the probability of the fraction. Whole floats: their squares, and sums of these, are exact below 2^53.
         np.subtract(scaled, uniform, out=uniform)
         rounded = np.ceil(uniform, out=uniform)
         long = np.flatnonzero(~self._short(rounded))
-        if long.size:
-            again = self._again(scaled[long], begin + long, draws)
-            if not self._short(again).all():
-                raise PrivacyError("a rounded vector is longer than its bound: this is a bug, nothing was released")
-            rounded[long] = again
+        if long.size and draws.together:
+            draws.waiting.append((begin + long, scaled[long]))
+            rounded[long] = 0.0
+        elif long.size:
+            rounded[long] = self._again(scaled[long], begin + long, draws)
         return rounded
+
+    def put_off(self, draws: Draws) -> np.ndarray:
+        """float64 (size,): the sum of the vectors that wait to be rounded again, which wait no more."""
+        waiting, draws.waiting = draws.waiting, []
+        if not waiting:
+            return np.zeros(self.size)
+        numbers, scaled = waiting[0] if len(waiting) == 1 else map(np.concatenate, zip(*waiting))
+        return np.asarray(self._again(scaled, numbers, draws).sum(axis=0))
 
     def _again(self, scaled: np.ndarray, numbers: np.ndarray, draws: "Draws") -> np.ndarray:
         """Whole float64 (n, size): vectors whose first attempt was too long; `numbers` of the sum's vectors they are."""
+        rounded = self._attempted(scaled, numbers, draws)
+        if not self._short(rounded).all():
+            raise PrivacyError("a rounded vector is longer than its bound: this is a bug, nothing was released")
+        return rounded
+
+    def _attempted(self, scaled: np.ndarray, numbers: np.ndarray, draws: "Draws") -> np.ndarray:
         rounded = np.ceil(scaled - draws.again(numbers, 1, self.size))
         pending = np.flatnonzero(~self._short(rounded))
         for attempt in range(2, _ATTEMPTS):
@@ -160,7 +200,7 @@ class Lattice:
 
     def _short(self, rows: np.ndarray) -> np.ndarray:
         """bool (n,): whether rows of whole numbers are within the bound."""
-        return np.asarray(np.einsum("ij,ij->i", rows, rows) <= self.squared_bound)
+        return np.asarray(squared_lengths(rows) <= self.squared_bound)
 
     def to_float(self, steps: np.ndarray) -> np.ndarray:
         """float64 of the same shape, in the units of the vectors."""
@@ -177,6 +217,21 @@ class Lattice:
             raise PrivacyError(f"noise multiplier {noise_multiplier} of {parties} parties: both must be positive")
         variance = (noise_multiplier**2 * (self.squared_bound + beside**2) + 1 / 12) / parties
         return math.ceil(math.sqrt(variance) * (1 + 1e-12))
+
+
+def squared_lengths(rows: np.ndarray) -> np.ndarray:
+    """float64 (n,): of the rows of float64 (n, d), each by itself.
+
+    By BLAS, in half the time, where they are so short that it starts no threads: on a busy machine those wait for each other.
+    """
+    if rows.shape[1] > _ONE_THREAD:
+        return np.asarray(np.einsum("ij,ij->i", rows, rows))
+    with np.errstate(all="ignore"):  # of rows that are not finite
+        return np.asarray(np.matmul(rows[:, np.newaxis], rows[:, :, np.newaxis])[:, 0, 0])
+
+
+_ONE_THREAD = 10_000
+"""OpenBLAS takes one thread for products of up to 10,000 numbers."""
 
 
 def make_lattice(clip_norm: float, size: int, noise_multiplier: float, parties: int) -> Lattice:

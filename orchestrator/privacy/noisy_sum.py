@@ -6,12 +6,12 @@ it from the task alone, so they agree on the grid, on the sensitivity and on eac
 
 import math
 from dataclasses import dataclass
-from typing import Iterable, Iterator, List, Optional
+from typing import Callable, Iterable, Iterator, List, Optional
 
 import numpy as np
 
 from orchestrator.errors import PrivacyError
-from orchestrator.privacy.clipping import clip_l2
+from orchestrator.privacy.clipping import clip_l2, row_norms
 from orchestrator.privacy.lattice import (
     MAX_LEVELS,
     MIN_NOISE_STD,
@@ -36,7 +36,7 @@ TALLY = "clipped"
 _TALLY = 20
 """A unit moves the tally of clipped ones by so small a part of the clip norm: all noise grows by a part in 800."""
 
-PART = 1 << 16
+PART = 9 << 14
 """Numbers of clipped vectors worked on at a time."""
 
 
@@ -81,16 +81,27 @@ class NoisySum:
         """Of one party's noise on a tally, in units."""
         return math.sqrt(party_variance(self.mechanism, self.std)) / self.beside
 
-    def total(self, vectors: Iterable[np.ndarray], rounding: Uniform) -> np.ndarray:
+    def total(
+        self, vectors: Iterable[np.ndarray], rounding: Uniform, longer: Optional[Callable[[int], None]] = None
+    ) -> np.ndarray:
         """int64 (size,): the sum, in steps and without noise, of float vectors, each clipped first.
 
-        They come one by one, (size,), or several at a time, (n, size); which way changes nothing.
+        They come one by one, (size,), or several at a time, (n, size); which way changes nothing. longer: is given how many of
+        some vectors were longer than the clip norm, or not finite.
         """
-        total, draws = np.zeros(self.lattice.size, np.int64), Draws(rounding)
+        lattice = self.lattice
+        total, draws = np.zeros(lattice.size, np.float64), Draws(rounding, together=PART)
         for some in self._blocks(vectors):
-            clipped = clip_l2(np.asarray(some, np.float64), self.lattice.clip_norm)
-            total += self.lattice.whole(clipped, draws).sum(axis=0).astype(np.int64)
-        return total
+            numbers = np.array(some, np.float64)
+            norms = row_norms(numbers)
+            if longer is not None:
+                longer(int((~(norms <= lattice.clip_norm)).sum()))
+            clipped = clip_l2(numbers, lattice.clip_norm, norms, lattice.step, numbers)
+            total += lattice.whole_steps(clipped, draws).sum(axis=0)
+            if draws.full:
+                total += lattice.put_off(draws)
+        total += lattice.put_off(draws)
+        return np.asarray(total.astype(np.int64))
 
     def _blocks(self, vectors: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """The vectors as (n, size), of `PART` numbers about: together where they are small, in pieces where they are many."""
@@ -103,13 +114,19 @@ class NoisySum:
                 yield np.stack(alone)
                 alone = []
             if vector.ndim > 1:
-                yield from (vector[start : start + most] for start in range(0, len(vector), most))
+                yield from np.array_split(vector, max(1, -(-len(vector) // most)))
         if alone:
             yield np.stack(alone)
 
-    def release(self, vectors: Iterable[np.ndarray], random: SecureRandom, limit: Optional[int] = None) -> np.ndarray:
+    def release(
+        self,
+        vectors: Iterable[np.ndarray],
+        random: SecureRandom,
+        limit: Optional[int] = None,
+        longer: Optional[Callable[[int], None]] = None,
+    ) -> np.ndarray:
         """int64 (size,): what one party gives away, in steps; its sum is cut to `limit` first, which widens nothing."""
-        total = self.total(vectors, Fractions(random))
+        total = self.total(vectors, Fractions(random), longer)
         return (total if limit is None else clamp(total, limit)) + self.noise(random)
 
     def to_float(self, steps: np.ndarray) -> np.ndarray:

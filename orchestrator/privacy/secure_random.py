@@ -9,7 +9,7 @@ from typing import Callable, Dict, Hashable
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
 
-_ZEROS = memoryview(bytes(1 << 16))
+_ZEROS = memoryview(bytes(1 << 17))
 """What is encrypted, a piece at a time: the key stream itself."""
 
 _AHEAD = 1 << 13

@@ -70,7 +70,7 @@ def test_a_build_whose_nodes_fail_is_not_consistent(
     demo: DemoTask, task: Task, ready: Prepared, planned: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Here because nothing is clipped, which the grid refuses to round."""
-    monkeypatch.setattr(noisy_sum, "clip_l2", lambda vectors, clip_norm: vectors)
+    monkeypatch.setattr(noisy_sum, "clip_l2", lambda vectors, clip_norm, norms, unit, out: vectors / unit)
     found = attack(demo, task, ready, Request(8))
     assert found["verdict"] == BROKEN
     assert any(

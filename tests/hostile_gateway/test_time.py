@@ -17,6 +17,7 @@ from orchestrator.data.dataset import Dataset
 from orchestrator.node import evaluation, pace, trainer
 from orchestrator.node.pace import Pace
 from orchestrator.node.runtime import TrainingGraph
+from orchestrator.privacy import noisy_sum
 from orchestrator.privacy.lattice import Lattice
 from orchestrator.privacy.noisy_sum import NoisyCounts, NoisySum
 from orchestrator.privacy.secure_random import SecureRandom
@@ -163,8 +164,8 @@ def test_all_that_a_sample_takes_is_done_within_one_quantum(
     )
     owner, name, seconds = {
         "gradients' mean": (trainer, "_mean", lambda *_: 1.0),
-        "lengths": (trainer, "_longer", lambda rows, _: float(len(rows))),
-        "rounding": (Lattice, "whole", lambda _, rows, __: float(len(rows))),
+        "lengths": (noisy_sum, "row_norms", lambda rows: float(len(rows))),
+        "rounding": (Lattice, "whole_steps", lambda _, rows, __: float(len(rows))),
         "noise": (NoisySum, "noise", lambda *_: 1.0),
         "counting": (sums, "count", lambda *_: 1.0),
         "counts' noise": (NoisyCounts, "noise", lambda *_: 1.0),

@@ -1,0 +1,105 @@
+"""What a function of many rows is made of, and where whole batches and long samples run through it."""
+
+from typing import Any, Dict
+
+import numpy as np
+import pytest
+from graph_samples import Builder, softmax_regression
+from test_graph_rows import BODIES, PARAMETERS, PATIENT, PRODUCTS, grad1_of, leaking, records, whole
+
+from orchestrator.node import graph_process, runtime
+from orchestrator.node.graph_check import check_graph
+from orchestrator.node.graph_file import Function
+from orchestrator.node.graph_rows import rows_function
+from orchestrator.node.runtime import TrainingGraph
+
+CONVOLUTION = whole(grad1_of(PRODUCTS["CONV_2D over the edges"]))
+
+
+def alone(graph: TrainingGraph, weights: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    ones = np.ones((len(x), 1), "f4")
+    return graph.process.run("grad1", weights, x[:, np.newaxis], y[:, np.newaxis], ones)
+
+
+def names_of(function: Any) -> Dict[str, int]:
+    assert isinstance(function, Function)
+    names = [operation.name for operation in function.operations]
+    return {name: names.count(name) for name in names}
+
+
+def test_convolutions_are_products_of_matrices_and_what_is_equal_is_made_once() -> None:
+    def body(build: Builder, x: int, w: int) -> int:
+        """A convolution, and its windows once more, as a graph has them for the gradient of the kernel."""
+        made = PRODUCTS["CONV_2D over the edges"](build, x, w)
+        pixels = build.add("RESHAPE", [x, build.constant([1, 2, 3, 1], "int32")])
+        wide = build.add("PAD", [pixels, build.constant([[0, 0], [0, 1], [0, 1], [0, 0]], "int32")])
+        parts = []
+        for corner in ([0, 0, 0, 0], [0, 0, 1, 0], [0, 1, 0, 0], [0, 1, 1, 0]):
+            size = build.constant([1, 2, 3, 1], "int32")
+            parts.append(build.add("SLICE", [wide, build.constant(corner, "int32"), size]))
+        columns = build.add("CONCATENATION", parts, axis=-1)
+        return build.add("ADD", [build.add("SUM", [columns, build.constant([3], "int32")], keep_dims=True), made])
+
+    made = names_of(rows_function(check_graph(whole(grad1_of(body))).functions["grad1"], 4))
+    assert "CONV_2D" not in made
+    assert (made["BATCH_MATMUL"], made["SLICE"], made["CONCATENATION"]) == (1, 4 + 2, 1), (
+        "two slices are of the weights"
+    )
+
+
+def test_what_follows_from_constants_is_worked_out_beforehand() -> None:
+    """The mean over sample weights, which are 1."""
+    found = names_of(rows_function(check_graph(softmax_regression()).functions["grad1"], 4))
+    assert not {"MAXIMUM", "DIV"} & set(found)
+
+
+def test_a_batch_of_a_graph_with_convolutions_is_the_weighted_mean_of_its_records() -> None:
+    """Of this graph `grad` is something else, so it shows which of the two was run."""
+    weights, x, y = records(37)
+    counts = np.linspace(0, 2, 37)
+    with TrainingGraph(CONVOLUTION, PATIENT) as graph:
+        assert graph.process.batch_rows() > 1
+        each = alone(graph, weights, x, y).astype(np.float64)
+        np.testing.assert_allclose(graph.gradient(weights, x, y), each.mean(axis=0), rtol=1e-5, atol=1e-6)
+        expected = counts @ each / counts.sum()
+        np.testing.assert_allclose(graph.gradient(weights, x, y, counts), expected, rtol=1e-5, atol=1e-6)
+        few = graph.gradient(weights, x[:2], y[:2], np.array([0.25, 0.25]))
+        np.testing.assert_allclose(few, 0.25 * each[:2].sum(axis=0), rtol=1e-5, atol=1e-6)
+        assert graph.gradient(weights, x, y).tobytes() == graph.gradient(weights, x, y).tobytes()
+
+
+def test_a_batch_of_any_other_graph_is_given_to_grad_whole() -> None:
+    weights, x, y = records(4)
+    with TrainingGraph(whole(grad1_of(BODIES["EXP"])), PATIENT) as graph:
+        assert graph.process.batch_rows() == 0
+        ones = np.ones((1, 4), "f4")
+        wanted = graph.process.run("grad", weights, x[np.newaxis], y[np.newaxis], ones)[0]
+        np.testing.assert_array_equal(graph.gradient(weights, x, y), wanted)
+
+
+def test_attack_a_batch_does_not_run_through_a_function_that_mixes_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = graph_process.rows_of
+    graph = whole(grad1_of(PRODUCTS["CONV_2D inside"]))
+    mixing = {rows: leaking(function, rows) for rows, function in real(check_graph(graph)).items() if rows > 1}
+    assert mixing
+    monkeypatch.setattr(graph_process, "rows_of", lambda graph: mixing)
+    with TrainingGraph(graph, PATIENT) as run:
+        assert run.process.batch_rows() == 0
+
+
+@pytest.mark.parametrize("calls", [1, 2, 5, 1000])
+def test_a_sample_of_several_pieces_comes_in_order(monkeypatch: pytest.MonkeyPatch, calls: int) -> None:
+    """Places are drawn for all of a sample, so the calls of a piece have records of the next as well."""
+    monkeypatch.setattr(runtime, "PIECE_BYTES", 4 * PARAMETERS * 16 * calls)
+    monkeypatch.setattr(
+        graph_process.GraphProcess, "rows", lambda process: process.batch_rows()
+    )  # whatever is fastest here
+    weights, x, y = records(300)
+    chosen = np.random.default_rng(2).permutation(300)[:211]
+    with TrainingGraph(CONVOLUTION, PATIENT) as graph:
+        assert graph.process.batch_rows() == 16
+        found = list(graph.gradient_blocks(weights, x, y, chosen))
+        assert (len(found) > 1) == (calls < 1000)
+        expected = alone(graph, weights, x[chosen], y[chosen])
+        np.testing.assert_allclose(np.concatenate(found), expected, rtol=1e-5, atol=1e-6)
+        assert list(graph.gradient_blocks(weights, x, y, chosen[:0])) == []
