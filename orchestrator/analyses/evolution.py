@@ -150,7 +150,14 @@ class Evolution(Analysis):
         pairs, end = self.options.pairs, self.sums.size - 2
         of_policy = np.concatenate([np.arange(pairs), np.arange(end - self.measures, end)])
         return [
-            Block("what policies are worth", PRODUCTS, of_policy, self.read, parameters=len(self.names)),
+            # An owner asks for so many people for each number that leaves, if that is more than there are weights.
+            Block(
+                "what policies are worth",
+                PRODUCTS,
+                of_policy,
+                self.read,
+                parameters=max(len(self.names), of_policy.size),
+            ),
             *unused(pairs, pairs + self.spare),
             Block("records used", CELLS, places(end, 1)),
             aside("left out", end + 1),

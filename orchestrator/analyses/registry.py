@@ -74,7 +74,7 @@ def exchange_of(task: Task) -> Optional[Exchange]:
 
 
 def scored_by(task: Task) -> Optional[ScoredModel]:
-    """The model file that travels beside a task with an analysis; None where there is none."""
+    """The model file that travels beside a task with an analysis; None for a task without one."""
     scoring = None if task.trains else analysis_of(task).scored
     return None if scoring is None else scoring.model
 

@@ -113,7 +113,7 @@ def _read(
 
 
 def _output(said: Dict[str, Any], outputs: int) -> Tuple[int, str]:
-    """(which output is the score, why it is none)."""
+    """(which output is the score, why no output is)."""
     number = said.get("output")
     if number is None:
         return min(outputs, 2) - 1, "" if outputs < 3 else f"has {outputs} outputs: say which is the score, `output`"
@@ -178,7 +178,7 @@ def _range(feature: Feature) -> str:
 
 
 def _class_of(trained: Schema, outcome: Optional[Feature], event: str) -> Tuple[int, str]:
-    """(which output is the class that the analysis predicts, why there is none)."""
+    """(which output is the class that the analysis predicts, why no output is)."""
     if outcome is None or len(outcome.categories) < 2:
         return 0, ""  # said of the outcome
     event = event or outcome.categories[1]

@@ -91,10 +91,10 @@ class Updates:
         privacy, fields = self.run.task.privacy, {}
         clip_norm = privacy.clip_norm
         if privacy.clip_quantile:
-            told = announced.get(CLIP_NORM)
-            if not isinstance(told, float) or not 0 < told < 1e12:
-                raise WireError(f"a round whose clip norm follows the updates came with {CLIP_NORM} {told!r}")
-            clip_norm, fields = told, {WITHIN: bool(np.linalg.norm(update) <= told)}
+            norm = announced.get(CLIP_NORM)
+            if not isinstance(norm, float) or not 0 < norm < 1e12:
+                raise WireError(f"a round whose clip norm follows the updates came with {CLIP_NORM} {norm!r}")
+            clip_norm, fields = norm, {WITHIN: bool(np.linalg.norm(update) <= norm)}
         mechanism = training_sum(self.run.task, update.size, clip_norm)
         if privacy.central:
             return clip_l2(update[np.newaxis].astype(np.float64), clip_norm)[0].astype(np.float32), fields

@@ -233,6 +233,23 @@ def test_statistics_under_masks_with_noise_are_charged_like_training(tmp_path: P
         assert {release["kind"]: release["used"] for release in run["releases"]} == {"analysis": 1, "count": 1}
 
 
+def approved_by_all(federation: Federation, *said: str) -> Dict[str, Any]:
+    """The last event of a run that each owner approves, once the summary says all of `said`."""
+    gateway = federation.gateway()
+    federation.nodes("--policy", "policy.toml")
+    waiting, last = set(), {}
+    for last in events(gateway):
+        if last["event"] == "waiting" and last["node"] not in waiting:
+            waiting.add(last["node"])
+            state = ("--state", f"state-{last['node']}")
+            (request,) = federation.said("node", "approvals", *state, "--json")
+            assert all(words in "\n".join(request["summary"]) for words in said)
+            federation.said("node", "approve", request["digest"][:16], *state, "--json")
+    assert waiting == set(NODES)
+    assert last["event"] == "result", federation.log()
+    return last
+
+
 def test_a_model_file_is_approved_by_its_bytes_and_run_on_each_record(tmp_path: Path) -> None:
     build = Builder()
     x = build.tensor([1, 2])
@@ -245,19 +262,8 @@ def test_a_model_file_is_approved_by_its_bytes_and_run_on_each_record(tmp_path: 
     with Federation(tmp_path, text) as federation:
         policy = '[require]\nunits = ["none"]\nstages = []\n[approval]\nrequired = true\n'
         (tmp_path / "policy.toml").write_text(policy)
-        gateway = federation.gateway()
-        federation.nodes("--policy", "policy.toml")
-        waiting = set()
-        for last in events(gateway):
-            if last["event"] == "waiting" and last["node"] not in waiting:
-                waiting.add(last["node"])
-                state = ("--state", f"state-{last['node']}")
-                (request,) = federation.said("node", "approvals", *state, "--json")
-                said = f"{len(model)} bytes, SHA-256 {hashlib.sha256(model).hexdigest()}, is run on 'age', 'visits' of each"
-                assert said in "\n".join(request["summary"])
-                federation.said("node", "approve", request["digest"][:16], *state, "--json")
-        assert waiting == set(NODES)
-        assert last["event"] == "result", federation.log()
+        said = f"{len(model)} bytes, SHA-256 {hashlib.sha256(model).hexdigest()}, is run on 'age', 'visits' of each"
+        last = approved_by_all(federation, said)
     rows = [row for row in federation.rows if row["age"]]
     values = np.array([[float(row["age"]), float(row["visits"])] for row in rows])
     logits = values @ weights.T.astype(np.float64) + [1.0, -1.0]
@@ -274,24 +280,9 @@ def test_owners_approve_an_analysis_and_their_budget_ends(tmp_path: Path) -> Non
     with Federation(tmp_path, text) as federation:
         policy = "[budget]\nepsilon_total = 1.2\ndelta = 1e-4\n[approval]\nrequired = true\n"
         (tmp_path / "policy.toml").write_text(policy)
-        gateway = federation.gateway()
-        federation.nodes("--policy", "policy.toml")
-        waiting = set()
-        for event in events(gateway):
-            if event["event"] == "waiting" and event["node"] not in waiting:
-                waiting.add(event["node"])
-                state = ("--state", f"state-{event['node']}")
-                (request,) = federation.said("node", "approvals", *state, "--json")
-                summary = "\n".join(request["summary"])
-                assert "k-means: 2 clusters of 2 numbers in at most 3 rounds" in summary
-                assert (
-                    "leaves this node: a noised number of records, 3 noised sums of 8 values over all its records"
-                    in summary
-                )
-                federation.said("node", "approve", request["digest"][:16], *state, "--json")
-            last = event
-        assert waiting == set(NODES)
-        assert last["event"] == "result", federation.log()
+        kmeans = "k-means: 2 clusters of 2 numbers in at most 3 rounds"
+        leaves = "leaves this node: a noised number of records, 3 noised sums of 8 values over all its records"
+        approved_by_all(federation, kmeans, leaves)
         ledger = federation.said("node", "ledger", "--state", "state-a", "--json")
         assert {release["kind"]: release["used"] for release in ledger["runs"][0]["releases"]} == {
             "analysis": 3,
