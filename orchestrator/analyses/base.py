@@ -79,6 +79,9 @@ class Analysis(ABC):
     in_steps: ClassVar[bool] = False
     """Whether its cells are steps in a row, of which published ones with few records count together with those after them."""
 
+    probing: ClassVar[bool] = False
+    """Whether a gateway may announce numbers of which two sums, each over everybody, differ in one person alone."""
+
     def __init__(self, schema: Schema, options: Any) -> None:
         """Raises ValueError, a line for each reason, where the schema does not have what the options name."""
         self.schema, self.options = schema, options

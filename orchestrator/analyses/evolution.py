@@ -56,6 +56,8 @@ class Evolution(Analysis):
     spare: int = 0
     """Values of a vector that are 0 once a patient's records are joined."""
 
+    probing = True  # policies on either side of one person's numbers
+
     unit: float = 1.0
     """What an end of 1 is worth."""
 

@@ -155,6 +155,9 @@ class DisclosureGuard:
             raise DisclosureError(f"[disclosure] hold: noise is another one each time, and {why}", "policy.release")
         if not rules.on or covered:
             return Passed(data)
+        if analysis.probing and _guards_single_people(rules):
+            why = "of what it sums, two differences that a gateway chooses may leave one person: this kind takes noise here"
+            raise DisclosureError(f"[disclosure] minimum_cell: {why}", "disclosure.cell")
         blocks = analysis.blocks(analysis.question(asked))
         why = incomplete(blocks, analysis.sums.size)
         if why:
@@ -222,6 +225,11 @@ def _differs(why: str, rules: Disclosure) -> DisclosureError:
     return DisclosureError(
         f"[disclosure] minimum_difference: {why}, at least {rules.minimum_difference}", "disclosure.difference"
     )
+
+
+def _guards_single_people(rules: Disclosure) -> bool:
+    cells = rules.minimum_cell or rules.model_cell or rules.minimum_difference
+    return bool(cells or rules.parameters or rules.dominance or rules.p_percent)
 
 
 def noisy(task: Task) -> bool:

@@ -1,7 +1,8 @@
-"""A gateway that announces policies which differ for one person alone: the sum of their differences would be of that person."""
+"""A gateway that announces policies of which sums, or differences of sums, are of one person alone."""
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, Dict
 
 import numpy as np
 import pytest
@@ -33,7 +34,7 @@ DECLARED = {
     "action": "given",
     "reward": "better",
     "inputs": ("age",),
-    "pairs": 1,
+    "pairs": 2,
     "spread": 1.0,
     "rounds": 1,
 }
@@ -54,14 +55,37 @@ def task() -> Task:
     return spelled_out(replace(made, training=Training(rounds=1, parameters=analysis_of(made).sums.size)))
 
 
-def test_a_difference_that_is_of_one_person_leaves_no_node(tmp_path: Path) -> None:
+RULES = ({"minimum_cell": 5}, {"minimum_difference": 5}, {"parameters": 1.0}, {"dominance": 0.5}, {"p_percent": 10.0})
+
+
+def sums_of(asked: np.ndarray, eldest: float) -> np.ndarray:
+    analysis = analysis_of(task())
+    return total(unit_vectors(analysis, asked, ward(eldest), "record"), analysis.sums.size)
+
+
+def above(*thresholds: float) -> np.ndarray:
+    """Of each pair one end gives "yes" to those above its threshold in years, and the other to those below."""
+    steps = [(-100 * (2 * years / 100 - 1), 100.0) for years in thresholds]
+    return np.concatenate([as_pairs(np.zeros(3)), np.array(steps, np.float32).ravel()])
+
+
+@pytest.mark.parametrize("rules", RULES)
+def test_two_sums_over_everybody_that_differ_in_one_person_leave_no_node(tmp_path: Path, rules: Dict[str, Any]) -> None:
+    """Each is of forty people, of equal weight; found by trying to break the rules above, which look at one sum at a time."""
+    asked, made = above(80.0, 99.0), task()
+    differences = [np.subtract(*sums_of(asked, eldest)[:2]) for eldest in (0.0, 1.0)]
+    assert abs(differences[0]) < 0.05
+    assert abs(differences[1]) > 0.9, "the reward of the one who is 97"
+    analysis, guard = (
+        analysis_of(made),
+        DisclosureGuard(lambda: Disclosure(**rules), NodeStore(tmp_path / "node.sqlite")),
+    )
+    with pytest.raises(DisclosureError, match="this kind takes noise here"):
+        guard.passed(digest_of(task_to_dict(made), b""), made, analysis, asked, ward(1.0))
+
+
+def test_without_such_rules_it_is_the_owners_choice(tmp_path: Path) -> None:
     made = task()
-    analysis = analysis_of(made)
-    asked = np.concatenate([as_pairs(np.array([-80.0, 50.0, 0.0])), np.array([0.0, 50.0], np.float32)])
-    sums = [total(unit_vectors(analysis, asked, ward(eldest), "record"), analysis.sums.size) for eldest in (0.0, 1.0)]
-    assert abs(sums[0][0]) < 1e-6, "of all others nothing is in it"
-    assert abs(sums[1][0]) > 0.5, "and the reward of the one is"
-    for rules in ({"minimum_cell": 5}, {"parameters": 0.1}):
-        guard = DisclosureGuard(lambda rules=rules: Disclosure(**rules), NodeStore(tmp_path / f"{len(rules)}.sqlite"))
-        with pytest.raises(DisclosureError):
-            guard.passed(digest_of(task_to_dict(made), b""), made, analysis, asked, ward(1.0))
+    guard = DisclosureGuard(lambda: Disclosure(minimum_patients=20), NodeStore(tmp_path / "node.sqlite"))
+    passed = guard.passed(digest_of(task_to_dict(made), b""), made, analysis_of(made), above(80.0, 99.0), ward(1.0))
+    assert passed.data.records == 40
