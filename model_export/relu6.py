@@ -29,7 +29,7 @@ def rescaling_relu6(model: TfliteModel) -> List[int]:
 
 
 def relu6_as_relu(tflite: bytes) -> bytes:
-    """The file with RELU for RELU6 that changes the scale; unchanged where it has no such operator, or where RELU would not end at 6.
+    """The file with RELU for RELU6 that changes the scale; unchanged where it has none, or where RELU would not end at 6.
 
     Raises TfliteError for a damaged file.
     """
