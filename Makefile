@@ -32,13 +32,13 @@ $(VENV)/.installed: pyproject.toml Makefile
 demo: setup
 	$(BIN)/edgeward demo --out out/demo
 
-# Three files at a time, also on two cores: much of a test is waiting. `$(BIN)/python -m pytest FILE` runs one by itself.
+# Four files at a time, also on two cores: much of a test is waiting. `$(BIN)/python -m pytest FILE` runs one by itself.
 test: setup
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 # For the inner loop, under 90 s on two idle cores: without what is marked slow (real federations, simulators, training, attacks).
 test-fast: setup
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not slow"
+	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 lint: setup
 	$(BIN)/ruff check .
