@@ -149,7 +149,15 @@ class Browser:
             time.sleep(0.05)
         raise AssertionError(f"not within {timeout_s:g} s: {expression}; the page says {self.text()[:1500]!r}")
 
+    def drawn(self) -> None:
+        """Returns when no card of the page waits for its turn."""
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and self.evaluate("'drawing' in (document.documentElement?.dataset ?? {})"):
+            time.sleep(0.02)
+
     def text(self) -> str:
+        """What the page says, all of it drawn."""
+        self.drawn()
         return str(self.evaluate("document.body ? document.body.innerText : ''"))
 
     def type(self, text: str) -> None:
@@ -169,6 +177,7 @@ class Browser:
 
     def picture(self, path: Path, height: Optional[int] = None) -> None:
         """A PNG of the page, from its top; of all of it without `height` (CSS pixels)."""
+        self.drawn()
         size = self.ask("Page.getLayoutMetrics")["cssContentSize"]
         clip = {
             "x": 0,

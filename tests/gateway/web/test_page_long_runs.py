@@ -46,6 +46,7 @@ class Long(NamedTuple):
             number = self.course.next_round(len(self.course.names) // 2)
             self.scene.board_says("ttyusb0", "metrics", latency_p50_us=900 + number % 7, latency_p99_us=1300, psi=0.02)
             self.browser.wait(f"document.title.endsWith('round {number}/{self.course.planned} · Edgeward')", 60)
+            self.browser.drawn()
 
     def holds(self) -> Dict[str, float]:
         """What the tab holds on to."""

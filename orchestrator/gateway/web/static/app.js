@@ -14,7 +14,7 @@ import { announcement, gatewayPill, title } from "./standing.js";
 import { tick } from "./tick.js";
 
 const NOTHING = { gateway: null, run: null, live: null, nodes: [], known: null, rounds: [], curve: [], epsilon: [], privacy: null, scores: null, boards: [], history: new Map(), listening: null, runs: [], all_runs: null, activity: [], problem: null };
-const state = { ...NOTHING, ready: false, lost: false, ended: null, chosen: null };
+const state = { ...NOTHING, ready: false, lost: false, ended: null };
 const views = { overview: drawOverview, runs: drawRuns, log: drawLog };
 const pages = new Map(); // of runs that were opened or compared, by name
 let drawing = false;
@@ -26,10 +26,11 @@ function opened() {
   return name === "run" && run ? run : null;
 }
 
-// What the first view draws: the newest run as it goes on, or the opened one as it was when it was asked for.
+// What the first view draws: the newest run as it goes on, or the opened one as it was when it was asked for. A copy, as its parts
+// are drawn one after the other while the next values come.
 function shown() {
   const name = opened();
-  if (name === null || name === state.run?.run) return state;
+  if (name === null || name === state.run?.run) return { ...state };
   const page = pageOf(name);
   if (!page.data) return { opening: name, error: page.error };
   return { ...state, ...NOTHING, ...page.data, gateway: { ...state.gateway, state: "idle" }, boards: state.boards, history: state.history, listening: state.listening, runs: state.runs, all_runs: state.all_runs, other: true };
@@ -82,7 +83,7 @@ function draw() {
   }
   drawFrame(open);
   if (!state.ready || !state.gateway) return;
-  fill(document.getElementById(open), views[open](open === "overview" ? shown() : state, { redraw, choose, fetchJson, pageOf }).filter(Boolean));
+  fill(document.getElementById(open), views[open](open === "overview" ? shown() : { ...state }, { redraw, fetchJson, pageOf }).filter(Boolean));
   tick();
 }
 
@@ -110,11 +111,6 @@ function announce() {
 
 function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
-}
-
-function choose(names) {
-  state.chosen = names;
-  redraw();
 }
 
 function begin() {

@@ -44,8 +44,13 @@ export function plural(many, one, more = `${one}s`) {
   return `${count(many)} ${many === 1 ? one : more}`;
 }
 
+// Made once: a formatter takes far longer to make than to use.
+const COUNTS = new Intl.NumberFormat("en");
+const TIMES = new Intl.DateTimeFormat("en-GB", { timeStyle: "medium" });
+const DAYS = new Intl.DateTimeFormat("en-CA");
+
 export function count(value) {
-  return known(value) ? Number(value).toLocaleString("en") : "–";
+  return known(value) ? COUNTS.format(Number(value)) : "–";
 }
 
 export function bytes(value) {
@@ -77,10 +82,10 @@ export function epsilon(value) {
 }
 
 export function clock(unix) {
-  if (!known(unix)) return "–";
-  const date = new Date(unix * 1000);
-  const time = date.toLocaleTimeString("en-GB");
-  return date.toDateString() === new Date(now() * 1000).toDateString() ? time : `${date.toLocaleDateString("en-CA")} ${time}`;
+  const date = new Date(known(unix) ? unix * 1000 : NaN);
+  if (Number.isNaN(date.getTime())) return odd(unix) ?? "–"; // not a time, or one beyond all calendars
+  const time = TIMES.format(date);
+  return date.toDateString() === new Date(now() * 1000).toDateString() ? time : `${DAYS.format(date)} ${time}`;
 }
 
 // Hours and minutes; with the date where it was another day.

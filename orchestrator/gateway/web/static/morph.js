@@ -1,5 +1,5 @@
 // Makes what is shown like what was just built, touching only what differs: what somebody selected, scrolled, focused or pointed
-// at stays. Elements are the same thing if they have the same id or data-key, else if they stand at the same place.
+// at stays. Elements are the same thing if they have the same data-key or id, else if they stand at the same place.
 
 export function fill(place, wanted) {
   const nodes = wanted.flat(Infinity).filter((n) => n !== null && n !== undefined && n !== false).map((n) => (n instanceof Node ? n : document.createTextNode(n)));
@@ -27,7 +27,7 @@ function dropped(node, kept) {
 }
 
 function keyOf(node) {
-  return node.nodeType === Node.ELEMENT_NODE ? node.id || node.dataset.key || null : null;
+  return node.nodeType === Node.ELEMENT_NODE ? node.dataset.key || node.id || null : null;
 }
 
 function alike(at, next) {
@@ -48,9 +48,14 @@ function update(old, next) {
     old.adopt(next); // it knows by itself what of it changed
     return;
   }
+  become(old, next);
+  if (VALUED.includes(old.nodeName) && old.value !== next.value) old.value = next.value;
+}
+
+// Takes over what another element has: attributes, handlers, children.
+export function become(old, next) {
   attributes(old, next);
   fill(old, [...next.childNodes]);
-  if (VALUED.includes(old.nodeName) && old.value !== next.value) old.value = next.value;
 }
 
 // Fields whose attribute, once somebody has typed or chosen, is no longer what they show.

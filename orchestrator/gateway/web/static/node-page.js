@@ -6,6 +6,7 @@ import { bytes, card, clock, count, el, empty, known, number, plural, seconds } 
 import { csvButton, exportable } from "./export.js";
 import { listing } from "./listing.js";
 import { fill } from "./morph.js";
+import { part } from "./parts.js";
 import { decoded } from "./place.js";
 
 const AGAIN_MS = 5000;
@@ -41,27 +42,27 @@ function draw() {
       el("h1", {}, node),
       el("p", { class: "muted", id: "node-state" }, `run ${run}, ${state} at ${clock(found.at)}, ${count(found.records)} records as stated, in the aggregate of ${plural(trained.filter((r) => r.counted).length, "round")}`)),
     found.reason ? el("p", { class: "reason" }, found.reason) : null,
-    el("div", { class: "grid" }, charts(trained, found.held_back), table(found)),
+    el("div", { class: "grid" }, charts(trained, found.held_back), part("node-rounds", (again) => table(found, again))),
   ]);
   main.removeAttribute("aria-busy");
 }
 
 function charts(rounds, heldBack) {
   const points = (name) => rounds.filter((r) => known(r[name])).map((r) => [r.round, r[name]]);
-  const one = (title, name, yName, format, color) => card(title, exportable(lineChart({ title: `${title} of ${node} over the rounds`, yName, from: 0, format, series: [{ name: title.toLowerCase(), color, points: points(name) }] }), `${node}-${name}`), { id: `node-${name}` });
+  const one = (title, name, yName, format, color) => part(`node-${name}`, () => card(title, exportable(lineChart({ title: `${title} of ${node} over the rounds`, yName, from: 0, format, series: [{ name: title.toLowerCase(), color, points: points(name) }] }), `${node}-${name}`), { id: `node-${name}` }));
   const measured = ["accuracy", "auc", "loss"].some((name) => points(name).length);
   const figures = (v, tick) => (tick ? String(v) : number(v));
   return [
     one("Time to answer", "seconds", "seconds", (v, tick) => (tick ? String(v) : seconds(v)), 1),
     points("bytes").length ? one("Bytes sent", "bytes", "bytes", bytes, 5) : null,
-    measured ? card("Accuracy and AUC", exportable(lineChart({ title: `Accuracy and AUC of ${node} over the rounds`, yName: "share", to: 1, format: figures, series: [{ name: "accuracy", label: "acc.", color: 1, dash: 1, points: points("accuracy") }, { name: "AUC", label: "AUC", color: 2, dash: 2, points: points("auc") }] }), `${node}-accuracy`), { id: "node-accuracy" }) : null,
+    measured ? part("node-accuracy", () => card("Accuracy and AUC", exportable(lineChart({ title: `Accuracy and AUC of ${node} over the rounds`, yName: "share", to: 1, format: figures, series: [{ name: "accuracy", label: "acc.", color: 1, dash: 1, points: points("accuracy") }, { name: "AUC", label: "AUC", color: 2, dash: 2, points: points("auc") }] }), `${node}-accuracy`), { id: "node-accuracy" })) : null,
     measured ? one("Loss", "loss", "loss (cross-entropy, nats)", figures, 4) : null,
     heldBack ? card("How good the model is", el("p", { class: "muted" }, heldBack), { id: "held-back" }) : null,
   ];
 }
 
-function table(found) {
-  if (!found.rounds.length) return card("Rounds", empty("No rounds yet", "No round that this node answered has been aggregated."), { wide: true });
+function table(found, again) {
+  if (!found.rounds.length) return card("Rounds", empty("No rounds yet", "No round that this node answered has been aggregated."), { wide: true, id: "node-rounds" });
   const list = listing({
     id: "rounds",
     noun: "rounds",
@@ -72,7 +73,7 @@ function table(found) {
     text: (r) => String(r.round),
     well: (r) => r.counted !== false,
     row: (r) => [r.round, seconds(r.seconds), bytes(r.bytes), r.counted ? "yes" : "no", number(r.accuracy), number(r.auc), number(r.loss)],
-    redraw: draw,
+    redraw: again,
   });
   return card("Rounds", list, { wide: true, id: "node-rounds", aside: csvButton(`${run}-${node}`, () => [KEYS, ...found.rounds.map((r) => KEYS.map((key) => r[key]))]) });
 }

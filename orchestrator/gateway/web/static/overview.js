@@ -6,28 +6,29 @@ import { ago, bytes, card, count, el, empty, figure, finite, keyedRow, known, mi
 import { exportable } from "./export.js";
 import { activity, gatewayEnded, nowCard } from "./now.js";
 import { ASKED, nodesCard } from "./nodes.js";
+import { part } from "./parts.js";
 import { figureOfPrivacy, privacyCard } from "./privacy.js";
 import { goesOn, isOver, phasePill, preparing, trusted } from "./standing.js";
 
-export function drawOverview(state, { redraw }) {
+export function drawOverview(state) {
   if (state.opening) return [empty(`Run ${state.opening}`, state.error ?? "Reading …")];
-  if (!state.other && preparing(state)) return [preparingCard(state), el("div", { class: "grid" }, boardsCard(state))];
-  if (!state.run) return [noRun(state), el("div", { class: "grid" }, boardsCard(state))];
+  if (!state.other && preparing(state)) return [preparingCard(state), el("div", { class: "grid" }, part("boards", () => boardsCard(state)))];
+  if (!state.run) return [noRun(state), el("div", { class: "grid" }, part("boards", () => boardsCard(state)))];
   const trained = state.curve.filter((r) => r.round > 0 && r.round <= state.live.rounds);
   const rounds = state.rounds.filter((r) => r.round > 0 && r.round <= state.live.rounds);
   return [
     heading(state),
     figures(state, trained, rounds[rounds.length - 1] ?? {}),
     el("div", { class: "grid" },
-      nowCard(state),
-      privacyCard(state),
-      analyses(state) ? null : card("Accuracy", exportable(qualityChart(trained, state.live.rounds), "accuracy"), { id: "accuracy" }),
-      analyses(state) ? null : card("Loss", exportable(lossChart(trained, state.live.rounds), "loss"), { id: "loss" }),
-      scoresCard(state),
-      nodesCard(state, redraw),
-      boardsCard(state),
-      taskCard(state),
-      trafficCard(rounds, state)),
+      part("now", () => nowCard(state)),
+      part("privacy", () => privacyCard(state)),
+      analyses(state) ? null : part("accuracy", () => card("Accuracy", exportable(qualityChart(trained, state.live.rounds), "accuracy"), { id: "accuracy" })),
+      analyses(state) ? null : part("loss", () => card("Loss", exportable(lossChart(trained, state.live.rounds), "loss"), { id: "loss" })),
+      state.scores ? part("scores", () => scoresCard(state)) : null,
+      part("nodes", (again) => nodesCard(state, again)),
+      part("boards", () => boardsCard(state)),
+      part("task", () => taskCard(state)),
+      part("traffic", () => trafficCard(rounds, state))),
   ];
 }
 
@@ -109,7 +110,6 @@ function lossChart(rounds, planned) {
 
 function scoresCard(state) {
   const scores = state.scores;
-  if (!scores) return null;
   const shown = (text) => (text === "-" ? "–" : text.replace(/\bnan\b/g, "NaN").replace(/\binf\b/g, "∞"));
   const grid = (caption, [heads, ...rows]) => table(caption, heads.map((name, i) => ({ name: name || "figure", numeric: i > 0 })), rows.map(([name, ...cells]) => [name, ...cells.map(shown)]));
   return card("How good the model is", [

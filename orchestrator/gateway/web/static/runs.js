@@ -7,11 +7,13 @@ import { csvButton, exportable } from "./export.js";
 import { listing } from "./listing.js";
 import { noteOf } from "./notes.js";
 import { keep, parameter } from "./place.js";
+import { part } from "./parts.js";
 import { spentText } from "./privacy.js";
 import { trusted } from "./standing.js";
 
 const MOST = 6;
 const PILLS = { finished: "good", failed: "bad", interrupted: "bad", unknown: "off" };
+let before = null; // the names that were chosen last
 const WELL = ["gathering", "collecting", "aggregating", "waiting", "starting", "finished"];
 
 export function drawRuns(state, tools) {
@@ -19,13 +21,13 @@ export function drawRuns(state, tools) {
   const runs = all.filter((r) => r.phase !== "unreadable");
   const unreadable = all.filter((r) => r.phase === "unreadable").map((r) => el("p", { class: "problem" }, r.reason));
   if (!all.length) return [empty("No run yet", "Every run of this state folder will be listed here.")];
-  const chosen = chosenOf(state, runs);
+  const chosen = chosenOf(runs);
   return [
     el("div", { class: "heading" }, el("h1", { tabindex: "-1" }, "Runs"), el("p", { class: "muted" }, `${many(state)}; open one by its name, or choose up to ${MOST} to draw them over each other`), missing(runs)),
     el("div", { class: "grid" },
-      card("All runs of this folder", [runsListing(runs, chosen, state, tools), unreadable], { wide: true, id: "all-runs", aside: csvButton("runs", () => asRows(runs)) }),
+      part("all-runs", () => card("All runs of this folder", [runsListing(runs, chosen, state, tools), unreadable], { wide: true, id: "all-runs", aside: csvButton("runs", () => asRows(runs)) })),
       charts(state, chosen, tools.pageOf),
-      comparisonCard(chosen.map((name) => runs.find((r) => r.run === name)).filter(Boolean), tools)),
+      part("comparison", () => comparisonCard(chosen.map((name) => runs.find((r) => r.run === name)).filter(Boolean), tools))),
   ];
 }
 
@@ -46,12 +48,12 @@ function missing(runs) {
 }
 
 // Those in the address; without any there, those chosen before, or the newest.
-function chosenOf(state, runs) {
+function chosenOf(runs) {
   const named = chosenNames()?.filter((name) => runs.some((r) => r.run === name)).slice(0, MOST);
   const first = runs.slice(0, 3).map((r) => r.run);
-  const wanted = named ?? state.chosen ?? first;
+  const wanted = named ?? before ?? first;
   if (!named && String(wanted) !== String(first)) keep("choose", wanted.join(",") || "none");
-  state.chosen = wanted;
+  before = wanted;
   return wanted;
 }
 
@@ -72,10 +74,11 @@ const COLUMNS = [
   { name: "last event", numeric: true, by: (r) => r.last_event_at },
 ];
 
-function runsListing(runs, chosen, state, { choose, redraw }) {
+function runsListing(runs, chosen, state, { redraw }) {
   const pick = (names) => {
     keep("choose", names.join(",") || "none");
-    choose(names);
+    before = names;
+    redraw();
   };
   const box = (r) => el("label", { class: "choose" },
     el("input", { type: "checkbox", checked: chosen.includes(r.run), disabled: !chosen.includes(r.run) && chosen.length >= MOST, onchange: (event) => pick(event.target.checked ? [...chosen, r.run] : chosen.filter((name) => name !== r.run)) }),
@@ -115,12 +118,12 @@ function charts(state, chosen, pageOf) {
   const over = (points) => found.map(({ name, label, color, data }) => ({ name, label, color, dash: color, points: points(data) }));
   const quality = (name) => over((data) => data.curve.filter((r) => r.round > 0 && r.round <= data.live.rounds).map((r) => [r.round, r[name]]));
   const figures = (v, tick) => (tick ? String(v) : number(v));
-  const one = (title, key, spec, ...more) => card(title, [exportable(lineChart({ format: figures, ...spec }), `runs-${key}`), more], { id: `compare-${key}` });
+  const one = (title, key, spec, ...more) => part(`compare-${key}`, () => card(title, [exportable(lineChart({ format: figures, ...spec() }), `runs-${key}`), more], { id: `compare-${key}` }));
   return [
-    one("Accuracy", "accuracy", { title: "Accuracy of the chosen runs", yName: "share", series: quality("accuracy") }),
-    one("AUC", "auc", { title: "AUC of the chosen runs", yName: "share", series: quality("auc") }),
-    one("Loss", "loss", { title: "Loss of the chosen runs", yName: "loss (cross-entropy, nats)", series: quality("loss"), log: true }),
-    one("Epsilon planned", "epsilon", { title: "Epsilon of the chosen runs", yName: "epsilon", series: over((data) => data.epsilon), format: (v, tick) => (tick ? String(v) : epsilon(v)), from: 0 },
+    one("Accuracy", "accuracy", () => ({ title: "Accuracy of the chosen runs", yName: "share", series: quality("accuracy") })),
+    one("AUC", "auc", () => ({ title: "AUC of the chosen runs", yName: "share", series: quality("auc") })),
+    one("Loss", "loss", () => ({ title: "Loss of the chosen runs", yName: "loss (cross-entropy, nats)", series: quality("loss"), log: true })),
+    one("Epsilon planned", "epsilon", () => ({ title: "Epsilon of the chosen runs", yName: "epsilon", series: over((data) => data.epsilon), format: (v, tick) => (tick ? String(v) : epsilon(v)), from: 0 }),
       el("ul", { class: "plain" }, found.map(({ name, label, data }) => el("li", { "data-key": `spent ${name}` }, `${label} ${name}: ${spent(data.privacy)}`)))),
   ];
 }
