@@ -20,8 +20,10 @@ class Stopped(BaseException):
 def stop_on_sigterm() -> Iterator[None]:
     """Raises Stopped in the main thread at SIGTERM until it leaves this block; a second SIGTERM does not disturb the closing.
 
-    SIGHUP does the same, unless the program that started this process (nohup) has it ignored.
+    SIGHUP does the same, unless the program that started this process (nohup) has it ignored. RuntimeError in any other thread.
     """
+    if threading.current_thread() is not threading.main_thread():
+        raise RuntimeError("signals are for the main thread: enter stop_on_sigterm there")
     over = threading.Event()
     asks = {signal.SIGTERM, *hang_up()}
     heard, says = os.pipe()  # the number of each signal, as soon as the process has it

@@ -4,10 +4,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Dict, List
 
 import pytest
+
+from orchestrator.cli.stopping import stop_on_sigterm
 
 ROOT = Path(__file__).resolve().parents[2]
 WAITS = """
@@ -76,3 +80,15 @@ def test_a_node_that_waits_for_its_broker_ends_with_its_terminal(tmp_path: Path)
 
 def _environment() -> Dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+def test_another_thread_cannot_hear_it_and_leaves_nothing_open() -> None:
+    def enter() -> None:
+        with stop_on_sigterm():
+            pytest.fail("no signal would have come here")
+
+    before = sorted(os.listdir("/proc/self/fd")), threading.active_count()
+    with ThreadPoolExecutor(1) as pool:
+        for _ in range(3):
+            assert isinstance(pool.submit(enter).exception(), RuntimeError)
+    assert (sorted(os.listdir("/proc/self/fd")), threading.active_count()) == before
