@@ -25,7 +25,7 @@ from orchestrator.rounds.norm_bound import LEAST, bound_of, norm_of
 from orchestrator.rounds.scaffold import COUNTED
 from orchestrator.rounds.stages import ANALYSIS, EVALUATION, STATISTICS
 from orchestrator.rounds.strategy import Update
-from orchestrator.wire.body import require
+from orchestrator.wire.announcing import OfRound
 from orchestrator.wire.counted import Counted
 from orchestrator.wire.task import Task
 from orchestrator.wire.weight_step import CODEC, WeightStep, step_towards
@@ -240,7 +240,7 @@ class Aggregation:
         """The round's updates one at a time; their evaluations go into `sums`, but for those of older weights."""
         bound = self._bound(action)
         for node, header, tensors in self._answers.of(action):
-            number, stated = require(header, "round", int), Counted.read(header)
+            number, stated = OfRound.read(header).round, Counted.read(header)
             staleness = action.round - number
             if not staleness and self._task.evaluates(action.round):
                 sums[node] = self._answers.evaluation(tensors)
