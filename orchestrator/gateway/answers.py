@@ -81,7 +81,7 @@ class Answers:
         heading = Heading.read(header)
         kind, of_run = heading.kind, heading.run == self._course.run
         if kind in ("step", "abstain") and self._secure is not None:
-            self._take_answer(node, chunk, header, tensors, body)
+            self._take_answer(node, chunk, kind, header, tensors, body)
             return
         if kind == "whole":
             self._acknowledge_now(node, chunk)
@@ -152,11 +152,11 @@ class Answers:
             )
 
     def _take_answer(
-        self, node: str, chunk: Chunk, header: Dict[str, Any], tensors: Dict[str, Any], body: bytes
+        self, node: str, chunk: Chunk, kind: str, header: Dict[str, Any], tensors: Dict[str, Any], body: bytes
     ) -> None:
         """A node's answer to a step of a secure round, or word that it is out of it."""
         assert self._secure is not None
-        said: AttemptOf = (Step if header["kind"] == Step.KIND else Abstention).read(header)
+        said: AttemptOf = (Step if kind == Step.KIND else Abstention).read(header)
         of_run, number, attempt = said.run == self._course.run, said.round, said.attempt
         event: Optional[Event] = None
         if of_run and isinstance(said, Abstention) and self._open(node, number, attempt):

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Dict, List
 
-from orchestrator.wire.message import Message, always, data, entries, number, run, text, whole
+from orchestrator.wire.message import Message, always, data, entries, real, run, table, text, whole
 
 _DIGEST = text(64, 64)
 
@@ -60,8 +60,23 @@ class WeightsNamed(Message):
 
     model: str = field(default="", metadata=_DIGEST)
     """Of the weights the round is about."""
-    since: str = field(default="", metadata=_DIGEST)
+    since: str = field(default="", metadata=text(1, 64))
     """Of those the change begins from, where one came."""
+
+
+@dataclass(frozen=True)
+class ClipAnnounced(Message):
+    """With a round, where the bound on updates follows their norms (privacy/adaptive_clip.py)."""
+
+    clip_norm: float = field(metadata=real(1e-30, 1e12))
+
+
+@dataclass(frozen=True)
+class LastCounted(Message):
+    """With a round of SCAFFOLD (rounds/scaffold.py)."""
+
+    counted: Dict[str, int] = field(metadata=table(whole()))
+    """By node: the newest round whose update by it counted."""
 
 
 @dataclass(frozen=True)
@@ -78,5 +93,5 @@ class NameTaken(OfRun):
     KIND: ClassVar[str] = "taken"
     instance: str = field(metadata=text())
     """Of that one."""
-    at: float = field(default=0.0, metadata=always(number()))
+    at: float = field(default=0.0, metadata=always(real()))
     """When it was found, by the gateway's clock: so that each notice is another message."""

@@ -8,7 +8,6 @@ A field with a default may be left out, and is, where it has that value. What a 
 newer versions may say more.
 """
 
-import math
 from dataclasses import MISSING, Field, dataclass, fields
 from typing import Any, Callable, ClassVar, Dict, List, Mapping, Optional, Tuple, Type, TypeVar
 
@@ -44,8 +43,10 @@ class Message:
         where = where or f"message of kind {plain(repr(header.get('kind')), 40)}"
         found: Dict[str, Any] = {}
         for each in fields(cls):
-            if each.name in header or not _may_be_left_out(each):
-                found[each.name] = each.metadata[_READS](header.get(each.name), f"{where}: field {each.name!r}")
+            if each.name in header:
+                found[each.name] = each.metadata[_READS](header[each.name], f"{where}: field {each.name!r}")
+            elif not _may_be_left_out(each):
+                raise WireError(f"{where} came without {each.name!r}")
         return cls(**found)
 
     def written(self) -> Dict[str, Any]:
@@ -98,13 +99,13 @@ def data() -> Kind:
     return _one(dict, "dict", lambda _: True)
 
 
-def number() -> Kind:
-    """One that can be computed with."""
+def real(least: float = -LARGEST, most: float = LARGEST) -> Kind:
+    """A finite number within bounds, written with a point."""
 
     def reads(value: Any, where: str) -> float:
-        if type(value) not in (int, float) or not math.isfinite(value) or abs(value) > LARGEST:
-            raise refusal(where, value, f"a number of at most {LARGEST:g}")
-        return float(value)
+        if not isinstance(value, float) or not least <= value <= most:
+            raise refusal(where, value, f"float of {least:g} to {most:g}")
+        return value
 
     return {_READS: reads}
 
