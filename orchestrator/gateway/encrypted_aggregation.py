@@ -72,7 +72,7 @@ class EncryptedAggregation(SecureAggregation):
             _check_bytes(tensors, "masked")
             _check_bytes(tensors, "ciphertext")
             vouched = Vouched.read(header)
-            Weight.read(header)
+            Weight.read(header).check()
             masked, ciphertext = (tensors[name].tobytes() for name in ("masked", "ciphertext"))
             try:  # here, where it costs one node its place, and not the whole sum at the key holder
                 receiver = self._receiver_of(Attempt.read(header))

@@ -172,7 +172,7 @@ class SecureAggregation(Aggregation):
             masked = tensors.get("masked")
             if masked is None or masked.dtype != np.uint8 or masked.ndim != 1:
                 raise WireError("a masked vector came without its bytes")
-            Weight.read(header)
+            Weight.read(header).check()
             coming = Expectation.read(header).next
             if coming is not None:
                 _check_keys(coming)

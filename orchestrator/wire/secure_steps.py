@@ -7,6 +7,7 @@ they are used.
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Dict, List, Mapping, Optional, Tuple
 
+from orchestrator.errors import WireError
 from orchestrator.rounds.steps import KEYS
 from orchestrator.wire.announcing import OfRound
 from orchestrator.wire.message import MOST_WHOLE, Message, data, entries, flag, pair, part, raw, run, table, text, whole
@@ -154,9 +155,15 @@ class Nonce(Message):
 class Weight(Message):
     """With the vector: of how much it is, as stated."""
 
-    records: int = field(metadata=whole(1))
-    units: int = field(metadata=whole(1))
+    records: int = field(metadata=whole())
+    units: int = field(metadata=whole())
     """Of privacy."""
+
+    def check(self) -> None:
+        """WireError for a vector of nothing."""
+        for what, count in self.written().items():
+            if not count:
+                raise WireError(f"a masked vector of {count} {what}")
 
 
 @dataclass(frozen=True)

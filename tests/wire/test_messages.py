@@ -80,8 +80,6 @@ ANY: List[Any] = [
 BEYOND: Dict[Tuple[Type[Message], str], List[Any]] = {
     (secure_steps.Keys, "commitment"): [b"", bytes(31), bytes(33)],
     (secure_steps.Nonce, "nonce"): [b"", bytes(31), bytes(33)],
-    (secure_steps.Weight, "records"): [0],
-    (secure_steps.Weight, "units"): [0],
     (announcing.WeightsNamed, "model"): ["", "a" * 63, "a" * 65],
     (announcing.WeightsNamed, "since"): ["", "a" * 65],
     (announcing.ClipAnnounced, "clip_norm"): [0.0, -1.0, 1e13],
@@ -193,6 +191,13 @@ def refusal_of(message: Message, header: Dict[str, Any]) -> str:
 def test_a_code_that_is_not_on_the_list_is_unknown(message: Any) -> None:
     for value in (*ANY, "gateway.answer", "sentence of a node"):
         assert type(message).read({**message.written(), "code": value}).code == UNKNOWN
+
+
+@pytest.mark.parametrize(("records", "units", "what"), [(0, 1, "0 records"), (1, 0, "0 units")])
+def test_a_vector_is_of_something(records: int, units: int, what: str) -> None:
+    secure_steps.Weight(1, 1).check()
+    with pytest.raises(WireError, match=f"a masked vector of {what}"):
+        secure_steps.Weight(records, units).check()
 
 
 def test_a_refusal_names_the_place_and_quotes_no_bytes() -> None:
