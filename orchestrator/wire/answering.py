@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from orchestrator.wire.announcing import RoundAnnounced
-from orchestrator.wire.message import always, made, whole
+from orchestrator.wire.message import Message, always, made, text, whole
 from orchestrator.wire.refusals import UNKNOWN, known_code
 from orchestrator.wire.secure_steps import AttemptOf
 
@@ -23,6 +23,13 @@ class Update(RoundAnnounced):
     KIND: ClassVar[str] = "update"
     records: int = field(metadata=whole())
     """It is of, as stated."""
+
+
+@dataclass(frozen=True)
+class Coded(Message):
+    """How the values of an update are written (wire/codec.py)."""
+
+    codec: str = field(default="", metadata=text(1, 40))
 
 
 @dataclass(frozen=True)

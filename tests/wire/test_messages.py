@@ -7,12 +7,12 @@ from typing import Any, Dict, Iterator, List, Tuple, Type, Union, get_args, get_
 import pytest
 
 from orchestrator.errors import WireError
-from orchestrator.wire import announcing, answering, encrypted_steps, presence, secure_steps
+from orchestrator.wire import announcing, answering, encrypted_steps, peer_hello, presence, secure_steps
 from orchestrator.wire.body import decode_body, encode_body
 from orchestrator.wire.message import Message
 from orchestrator.wire.refusals import UNKNOWN
 
-MODULES = (announcing, answering, encrypted_steps, presence, secure_steps)
+MODULES = (announcing, answering, encrypted_steps, peer_hello, presence, secure_steps)
 KEYS = secure_steps.Keys(b"c" * 32, b"m" * 32, b"s", b"e", b"n" * 32)
 NEXT_KEYS = secure_steps.Keys(b"c" * 32, b"m" * 32, b"s", b"e", b"")
 SHARES = secure_steps.Shares({"a": b"x", "b": b""})
@@ -34,12 +34,14 @@ EXAMPLES: List[Message] = [
     announcing.NameTaken("run", "0123", 1.5),
     answering.WeightsWanted("run", 1),
     answering.Update("run", 1, 10),
+    answering.Coded("int8"),
     answering.Abstention("run", 1, 2, "sum.keys"),
     encrypted_steps.KeysAsked(3, 10),
     encrypted_steps.KeysMade(b"j", b"s", b"e"),
     VOUCHED,
     encrypted_steps.Terms(b"t", {"a": VOUCHED}),
     encrypted_steps.Ciphertext("a"),
+    peer_hello.PeerHello(1, b"k" * 32, b"e", b"s"),
     presence.Word(),
     presence.Hello("run"),
     presence.RunReady("run", 10, 5, "key holder"),
@@ -83,6 +85,9 @@ BEYOND: Dict[Tuple[Type[Message], str], List[Any]] = {
     (announcing.WeightsNamed, "model"): ["", "a" * 63, "a" * 65],
     (announcing.WeightsNamed, "since"): ["", "a" * 65],
     (announcing.ClipAnnounced, "clip_norm"): [0.0, -1.0, 1e13],
+    (answering.Coded, "codec"): ["", "c" * 41],
+    (peer_hello.PeerHello, "born"): [0],
+    (peer_hello.PeerHello, "public"): [b"", bytes(31), bytes(33)],
     (presence.LedgerHead, "hash"): ["", "0" * 63, "0" * 65],
     (presence.LedgerHead, "process"): ["p" * 65],
     (presence.RunWaiting, "digest"): ["d" * 65],
