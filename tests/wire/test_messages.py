@@ -176,6 +176,64 @@ def test_what_was_written_is_read_and_what_stands_beside_it_is_not(message: Mess
             assert getattr(type(message).read(left_out), each.name) == default
 
 
+ORDER: Dict[Type[Message], str] = {
+    announcing.TaskAnnounced: "kind run task certificates",
+    announcing.RoundAnnounced: "kind run round",
+    announcing.WeightsNamed: "model since",
+    announcing.RunOver: "kind run reason",
+    announcing.NameTaken: "kind run instance at",
+    answering.WeightsWanted: "kind run round",
+    answering.Update: "kind run round records",
+    answering.Abstention: "kind run round attempt code",
+    encrypted_steps.KeysAsked: "parties size",
+    encrypted_steps.KeysMade: "journal signature credential",
+    encrypted_steps.Vouched: "digest masked_digest check signature credential",
+    encrypted_steps.Terms: "told summands",
+    peer_hello.PeerHello: "born public credential signature",
+    presence.Hello: "kind finished",
+    presence.RunReady: "kind run records units role",
+    presence.RunDeclined: "kind run code",
+    presence.RunWaiting: "kind run digest code",
+    presence.Gone: "kind node instance",
+    presence.MessageRefused: "kind node code",
+    presence.LedgerHead: "entries hash process n",
+    secure_steps.Step: "kind run round attempt step",
+    secure_steps.Keys: "channel mask signature credential commitment",
+    secure_steps.Form: "bits parties units records",
+    secure_steps.AllNonces: "adverts nonces",
+    secure_steps.Signatures: "signatures foreseen",
+    secure_steps.Expectation: "foreseen next",
+    secure_steps.Opening: "shares next",
+}
+"""As versions without these classes wrote them: the same message is the same bytes, and so the same transfer."""
+
+BARE: List[Tuple[Message, str]] = [
+    (announcing.TaskAnnounced("run", {}, []), "kind run task"),
+    (announcing.WeightsNamed(DIGEST, ""), "model"),
+    (announcing.RunOver("run", ""), "kind run reason"),
+    (presence.Hello(""), "kind"),
+    (presence.RunReady("run", 1, None, ""), "kind run records"),
+    (presence.Others([]), ""),
+    (secure_steps.AllNonces({}, {}), "adverts"),
+    (secure_steps.Signatures({}, False), "signatures"),
+    (secure_steps.NextKeys({}), "next"),
+    (secure_steps.Expectation(None, None), ""),
+    (secure_steps.Opening({}, None), "shares"),
+    (NEXT_KEYS, "channel mask signature credential"),
+]
+"""With nothing in what may be left out."""
+
+
+@pytest.mark.parametrize("kind", ORDER, ids=lambda kind: kind.__name__)
+def test_fields_are_written_in_the_order_they_always_had(kind: Type[Message]) -> None:
+    assert list(next(each for each in EXAMPLES if type(each) is kind).written()) == ORDER[kind].split()
+
+
+@pytest.mark.parametrize(("message", "left"), BARE, ids=name_of)
+def test_what_means_nothing_is_left_out_where_it_always_was(message: Message, left: str) -> None:
+    assert list(message.written()) == left.split()
+
+
 @pytest.mark.parametrize("message", EXAMPLES, ids=name_of)
 def test_a_damaged_field_is_refused(message: Message) -> None:
     refused = {what: refusal_of(message, header) for what, header in damages(message)}
