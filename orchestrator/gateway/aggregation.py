@@ -22,10 +22,9 @@ from orchestrator.gateway.stored_answers import MAX_MESSAGE_BYTES, StoredAnswers
 from orchestrator.privacy.noisy_sum import TALLY, evaluation_noise
 from orchestrator.rounds.events import Aggregate
 from orchestrator.rounds.norm_bound import LEAST, bound_of, norm_of
-from orchestrator.rounds.scaffold import COUNTED
 from orchestrator.rounds.stages import ANALYSIS, EVALUATION, STATISTICS
 from orchestrator.rounds.strategy import Update
-from orchestrator.wire.body import require
+from orchestrator.wire.announcing import LastCounted, OfRound
 from orchestrator.wire.counted import Counted
 from orchestrator.wire.task import Task
 from orchestrator.wire.weight_step import CODEC, WeightStep, step_towards
@@ -78,7 +77,7 @@ class Aggregation:
         counted: Dict[str, int] = {}
         for result in trained_rounds(self._store, self._run, self._task):
             counted.update({node: result["round"] for node in result["nodes"]})
-        return {COUNTED: counted}, self._strategy.broadcast(self._strategy_state())
+        return LastCounted(counted).written(), self._strategy.broadcast(self._strategy_state())
 
     def outcome(self, action: Aggregate, known: float) -> Outcome:
         """`known`: records of all nodes that ever joined the run.
@@ -240,7 +239,7 @@ class Aggregation:
         """The round's updates one at a time; their evaluations go into `sums`, but for those of older weights."""
         bound = self._bound(action)
         for node, header, tensors in self._answers.of(action):
-            number, stated = require(header, "round", int), Counted.read(header)
+            number, stated = OfRound.read(header).round, Counted.read(header)
             staleness = action.round - number
             if not staleness and self._task.evaluates(action.round):
                 sums[node] = self._answers.evaluation(tensors)

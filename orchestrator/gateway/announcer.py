@@ -10,13 +10,14 @@ from orchestrator.gateway.figures import Figures
 from orchestrator.gateway.secure_aggregation import Request
 from orchestrator.gateway.voice import Voice
 from orchestrator.rounds.events import Announce
+from orchestrator.wire.announcing import RunOver, TaskAnnounced, WeightsNamed
 from orchestrator.wire.body import encode_body
 from orchestrator.wire.envelope import EVERYONE
 from orchestrator.wire.frames import Ack, Want
 from orchestrator.wire.task import Task, task_to_dict
 from orchestrator.wire.topics import Topics
 from orchestrator.wire.transfer import Outbox, transfer_id
-from orchestrator.wire.weight_step import MODEL, SINCE, WeightStep
+from orchestrator.wire.weight_step import WeightStep
 
 MakeMessage = Callable[[], Tuple[Dict[str, Any], Dict[str, np.ndarray]]]
 
@@ -34,15 +35,13 @@ class _Round:
     stepped: Set[str] = field(default_factory=set)  # nodes that were sent the step, and not yet the whole
 
     def body(self, whole: bool) -> bytes:
-        header, tensors = dict(self.header), dict(self.tensors)
-        if self.model:
-            header[MODEL] = self.model
+        tensors, since = dict(self.tensors), ""
         if not whole:
             assert self.step is not None
-            header[SINCE] = self.step.since
+            since = self.step.since
             del tensors["weights"]
             tensors.update(self.step.tensors)
-        return encode_body(header, tensors, level=1)
+        return encode_body({**self.header, **WeightsNamed(self.model, since).written()}, tensors, level=1)
 
 
 class Announcer:
@@ -73,9 +72,7 @@ class Announcer:
 
     def task(self, node: str) -> None:
         if self._task_body is None:  # turning a task into plain data takes longer than sending it
-            header: Dict[str, Any] = {"kind": "task", "run": self._run, "task": task_to_dict(self._task)}
-            if self._certificates:
-                header["certificates"] = self._certificates
+            header = TaskAnnounced(self._run, task_to_dict(self._task), self._certificates).written()
             graph = {"graph": np.frombuffer(self._graph, np.uint8)} if self._task.trains or self._graph else {}
             self._task_body = encode_body(header, graph)
         # The same for every node, so it is signed for all: one copy in memory however many wait for it.
@@ -155,7 +152,7 @@ class Announcer:
         """The run is over; `reason` says why if it failed."""
         receivers = tuple(nodes)
         if receivers:
-            body = encode_body({"kind": "finished", "run": self._run, "reason": reason}, tensors)
+            body = encode_body(RunOver(self._run, reason).written(), tensors)
             self._send(body, receivers, everyone=True, counted=False)
 
     def close_round(self) -> None:

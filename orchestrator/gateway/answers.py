@@ -14,9 +14,12 @@ from orchestrator.gateway.refused import ANSWER, ANSWERS, Refused
 from orchestrator.gateway.secure_aggregation import SecureAggregation
 from orchestrator.rounds.events import Abstained, Arrived, Event
 from orchestrator.rounds.steps import ACKNOWLEDGED_STEPS, VECTOR_STEPS
-from orchestrator.wire.body import decode_body, require
+from orchestrator.wire.announcing import Heading
+from orchestrator.wire.answering import Abstention, Update, WeightsWanted
+from orchestrator.wire.body import decode_body
 from orchestrator.wire.frames import Chunk, encode_frame
-from orchestrator.wire.refusals import code_in, text_of
+from orchestrator.wire.refusals import text_of
+from orchestrator.wire.secure_steps import AttemptOf, Step
 from orchestrator.wire.transfer import Inbox
 
 ACKNOWLEDGE_AFTER_S = 0.5
@@ -75,19 +78,21 @@ class Answers:
         except WireError:
             self._acknowledge_now(node, chunk)  # it would be refused again
             raise
-        kind = require(header, "kind", str)
+        heading = Heading.read(header)
+        kind, of_run = heading.kind, heading.run == self._course.run
         if kind in ("step", "abstain") and self._secure is not None:
             self._take_answer(node, chunk, kind, header, tensors, body)
             return
         if kind == "whole":
             self._acknowledge_now(node, chunk)
-            if require(header, "run", str) == self._course.run:
-                self._announcer.whole(node, require(header, "round", int))
+            if of_run:
+                self._announcer.whole(node, WeightsWanted.read(header).round)
             return
         if kind != "update":
             raise WireError(f"a node may send updates{', steps' if self._secure else ''}, not {kind!r}")
-        number, records = require(header, "round", int), require(header, "records", int)
-        wanted = require(header, "run", str) == self._course.run and self._coordinator.accepts(node, number)
+        update = Update.read(header)
+        number = update.round
+        wanted = of_run and self._coordinator.accepts(node, number)
         wanted = wanted and node not in self._coordinator.declined  # a broadcast round reaches it all the same
         if wanted:
             try:  # before anything is stored
@@ -97,7 +102,7 @@ class Answers:
                 self._refuse_answer(node, chunk)
                 raise
             self._figures.received(node, len(body), header)
-            event = Arrived(self._course.now(), node, number, chunk.id.hex(), float(records))
+            event = Arrived(self._course.now(), node, number, chunk.id.hex(), float(update.records))
             head = self._ledger_head(node, chunk, header)
             with self._course.store.transaction():
                 if head is not None:
@@ -151,20 +156,20 @@ class Answers:
     ) -> None:
         """A node's answer to a step of a secure round, or word that it is out of it."""
         assert self._secure is not None
-        number, attempt = require(header, "round", int), require(header, "attempt", int)
+        said: AttemptOf = (Step if kind == Step.KIND else Abstention).read(header)
+        of_run, number, attempt = said.run == self._course.run, said.round, said.attempt
         event: Optional[Event] = None
-        if require(header, "run", str) == self._course.run and kind == "abstain" and self._open(node, number, attempt):
-            code = code_in(header)
-            event = Abstained(self._course.now(), node, number, attempt, text_of(code))
+        if of_run and isinstance(said, Abstention) and self._open(node, number, attempt):
+            event = Abstained(self._course.now(), node, number, attempt, text_of(said.code))
             self._course.store.append(self._course.run, event)
-            self._course.tell("abstained", node=node, round=number, code=code, reason=event.reason)
+            self._course.tell("abstained", node=node, round=number, code=said.code, reason=event.reason)
         elif (
-            kind == "step"
-            and header["run"] == self._course.run
-            and self._coordinator.accepts_step(node, number, require(header, "step", str), attempt)
+            of_run
+            and isinstance(said, Step)
+            and self._coordinator.accepts_step(node, number, said.step, attempt)
             and node not in self._coordinator.declined
         ):
-            step = header["step"]
+            step = said.step
             try:
                 self._secure.check_answer(step, header, tensors)
                 if step in VECTOR_STEPS:

@@ -14,9 +14,10 @@ from orchestrator.gateway.names import Names
 from orchestrator.gateway.refused import Refused
 from orchestrator.gateway.selection import Standings
 from orchestrator.rounds.events import Declined, Left, Rated, Waits
-from orchestrator.wire.body import PRESENCE_BYTES, decode_body, encode_body, require
+from orchestrator.wire.announcing import NameTaken
+from orchestrator.wire.body import PRESENCE_BYTES, decode_body, encode_body
 from orchestrator.wire.cbor import NARROW
-from orchestrator.wire.presence import word_on
+from orchestrator.wire.presence import Present, RunDeclined, RunWaiting, Standing, word_on
 from orchestrator.wire.refusals import code_in, text_of
 from orchestrator.wire.transfer import Inbox
 
@@ -65,7 +66,8 @@ class Attendance:
             self._pass_over(node)
             return
         header, _ = decode_body(payload, PRESENCE_BYTES, NARROW)
-        kind, instance = require(header, "kind", str), require({"instance": "", **header}, "instance", str)
+        said = Present.read(header)
+        kind, instance = said.kind, said.instance
         if kind == "gone":
             if self._names.left(node, instance):
                 self.leave(node)
@@ -98,8 +100,8 @@ class Attendance:
     def _take_word(self, node: str, header: Dict[str, Any]) -> None:
         course = self._course
         header = word_on(header, course.run)
-        kind = require(header, "kind", str)
-        this_run = header.get("run") == course.run
+        said = Standing.read(header)
+        kind, this_run = said.kind, said.run == course.run
         # What makes no sense is refused before its silence on the ledger is held against the node.
         joined = course.joining(node, header) if kind == "ready" and this_run else None
         lost = self.ledgers.objection(node, header)
@@ -116,17 +118,18 @@ class Attendance:
                 self._asked_again.add(node)  # an owner may have thought better of it
                 self._announcer.task(node)
                 return
-            code = code_in(header)
+            code = RunDeclined.read(header).code
             self.decline(node, code, text_of(code))
         elif kind == "waiting" and this_run:
-            asked, code = require(header, "digest", str)[:64], code_in(header)
+            waits = RunWaiting.read(header)
+            asked, code = waits.digest, waits.code
             if self._waiting.get(node) != (asked, code):
                 self._waiting[node] = asked, code
                 if len(course.coordinator.waits) < MOST_WAITING and not course.coordinator.waits.get(node):
                     course.happen(Waits(course.now(), node, text_of(code)))
                 if self._refused.says_more(node):
                     course.tell("waiting", node=node, code=code, digest=asked, reason=text_of(code))
-        elif header.get("finished") == course.run:
+        elif said.finished == course.run:
             self.goodbyes.add(node)
         elif not course.coordinator.over:
             self._announcer.task(node)
@@ -138,8 +141,7 @@ class Attendance:
             log.error("refused a second node that calls itself %s: the first one goes on", node)
             self._course.tell("name_in_use", node=node)
         if due:
-            said = {"kind": "taken", "run": self._course.run, "instance": instance, "at": self._course.now()}
-            self._send(node, encode_body(said))
+            self._send(node, encode_body(NameTaken(self._course.run, instance, self._course.now()).written()))
 
     def put_out(self, node: str, code: str) -> None:
         """Out of the run, by name; who was never in it is only named, so that invented names fill no journal."""

@@ -15,11 +15,12 @@ from orchestrator.gateway.stored_answers import Tensors
 from orchestrator.privacy.adaptive_clip import next_clip, noisy_share, split_multiplier
 from orchestrator.privacy.correlated import FRACTION_BITS, CorrelatedNoise
 from orchestrator.privacy.lattice import Lattice, draw, make_lattice
-from orchestrator.privacy.noisy_sum import CLIP_NORM, WITHIN, NoisySum
+from orchestrator.privacy.noisy_sum import WITHIN, NoisySum
 from orchestrator.privacy.releases import work_of
 from orchestrator.privacy.secure_random import SecureRandom
 from orchestrator.rounds.events import Aggregate
 from orchestrator.rounds.strategy import move_by_mean
+from orchestrator.wire.announcing import ClipAnnounced
 
 _ROWS, _CLIP = "noise.", "clip"
 _HALF = 0.5
@@ -34,7 +35,7 @@ class CentralAggregation(Aggregation):
     def broadcast(self) -> Tuple[Dict[str, Any], Tensors]:
         fields, tensors = super().broadcast()
         if self._task.privacy.clip_quantile:
-            fields = {**fields, CLIP_NORM: self._clip_norm(self._strategy_state())}
+            fields = {**fields, **ClipAnnounced(self._clip_norm(self._strategy_state())).written()}
         return fields, tensors
 
     def _moved(

@@ -1,17 +1,20 @@
 """What nodes answered to the steps of secure rounds: kept in the store, the newest at hand, and what sessions are made of."""
 
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Tuple, Type
 
 from orchestrator.gateway.store import Store
 from orchestrator.gateway.stored_answers import MAX_MESSAGE_BYTES
 from orchestrator.privacy.mask_graph import complete_up_to
 from orchestrator.privacy.secure_sum import Advert, Session, session_id
 from orchestrator.rounds.events import Arrived
-from orchestrator.rounds.steps import COMMITMENT, KEYS, NEXT, NONCE, PREPARED, REVEAL
+from orchestrator.rounds.steps import KEYS, NEXT, PREPARED, REVEAL
 from orchestrator.wire.body import decode_body, encode_body
+from orchestrator.wire.message import M
 from orchestrator.wire.protection import Aggregation as Protection
+from orchestrator.wire.secure_steps import Form, Keys, Nonce
 
-KEY_FIELDS = ("channel", "mask", "signature", "credential")
+_FORM = "form"
+"""Step under which the store keeps the numbers a session's vectors are made with."""
 
 
 class Exchange:
@@ -63,24 +66,24 @@ class Exchange:
             found.append((node, header))
         return found
 
-    def fields(self, action: Any, step: str, names: Tuple[str, ...]) -> Dict[str, Dict[str, Any]]:
-        """node -> these fields of its answer."""
-        return {node: {name: header[name] for name in names} for node, header in self.headers(action, step)}
+    def said(self, action: Any, step: str, of: Type[M]) -> Dict[str, M]:
+        """node -> its answer, or what of it is of this class."""
+        return {node: of.read(header) for node, header in self.headers(action, step)}
 
     def _key(self, action: Any, step: str) -> Tuple[str, int, int, str]:
         return self._run, action.round, action.attempt, step
 
     # The numbers an attempt's vectors are made with
 
-    def fixed(self, action: Any, name: str) -> Optional[Dict[str, int]]:
-        """What was fixed under this name for an attempt; None before."""
-        stored = self.body(action, name)
-        return None if stored is None else decode_body(stored, MAX_MESSAGE_BYTES)[0]
+    def form(self, action: Any) -> Optional[Form]:
+        """What was fixed for an attempt; None before."""
+        stored = self.body(action, _FORM)
+        return None if stored is None else Form.read(decode_body(stored, MAX_MESSAGE_BYTES)[0])
 
-    def fix(self, action: Any, name: str, numbers: Dict[str, int]) -> None:
+    def fix(self, action: Any, form: Form) -> None:
         """Once for an attempt."""
         with self._store.transaction(durable=False):
-            self._store.put_answer(*self._key(action, name), "", encode_body(numbers))
+            self._store.put_answer(*self._key(action, _FORM), "", encode_body(form.written()))
 
     # Sessions of masked rounds
 
@@ -97,17 +100,12 @@ class Exchange:
         keyed = self.nodes(action, KEYS)
         return tuple(self.nonces(action)) if self.sparse(len(keyed)) else tuple(keyed)
 
-    def adverts(self, action: Any) -> Dict[str, Dict[str, Any]]:
+    def adverts(self, action: Any) -> Dict[str, Keys]:
         """node -> its keys as nodes are shown them, in this session."""
-        fields = (*KEY_FIELDS, COMMITMENT)
-        return {node: {f: header[f] for f in fields if f in header} for node, header in self.headers(action, KEYS)}
+        return self.said(action, KEYS, Keys)
 
     def nonces(self, action: Any) -> Dict[str, bytes]:
         """node -> the nonce it revealed and had committed to. One that revealed another would only keep all from going on."""
         session, adverts = self.session(action), self.adverts(action)
-        revealed = {name: header[NONCE] for name, header in self.headers(action, REVEAL)}
-        return {n: nonce for n, nonce in revealed.items() if advert_of(n, adverts[n]).commits_to(session, nonce)}
-
-
-def advert_of(name: str, keys: Mapping[str, Any]) -> Advert:
-    return Advert(name, keys["channel"], keys["mask"], keys["signature"], keys.get(COMMITMENT, b""))
+        revealed = {name: said.nonce for name, said in self.said(action, REVEAL, Nonce).items()}
+        return {n: nonce for n, nonce in revealed.items() if Advert.of(n, adverts[n]).commits_to(session, nonce)}

@@ -7,9 +7,8 @@ that lies about its own budget harms its own data, and nobody else can count for
 
 from typing import Any, Dict, List, Optional, Tuple
 
-from orchestrator.errors import WireError
 from orchestrator.gateway.store import Store
-from orchestrator.wire.body import require
+from orchestrator.wire.presence import LedgerSaid
 
 CODE = "ledger.rollback"
 _PROCESSES = 20
@@ -33,15 +32,12 @@ class LedgerWatch:
         Raises WireError for a malformed statement. `process` and `n` tell a message that came twice, or late, from news.
         """
         known = self._store.ledger_head(node)
-        if "ledger" not in header:
+        said = LedgerSaid.read(header).ledger
+        if said is None:
             return (
                 f"it says nothing of its ledger, which had {known['entries']} entries: {_REMEDY}" if known else ""
             ), None
-        said = require(header, "ledger", dict)
-        entries, last = require(said, "entries", int), require(said, "hash", str)
-        process, n = require(said, "process", str), require(said, "n", int)
-        if entries < 0 or len(last) != 64 or len(process) > 64:
-            raise WireError(f"{node} says of its ledger what cannot be: {entries} entries, ending in {last[:70]!r}")
+        entries, last, process, n = said.entries, said.hash, said.process, said.n
         if known is None:
             return "", _head(entries, last, process, n, [])
         before = [*known["before"], known["process"]]

@@ -14,6 +14,7 @@ from orchestrator.privacy.participation import secret_sample
 from orchestrator.rounds.events import Announce
 from orchestrator.rounds.stages import STATISTICS, TRAINING
 from orchestrator.rounds.steps import DECRYPT, JOINING_STEPS, MASKED, PREPARED
+from orchestrator.wire.announcing import RoundAnnounced
 from orchestrator.wire.weight_step import CODEC, WeightStep, digest_of_weights
 
 
@@ -83,7 +84,7 @@ class Questions:
             beside, more = self._aggregation.broadcast()
             fields.update(beside)
             tensors.update(more)
-        return {"kind": "round", "run": self._run, "round": number, **fields}, tensors
+        return {**RoundAnnounced(self._run, number).written(), **fields}, tensors
 
     def _model(self) -> Dict[str, np.ndarray]:
         mean, std = standardization(self._store, self._run, self._task)

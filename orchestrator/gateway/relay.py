@@ -38,10 +38,12 @@ from orchestrator.node.member import Member, Tensors
 from orchestrator.node.run import Run
 from orchestrator.privacy.terms import setting
 from orchestrator.rounds.stages import STATISTICS
-from orchestrator.wire.body import encode_body, require
+from orchestrator.wire.announcing import OfRound, TaskAnnounced
+from orchestrator.wire.answering import Update
+from orchestrator.wire.body import encode_body
 from orchestrator.wire.codec import ERROR_FEEDBACK, EXACT, decode_update, encode_update
 from orchestrator.wire.link import Broker, BrokerAddress
-from orchestrator.wire.plain import run_name
+from orchestrator.wire.presence import RunDeclined, RunReady
 from orchestrator.wire.task import Rounds, Selection, Task, task_from_dict
 
 log = logging.getLogger("edgeward.relay")
@@ -185,7 +187,7 @@ class Relay(Member):
             return
         if isinstance(self._lower.failure, UsageError):  # a task it cannot serve, or a run it knows as another one
             log.error("declined run %s: %s", self._run.id, self._lower.failure)
-            self.presence.say(kind="declined", run=self._run.id, code="task")
+            self.presence.say(RunDeclined(self._run.id, "task"))
             self._lower = None
             self.runs.end(self._run.id)
             return
@@ -198,15 +200,16 @@ class Relay(Member):
         if len(records) >= self._region.rounds.nodes and total > self._joined_with:
             self._joined_with = total
             log.info("joined above with %d records of %d nodes", total, len(records))
-            self.presence.say(kind="ready", run=self._run.id, records=total)
+            self.presence.say(RunReady(self._run.id, total))
 
     def _take_task(self, header: Dict[str, Any], tensors: Tensors) -> None:
-        run = run_name(require(header, "run", str))
+        announced = TaskAnnounced.read(header)
+        run = announced.run
         if self._run is not None and self._run.id == run:
             self.presence.announce()
             return
         try:
-            task = task_from_dict(require(header, "task", dict), "the higher gateway's task")
+            task = task_from_dict(announced.task, "the higher gateway's task")
             graph = training_graph(task, tensors)
             objection = objection_to_relaying(task)
             if objection:
@@ -214,12 +217,12 @@ class Relay(Member):
             strategy_of(task)  # what it cannot serve below it declines above
         except UsageError as error:
             log.error("declined run %s: %s", run, error)
-            self.presence.say(kind="declined", run=run, code="task")
+            self.presence.say(RunDeclined(run, "task"))
             return
         if self._lower is not None:  # of a run whose end did not get here
             self._lower.end(30.0)
             self._lower = None
-        digest = hashlib.sha256(graph + json.dumps(header["task"], sort_keys=True).encode()).hexdigest()
+        digest = hashlib.sha256(graph + json.dumps(announced.task, sort_keys=True).encode()).hexdigest()
         nothing = Dataset(np.zeros((0, *task.schema.input_shape), np.float32), np.zeros(0, np.int32))
         if self._run is not None:
             self.runs.end(self._run.id)
@@ -228,7 +231,7 @@ class Relay(Member):
         self._lower = self._begin_lower(self._state / "region.sqlite", run, task, graph, self._region)
 
     def _answer_round(self, header: Dict[str, Any], tensors: Tensors) -> None:
-        run, number = self._run, require(header, "round", int)
+        run, number = self._run, OfRound.read(header).round
         if run is None:
             return
         body = self._released(run, number)
@@ -248,8 +251,10 @@ class Relay(Member):
         error = np.linalg.norm(decode_update(sent, codec, vector.size) - vector) / max(
             float(np.linalg.norm(vector)), 1e-30
         )
-        header = {"kind": "update", "run": run.id, "round": number, "records": records, "codec": codec}
-        body = encode_body({**header, "codec_error": float(error), "memory_mib": self._memory.peak_mib()}, sent)
+        header = Update(run.id, number, records).written()
+        body = encode_body(
+            {**header, "codec": codec, "codec_error": float(error), "memory_mib": self._memory.peak_mib()}, sent
+        )
         self.store.release(run.id, number, run.digest, body, {})
         return body
 

@@ -5,23 +5,23 @@ anything from which a single node's vector could be read.
 """
 
 from dataclasses import replace
-from typing import Any, Dict, Iterator, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple, Type
 
 import numpy as np
 
 from orchestrator.errors import PrivacyError, RoundError, WireError
 from orchestrator.gateway.aggregation import ROOM_BYTES, Aggregation, Evaluate
-from orchestrator.gateway.exchange import KEY_FIELDS, Exchange, advert_of
+from orchestrator.gateway.exchange import Exchange
 from orchestrator.gateway.outcome import Outcome
 from orchestrator.gateway.run import standardization
 from orchestrator.gateway.store import Store
 from orchestrator.gateway.stored_answers import MAX_MESSAGE_BYTES, Tensors
 from orchestrator.privacy.noisy_sum import TALLY
 from orchestrator.privacy.ring import from_ring
-from orchestrator.privacy.secure_session import COMMITMENT_BYTES, NONCE_BYTES
 from orchestrator.privacy.secure_sum import (
     CERTIFICATES,
     MODEL,
+    Advert,
     Aggregator,
     Ring,
     digest_of_told,
@@ -31,35 +31,48 @@ from orchestrator.privacy.vector_layout import UPDATE, Layout, Summed, bits_for,
 from orchestrator.rounds.events import Aggregate, Announce, Arrived
 from orchestrator.rounds.stages import ANALYSIS, EVALUATION, STATISTICS
 from orchestrator.rounds.steps import (
-    COMMITMENT,
     CONFIRM,
     FORESEEN,
     KEYS,
     MASKED,
     MASKED_STEPS,
     NEXT,
-    NONCE,
     PREPARED,
     REVEAL,
     SHARES,
-    SHARES_OF,
     UNMASK,
 )
 from orchestrator.rounds.strategy import move_by_mean
-from orchestrator.wire.body import MAX_HEADER_BYTES, decode_body, require, require_map
+from orchestrator.wire.body import MAX_HEADER_BYTES, decode_body
 from orchestrator.wire.counted import Counted
+from orchestrator.wire.message import Message
+from orchestrator.wire.secure_steps import (
+    AllKeys,
+    AllNonces,
+    Expectation,
+    Form,
+    Keys,
+    NextKeys,
+    Nonce,
+    Opening,
+    Shares,
+    SharesOf,
+    Signature,
+    Signatures,
+    Step,
+    Survivors,
+    Weight,
+)
 from orchestrator.wire.task import Task, digest_of, task_to_dict
 from orchestrator.wire.transparency import head_of, read_log, view_of
 
 _NEXT_STEP = {MASKED: KEYS, UNMASK: SHARES}
+_ANSWERS: Dict[str, Type[Message]] = {REVEAL: Nonce, SHARES: Shares, CONFIRM: Signature, UNMASK: Opening}
 Counts = Mapping[str, Tuple[int, int]]
 """node -> (records, privacy units), as it joined."""
 
 _FEW = 12
 """Nodes whose encrypted shares for each other (about 100 bytes each) are little beside a model."""
-
-_FORM = "form"
-"""Step under which the store keeps the numbers a session's vectors are made with."""
 
 
 class Request(NamedTuple):
@@ -106,7 +119,7 @@ class SecureAggregation(Aggregation):
         if self.in_one_message(action):
             request = self.request(replace(action, nodes=self._exchange.parties(action)), counts)
             own = {node: alone["shares"] for node, alone in request.own.items()}
-            fields.update({**request.fields, "kind": "round", SHARES_OF: own})
+            fields.update({**request.fields, "kind": "round", **SharesOf(own).written()})
         return fields, {}
 
     def in_one_message(self, action: Announce) -> bool:
@@ -115,96 +128,78 @@ class SecureAggregation(Aggregation):
 
     def request(self, action: Announce, counts: Counts) -> Request:
         """What the step asks of the action's nodes. `counts`: node -> (records, privacy units), as it joined."""
-        about = {
-            "kind": "step",
-            "run": self._run,
-            "round": action.round,
-            "attempt": action.attempt,
-            "step": action.step,
-        }
         own: Dict[str, Dict[str, Any]] = {}
-        fields: Dict[str, Any] = {}
-        if action.step in (REVEAL, SHARES):
-            fields = {"adverts": self._exchange.adverts(action)}
-            if action.step == SHARES and self._exchange.sparse(len(fields["adverts"])):
-                fields["nonces"] = self._exchange.nonces(action)
+        asked: List[Message] = []
+        if action.step == REVEAL:
+            asked = [AllKeys(self._exchange.adverts(action))]
+        elif action.step == SHARES:
+            adverts = self._exchange.adverts(action)
+            asked = [AllNonces(adverts, self._exchange.nonces(action) if self._exchange.sparse(len(adverts)) else {})]
         elif action.step == MASKED:
-            fields = dict(self._fix_form(action, {name: counts[name] for name in self._exchange.parties(action)}))
-            shared = {name: header["shares"] for name, header in self._exchange.headers(action, SHARES)}
+            asked = [self._fix_form(action, {name: counts[name] for name in self._exchange.parties(action)})]
+            shared = {name: said.shares for name, said in self._exchange.said(action, SHARES, Shares).items()}
             for node in action.nodes:
-                own[node] = {"shares": {sender: shares[node] for sender, shares in shared.items() if node in shares}}
+                for_it = {sender: shares[node] for sender, shares in shared.items() if node in shares}
+                own[node] = Shares(for_it).written()
         elif action.step == CONFIRM:
-            fields = {"survivors": self._exchange.nodes(action, MASKED)}
+            asked = [Survivors(self._exchange.nodes(action, MASKED))]
         elif action.step == UNMASK:
-            fields = self._signatures(action)
             # Of an attempt before this one there may be keys of nodes that are not in this one.
             self._exchange.keep_only(_next(action), KEYS, self._exchange.nodes(action, MASKED))
-            fields[NEXT] = self._exchange.fields(_next(action), KEYS, KEY_FIELDS)
-        return Request({**about, **fields}, own)
+            coming = self._exchange.adverts(_next(action))
+            uncommitted = {name: replace(keys, commitment=b"") for name, keys in coming.items()}
+            asked = [self._signatures(action), NextKeys(uncommitted)]
+        fields = Step(self._run, action.round, action.attempt, action.step).written()
+        for each in asked:
+            fields.update(each.written())
+        return Request(fields, own)
 
-    def _signatures(self, action: Announce) -> Dict[str, Any]:
+    def _signatures(self, action: Announce) -> Signatures:
         """Under the list of survivors; where nobody was asked to confirm it, all foresaw it."""
-        confirmed = {name: header["signature"] for name, header in self._exchange.headers(action, CONFIRM)}
+        confirmed = {name: said.signature for name, said in self._exchange.said(action, CONFIRM, Signature).items()}
         if confirmed:
-            return {"signatures": confirmed}
-        return {
-            "signatures": {n: header[FORESEEN] for n, header in self._exchange.headers(action, MASKED)},
-            FORESEEN: True,
-        }
+            return Signatures(confirmed)
+        expected = self._exchange.said(action, MASKED, Expectation)
+        signed = {name: said.foreseen for name, said in expected.items() if said.foreseen is not None}
+        return Signatures(signed, foreseen=True)
 
     def check_answer(self, step: str, header: Dict[str, Any], tensors: Tensors) -> None:
         """Raises WireError for an answer that no later step could use."""
-        if step in _NEXT_STEP and NEXT in header:
-            self.check_answer(_NEXT_STEP[step], require(header, NEXT, dict), {})
         if step == KEYS:
-            for key, size in zip(KEY_FIELDS, (32, 32, 0, 0)):
-                value = require(header, key, bytes)
-                if size and not usable_key(value):
-                    raise WireError(f"the key {key!r} is invalid: no secret can be agreed on with it")
-            # Keys for the next round carry none. Of others nodes refuse those without, if it turns out that one is needed.
-            if len(require({COMMITMENT: bytes(COMMITMENT_BYTES), **header}, COMMITMENT, bytes)) != COMMITMENT_BYTES:
-                raise WireError(f"a commitment to a nonce has {COMMITMENT_BYTES} bytes")
-        elif step == REVEAL:
-            if len(require(header, NONCE, bytes)) != NONCE_BYTES:
-                raise WireError(f"a nonce has {NONCE_BYTES} bytes")
-        elif step == SHARES:
-            require_map(header, "shares", bytes)
+            # Of keys without a commitment: nodes refuse them if it turns out that one is needed.
+            _check_keys(Keys.read(header))
         elif step == MASKED:
             masked = tensors.get("masked")
             if masked is None or masked.dtype != np.uint8 or masked.ndim != 1:
                 raise WireError("a masked vector came without its bytes")
-            for key in ("records", "units"):
-                if require(header, key, int) < 1:
-                    raise WireError(f"a masked vector of {header[key]} {key}")
-            require({FORESEEN: b"", **header}, FORESEEN, bytes)
-        elif step == CONFIRM:
-            require(header, "signature", bytes)
-        elif step == UNMASK:
-            for name, told in require_map(header, "shares", list).items():
-                if len(told) != 2 or not all(isinstance(part, bytes) for part in told):
-                    raise WireError(f"the share of {name} is not [kind, share]")
+            Weight.read(header).check()
+            coming = Expectation.read(header).next
+            if coming is not None:
+                _check_keys(coming)
+        elif step in _ANSWERS:
+            _ANSWERS[step].read(header)
 
-    def _fix_form(self, action: Announce, counts: Counts) -> Dict[str, int]:
+    def _fix_form(self, action: Announce, counts: Counts) -> Form:
         """The numbers all parties make their vectors with: computed once for an attempt, and kept."""
-        form = self._exchange.fixed(action, _FORM)
+        form = self._exchange.form(action)
         if form is None:
             form = self._form(action.round, counts)
-            self._exchange.fix(action, _FORM, form)
-        return {name: int(form[name]) for name in ("bits", "parties", "units", "records")}
+            self._exchange.fix(action, form)
+        return form
 
-    def _form(self, number: int, counts: Counts) -> Dict[str, int]:
+    def _form(self, number: int, counts: Counts) -> Form:
         records, units = (sum(count[i] for count in counts.values()) for i in (0, 1))
         parts = parts_of(self._task, number, self._answers.size(number))
         bits = bits_for(parts, units, len(counts), self._task.aggregation.bits)
-        return {"bits": bits, "parties": len(counts), "units": units, "records": records}
+        return Form(bits, len(counts), units, records)
 
     def _layout(self, action: Any) -> Layout:
         """Of the vectors of the action's attempt."""
         parts = parts_of(self._task, action.round, self._answers.size(action.round))
-        form = self._exchange.fixed(action, _FORM)
+        form = self._exchange.form(action)
         if form is None:
             raise RoundError(f"the store lacks the form of round {action.round}: was it edited?")
-        return Layout(parts, *(int(form[name]) for name in ("bits", "parties", "units", "records")))
+        return Layout(parts, form.bits, form.parties, form.units, form.records)
 
     def passed_on(self, action: Announce) -> Iterator[bytes]:
         """Bodies for a key holder, each to be sent when the one before has come; masks need none."""
@@ -238,10 +233,10 @@ class SecureAggregation(Aggregation):
         layout = self._layout(action)
         keys, parties = self._exchange.adverts(action), self._exchange.parties(action)
         nonces = self._exchange.nonces(action) if self._exchange.sparse(len(keys)) else {}
-        adverts, ring = [advert_of(name, keys[name]) for name in parties], Ring(layout.bits, layout.size)
+        adverts, ring = [Advert.of(name, keys[name]) for name in parties], Ring(layout.bits, layout.size)
         aggregator = Aggregator(self._exchange.session(action), adverts, ring, self._told(action, layout), nonces)
-        for name, header in self._exchange.headers(action, SHARES):
-            aggregator.take_shares(name, header["shares"])
+        for name, said in self._exchange.said(action, SHARES, Shares).items():
+            aggregator.take_shares(name, said.shares)
         self._units, self._summed = 0, {}
         for name, body in self._exchange.bodies(action, MASKED):
             header, tensors = decode_body(body, MAX_MESSAGE_BYTES)
@@ -251,10 +246,7 @@ class SecureAggregation(Aggregation):
                 raise PrivacyError(f"the vector of {name}: {error}") from error
             self._units += Counted.read(header).units
             self._summed[name] = header
-        answers = {
-            name: {of: (kind, share) for of, (kind, share) in header["shares"].items()}
-            for name, header in self._exchange.headers(action, UNMASK)
-        }
+        answers = {name: said.shares for name, said in self._exchange.said(action, UNMASK, Opening).items()}
         return layout.decode(from_ring(aggregator.open(answers), layout.bits))
 
     def _answer_headers(self, action: Aggregate) -> Dict[str, Dict[str, Any]]:
@@ -316,6 +308,12 @@ class SecureAggregation(Aggregation):
             return values / (self._task.selection.cohort or self._task.rounds.nodes)
         gradient = values / (privacy.sampling_rate * self._units)
         return np.asarray(-training.learning_rate_at(action.round) * gradient)
+
+
+def _check_keys(keys: Keys) -> None:
+    for name, key in (("channel", keys.channel), ("mask", keys.mask)):
+        if not usable_key(key):
+            raise WireError(f"the key {name!r} is invalid: no secret can be agreed on with it")
 
 
 def _next(action: Announce) -> Announce:

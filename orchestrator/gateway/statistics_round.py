@@ -19,6 +19,7 @@ from orchestrator.privacy.standardization import (
     spread_of_moments,
 )
 from orchestrator.rounds.events import Aggregate
+from orchestrator.wire.answering import Coded
 from orchestrator.wire.codec import EXACT
 from orchestrator.wire.counted import Counted
 from orchestrator.wire.task import Task
@@ -50,7 +51,7 @@ class StatisticsRound:
         for _, header, tensors in self._answers.of(action):
             records, vector = Counted.read(header).records, self._answers.vector(action.round, header, tensors)
             # An answer to a gateway of before, which asked for moments.
-            exact = header["codec"] == EXACT or not records
+            exact = Coded.read(header).codec == EXACT or not records
             parts.append((records, vector if exact else spread_of_moments(vector, records)))
         return pooled(parts)
 

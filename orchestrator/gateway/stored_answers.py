@@ -15,10 +15,12 @@ from orchestrator.privacy.noisy_sum import TALLY
 from orchestrator.privacy.vector_layout import LIMBS
 from orchestrator.rounds.events import Aggregate
 from orchestrator.rounds.stages import ANALYSIS, EVALUATION, STATISTICS
+from orchestrator.wire.answering import Coded
 from orchestrator.wire.body import decode_body
 from orchestrator.wire.codec import EXACT, decode_update
 from orchestrator.wire.counted import Counted
 from orchestrator.wire.evaluation import check
+from orchestrator.wire.plain import plain
 from orchestrator.wire.task import Task
 
 MAX_MESSAGE_BYTES = 512 << 20
@@ -62,11 +64,14 @@ class StoredAnswers:
         """The update or sum in an answer to round `number`; WireError for one that is not as the task has it."""
         stage = self._stages.of(number)
         summed = stage == STATISTICS
-        codec = EXACT if stage == ANALYSIS else "float32" if summed else self._task.codec
-        if summed and header.get("codec") == EXACT and not self._task.privacy.on:
+        codec, said = (
+            EXACT if stage == ANALYSIS else "float32" if summed else self._task.codec,
+            Coded.read(header).codec,
+        )
+        if summed and said == EXACT and not self._task.privacy.on:
             codec = EXACT
-        if header.get("codec") != codec:
-            raise WireError(f"update in codec {header.get('codec')!r}, the task says {codec!r}")
+        if said != codec:
+            raise WireError(f"update in codec {plain(repr(said))}, the task says {codec!r}")
         return decode_update(tensors, codec, self.size(number))
 
     def evaluation(self, tensors: Tensors) -> np.ndarray:

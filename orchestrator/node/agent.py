@@ -29,8 +29,11 @@ from orchestrator.node.secure_steps import SecureSteps
 from orchestrator.node.tasks import Tasks
 from orchestrator.node.trainer import GradientTrainer
 from orchestrator.rounds.stages import FIRST_ROUND
-from orchestrator.wire.body import encode_body, require
+from orchestrator.wire.announcing import OfRound
+from orchestrator.wire.answering import Update
+from orchestrator.wire.body import encode_body
 from orchestrator.wire.link import Broker
+from orchestrator.wire.secure_steps import AttemptOf
 
 log = logging.getLogger("edgeward.node")
 
@@ -90,14 +93,14 @@ class NodeAgent(Member):
             self._talks.listen()
         early, self._homeless = self._homeless, None
         if early is not None and early[0].get("run") == begun.id:
-            self._begin_round(begun.id, *early)
+            self._begin_round(*early)
 
     def _look_for_approval(self) -> None:
         for header, tensors in self._tasks.decided():
             self._take_task(header, tensors)
 
     def _answer_round(self, header: Dict[str, Any], tensors: Tensors) -> None:
-        run, number = self._run, require(header, "round", int)
+        run, number = self._run, OfRound.read(header).round
         if run is None:
             return
         if run.task.aggregation.secure and run.task.stages.of(number):
@@ -124,8 +127,8 @@ class NodeAgent(Member):
             Pace(run.quantum_s(number), begun).hold()
         # Charged first, so that the answer says where the ledger ends with it: an older copy of this state shows ever after.
         self.store.charge(run.id, number)
-        header = {"kind": "update", "run": run.id, "round": number, **fields, **self._figures()}
-        body = encode_body(header, sent)
+        begun_with = Update(run.id, number, run.stated).written()
+        body = encode_body({**begun_with, **fields, **self._figures()}, sent)
         self.store.release(run.id, number, run.digest, body, keep)
         stored = self.store.released(run.id, number, run.digest)
         return body if stored is None else stored
@@ -146,12 +149,13 @@ class NodeAgent(Member):
         return Contributor(run, self.store, self.name, self.trainer_factory, self._disclosure)
 
     def _take_step(self, header: Dict[str, Any], tensors: Tensors) -> None:
-        if self.runs.turn_to(require(header, "run", str)) and self._at.round is not None:
+        at = AttemptOf.read(header)
+        if self.runs.turn_to(at.run) and self._at.round is not None:
             self._answer_newest_round()  # a step may come right behind its round; those of other runs wait
         if self._talks.holds_step(self._at, header):
             return
         before = self._at.secure
-        if self._run is not None and before is not None and before.precedes(self._run, header):
+        if before is not None and before.precedes(at):
             self._at.early = header  # or before it
             return
         self._steps.answer(header)

@@ -11,7 +11,8 @@ import numpy as np
 
 from orchestrator.errors import WireError
 from orchestrator.node.store import NodeStore
-from orchestrator.rounds.scaffold import CONTROL, COUNTED, control_change
+from orchestrator.rounds.scaffold import CONTROL, control_change
+from orchestrator.wire.announcing import LastCounted
 
 PENDING = "control.pending"
 
@@ -32,9 +33,7 @@ class NodeControl:
         self.server = np.asarray(tensors.get(CONTROL, np.zeros(size, np.float32)))
         if self.server.shape != (size,) or self.server.dtype != np.float32 or not np.isfinite(self.server).all():
             raise WireError(f"the round's control variate is not float32 ({size},) of finite numbers")
-        counted = header.get(COUNTED)
-        if not isinstance(counted, dict):
-            raise WireError(f"a round of scaffold came without {COUNTED!r}")
+        counted = LastCounted.read(header).counted
         pending, held = store.kept(run, PENDING), store.kept(run, CONTROL)
         if pending is not None and counted.get(node) == pending.round:
             held = pending

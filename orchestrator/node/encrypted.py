@@ -15,11 +15,13 @@ import numpy as np
 
 from orchestrator.errors import PrivacyError, WireError
 from orchestrator.node.secure import MAX_BODY_BYTES, MODEL_FIELD, SAID, Answer, SecureRound, Tensors
-from orchestrator.privacy.ckks import BITS, Encryptor, Summand, SumPlan, context_message, sign_summand
+from orchestrator.privacy.ckks import BITS, Encryptor, SumPlan, context_message, sign_summand
 from orchestrator.privacy.ckks_blocks import tenseal
 from orchestrator.privacy.vector_layout import Layout
 from orchestrator.rounds.steps import ENCRYPTED, PREPARED
-from orchestrator.wire.body import decode_body, encode_body, require
+from orchestrator.wire.body import decode_body, encode_body
+from orchestrator.wire.encrypted_steps import KeysMade, Vouched
+from orchestrator.wire.secure_steps import Form
 from orchestrator.wire.task import Task
 
 
@@ -55,20 +57,20 @@ class EncryptedRound(SecureRound):
         return {ENCRYPTED: self._encrypted}
 
     def _encrypted(self, header: Dict[str, Any]) -> Answer:
-        layout = self._layout_of(header)
-        encryptor = self._encryptor(header)
+        form = Form.read(header)
+        layout, encryptor = self._layout_of(form), self._encryptor(KeysMade.read(header))
         if layout.bits != BITS:
             raise PrivacyError(f"a vector of {layout.bits} bits a value was asked for: under CKKS they have {BITS}")
-        wanted = SumPlan(layout.size, require(header, "parties", int))
+        wanted = SumPlan(layout.size, form.parties)
         if encryptor.plan != wanted:
             raise PrivacyError(f"the key holder's keys are for {encryptor.plan}, this round's sum is {wanted}")
         values, weights = self._values(layout)
         vector = layout.encode(values, weights, np.random.default_rng())
         hidden = encryptor.hide(vector, self._name, self._session)
         summand = sign_summand(self._name, hidden, self._session, self._peers.sign, self._told(layout))
-        signed = {field: getattr(summand, field) for field in Summand._fields[1:]}
+        vouched = Vouched(*summand[1:], self._peers.credential)
         tensors = {name: np.frombuffer(getattr(hidden, name), np.uint8) for name in ("masked", "ciphertext")}
-        return {**self._counts(), **signed, "credential": self._peers.credential}, tensors
+        return {**self._counts(), **vouched.written()}, tensors
 
     def _computed(self, layout: Layout) -> Tensors:
         """Stored with the journal and model they were computed for. Raises PrivacyError for the keys of another journal, and for
@@ -91,7 +93,7 @@ class EncryptedRound(SecureRound):
         run.said = header.get(SAID, {})
         return dict(stored)
 
-    def _encryptor(self, header: Dict[str, Any]) -> Encryptor:
+    def _encryptor(self, keys: KeysMade) -> Encryptor:
         """For the keys that came with the round, once they are known to be the key holder's, made for this attempt."""
         aggregation = self.run.task.aggregation
         context = self._tensors.get("context")
@@ -99,11 +101,10 @@ class EncryptedRound(SecureRound):
             raise WireError(f"round {self.number} came without the key holder's public keys")
         public = context.tobytes()
         holder = aggregation.key_holder
-        credentials = {holder: require(header, "credential", bytes)}
-        self._peers.admit_all(credentials, self.run.certificates, key_holder=True)
-        self._journal = require(header, "journal", bytes)
+        self._peers.admit_all({holder: keys.credential}, self.run.certificates, key_holder=True)
+        self._journal = keys.journal
         message = context_message(self._session, public, aggregation.least, self._journal)
-        if not self._peers.verify(holder, message, require(header, "signature", bytes)):
+        if not self._peers.verify(holder, message, keys.signature):
             raise PrivacyError(
                 f"these public keys are not signed by {holder} for this attempt and for sums over at least "
                 f"{aggregation.least} nodes: they may be the gateway's, who could read what is encrypted for them"

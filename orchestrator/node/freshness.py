@@ -8,9 +8,8 @@ from typing import Any, Dict
 
 from orchestrator.errors import WireError
 from orchestrator.node.store import NodeStore
-from orchestrator.wire.body import require
+from orchestrator.wire.announcing import Heading, OfRound
 from orchestrator.wire.envelope import Opened, Opener
-from orchestrator.wire.plain import run_name
 
 STALE = "message.stale"
 """Code of refusals of older and finished runs and rounds (wire/refusals.py)."""
@@ -26,7 +25,8 @@ class Guard:
 
     def admit(self, header: Dict[str, Any], serial: int) -> None:
         """Raises WireError for a replayed or stale message; otherwise notes durably what makes later ones stale."""
-        kind, run = require(header, "kind", str), run_name(require(header, "run", str))
+        said = Heading.read(header)
+        kind, run = said.kind, said.run
         known = self._runs.find(run)
         if known is not None and known.serial != serial:
             raise WireError(f"stale {kind}: run {run} has serial {known.serial}, this one says {serial}", STALE)
@@ -43,7 +43,7 @@ class Guard:
                 )
             self._runs.begin(run, serial)
         elif known is not None and kind == "round":
-            number = require(header, "round", int)
+            number = OfRound.read(header).round
             if number < known.newest_round:
                 raise WireError(f"stale round {number}: round {known.newest_round} of run {run} has begun", STALE)
             self._runs.note_round(run, number)

@@ -34,6 +34,7 @@ from orchestrator.privacy.secure_random import SecureRandom
 from orchestrator.privacy.terms import unit_of
 from orchestrator.rounds.stages import FIRST_ROUND
 from orchestrator.wire.claims import objection_to
+from orchestrator.wire.presence import LedgerHead
 from orchestrator.wire.task import Task
 
 __all__ = ["COUNT_ROUND", "Gatekeeper", "Verdict", "Waiting", "looked_for", "reservation_of", "uses_of"]
@@ -81,7 +82,8 @@ class Gatekeeper:
     def told(self) -> Dict[str, Any]:
         """What every presence says of the ledger. process and n tell a message that comes twice from a ledger put back."""
         self._told += 1
-        return {**self.ledger.head._asdict(), "process": self._process, "n": self._told}
+        head = self.ledger.head
+        return LedgerHead(head.entries, head.hash, self._process, self._told).written()
 
     def roster(self) -> Roster:
         """Whom the owner confirmed by policy and ledger; nobody while the policy cannot be read."""

@@ -5,8 +5,8 @@ from typing import Any, Dict, Optional
 import numpy as np
 
 from orchestrator.errors import WireError
-from orchestrator.wire.body import require
-from orchestrator.wire.weight_step import LEVELS, MODEL, SCALES, SINCE, digest_of_weights, stepped
+from orchestrator.wire.announcing import WeightsNamed
+from orchestrator.wire.weight_step import LEVELS, SCALES, digest_of_weights, stepped
 
 Tensors = Dict[str, np.ndarray]
 
@@ -26,10 +26,11 @@ class HeldWeights:
 
         Raises WireError for weights that are not those the message names, or a change that does not fit.
         """
-        if MODEL not in header:
+        said = WeightsNamed.read(header)
+        named = said.model
+        if not named:
             return tensors
-        named = require(header, MODEL, str)
-        if SINCE not in header:
+        if not said.since:
             weights = tensors.get("weights")
             # Of another shape a change of them would be as large as their square.
             if (
@@ -42,7 +43,7 @@ class HeldWeights:
             weights = np.array(weights)  # a view would hold on to all else the message had in it
         elif named == self._digest:
             weights = self._weights  # announced again
-        elif require(header, SINCE, str) == self._digest:
+        elif said.since == self._digest:
             weights = stepped(self._weights, tensors)
             if digest_of_weights(weights) != named:
                 return None

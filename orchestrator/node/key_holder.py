@@ -31,9 +31,12 @@ from orchestrator.privacy.ckks import CheckedSum, KeyHolder, Summand, SumPlan, U
 from orchestrator.privacy.ckks_blocks import tenseal
 from orchestrator.privacy.secure_sum import Verify, session_id
 from orchestrator.rounds.steps import CONTEXT, DECRYPT
-from orchestrator.wire.body import decode_body, encode_body, require
+from orchestrator.wire.announcing import TaskAnnounced
+from orchestrator.wire.body import decode_body, encode_body
+from orchestrator.wire.encrypted_steps import Ciphertext, KeysAsked, KeysMade, Terms, Vouched
 from orchestrator.wire.link import Broker
-from orchestrator.wire.plain import run_name
+from orchestrator.wire.presence import RunDeclined, RunReady
+from orchestrator.wire.secure_steps import Attempt, Step
 from orchestrator.wire.task import Task, task_from_dict
 from orchestrator.wire.transparency import read_log
 
@@ -81,26 +84,26 @@ class KeyHolderAgent(Member):
         return most_for_key_holder(header, None if self._attempt is None else self._attempt.holder.plan)
 
     def _take_task(self, header: Dict[str, Any], tensors: Tensors) -> None:
-        run = run_name(require(header, "run", str))
+        announced = TaskAnnounced.read(header)
+        run = announced.run
         try:
-            task = task_from_dict(require(header, "task", dict), "the gateway's task")
+            task = task_from_dict(announced.task, "the gateway's task")
             graph = training_graph(task, tensors)
             self._check_role(task)
-            shown = read_log(require({"certificates": [], **header}, "certificates", list))
-            certificates = self.peers.see_log(shown, needed=True)
+            certificates = self.peers.see_log(read_log(announced.certificates), needed=True)
         except (UsageError, PrivacyError) as error:
             log.error("declined run %s: %s", run, error)
             self.runs.end(run)
-            self.presence.say(kind="declined", run=run, code=error.code if isinstance(error, PeerError) else "task")
+            self.presence.say(RunDeclined(run, error.code if isinstance(error, PeerError) else "task"))
             return
         nothing = Dataset(np.zeros((0, *task.schema.input_shape), np.float32), np.zeros(0, np.int32))
         if self._run is not None and self._run.id != run:
             self._forget()
-        self.runs.begin(Run(run, digest_of(header["task"], graph), task, graph, nothing, nothing, certificates))
+        self.runs.begin(Run(run, digest_of(announced.task, graph), task, graph, nothing, nothing, certificates))
         milestones.info(
             "run %s: key holder of task %r, at least %d nodes a sum", run, task.name, task.aggregation.least
         )
-        self.presence.say(kind="ready", run=run, records=0, units=0, role="key holder")
+        self.presence.say(RunReady(run, 0, 0, "key holder"))
         early, self._before_task = self._before_task, None
         if early is not None:
             self._take_step(*early)
@@ -115,9 +118,9 @@ class KeyHolderAgent(Member):
         """What a gateway broadcasts to its nodes; a key holder waits for its own steps."""
 
     def _take_step(self, header: Dict[str, Any], tensors: Tensors) -> None:
-        told = tuple(require(header, name, kind) for name, kind in (("run", str), ("round", int), ("attempt", int)))
-        key: Key = (told[0], told[1], told[2])
-        step = require(header, "step", str)
+        asked = Step.read(header)
+        key: Key = (asked.run, asked.round, asked.attempt)
+        step = asked.step
         if step not in (CONTEXT, DECRYPT):
             raise WireError(f"a key holder has no step {step!r} in this version")
         if key == self._refused and step == DECRYPT:
@@ -148,7 +151,7 @@ class KeyHolderAgent(Member):
         if body is None:
             self._journal.check_unopened(key[0], key[1])
             return None
-        attempt = int(decode_body(body, MAX_MESSAGE_BYTES)[0]["attempt"])
+        attempt = Attempt.read(decode_body(body, MAX_MESSAGE_BYTES)[0]).attempt
         if attempt != key[2]:
             raise second_sum(attempt, key[1])
         return body
@@ -159,29 +162,24 @@ class KeyHolderAgent(Member):
         assert self._run is not None
         if self._opened(key) is not None:
             raise PrivacyError(f"the sum of round {key[1]} was opened, and its keys are gone")
-        size, parties = (require(header, name, int) for name in ("size", "parties"))
-        task = self._run.task
+        wanted, task = KeysAsked.read(header), self._run.task
         if not (task.stages.of(key[1]) and 1 <= key[2] <= task.rounds.attempts):
             raise PrivacyError(
                 f"keys for attempt {key[2]} at round {key[1]} were asked for: the task has {task.last_round} rounds and "
                 f"{task.rounds.attempts} attempts at each"
             )
-        plan, least = SumPlan(size, parties), task.aggregation.least
-        if parties < least:
-            raise PrivacyError(f"keys for {parties} nodes were asked for, the task declares at least {least}")
+        plan, least = SumPlan(wanted.size, wanted.parties), task.aggregation.least
+        if plan.parties < least:
+            raise PrivacyError(f"keys for {plan.parties} nodes were asked for, the task declares at least {least}")
         self._journal.make_keys(*key)
         holder = KeyHolder(plan, least)
         public = holder.public_context()
         message = context_message(self._session(key), public, least, self._journal.id)
-        fields = {
-            "journal": self._journal.id,
-            "signature": self.peers.sign(message),
-            "credential": self.peers.credential,
-        }
-        answer = self._answer(key, CONTEXT, fields, {"context": np.frombuffer(public, np.uint8)})
+        made = KeysMade(self._journal.id, self.peers.sign(message), self.peers.credential)
+        answer = self._answer(key, CONTEXT, made.written(), {"context": np.frombuffer(public, np.uint8)})
         self._forget()
         self._attempt = _Attempt(key, holder, answer)
-        log.info("round %d, attempt %d: keys for %d values", key[1], key[2], size)
+        log.info("round %d, attempt %d: keys for %d values", key[1], key[2], plan.size)
         return answer
 
     def _decrypt(self, key: Key, header: Dict[str, Any], tensors: Tensors) -> Optional[bytes]:
@@ -197,8 +195,7 @@ class KeyHolderAgent(Member):
             return None  # asked by a gateway that began again: what is in stays in
         if self._sum is None:
             raise PrivacyError("a ciphertext came before the signatures")
-        party = require(header, "party", str)
-        if party in self._sum.missing:
+        if Ciphertext.read(header).party in self._sum.missing:
             self._sum.add(_bytes(tensors, "ciphertext"))
         if self._sum.missing:
             return None
@@ -211,17 +208,17 @@ class KeyHolderAgent(Member):
 
     def _terms(self, key: Key, header: Dict[str, Any]) -> Tuple[bytes, Tuple[Summand, ...], Verify, bytes]:
         """What a sum has to answer to: session, who signed what, by which keys, and what was announced to all of them."""
-        return self._session(key), self._summands(header), self.peers.verify, require(header, "told", bytes)
+        terms = Terms.read(header)
+        return self._session(key), self._summands(terms.summands), self.peers.verify, terms.told
 
-    def _summands(self, header: Dict[str, Any]) -> Tuple[Summand, ...]:
-        summands = require(header, "summands", dict)
-        for name, told in summands.items():
-            if name == self.name or not isinstance(told, dict):
-                raise PrivacyError(f"a vector of {name} does not belong into a sum this key holder opens")
-        credentials = {name: require(told, "credential", bytes) for name, told in summands.items()}
+    def _summands(self, vouched: Dict[str, Vouched]) -> Tuple[Summand, ...]:
+        if self.name in vouched:
+            raise PrivacyError(f"a vector of {self.name} does not belong into a sum this key holder opens")
+        credentials = {name: said.credential for name, said in vouched.items()}
         self.peers.admit_all(credentials, None if self._run is None else self._run.certificates)
-        fields = Summand._fields[1:]
-        return tuple(Summand(name, *(require(told, f, bytes) for f in fields)) for name, told in summands.items())
+        return tuple(
+            Summand(name, said.digest, said.masked_digest, said.check, said.signature) for name, said in vouched.items()
+        )
 
     def _say(self, key: Key, values: np.ndarray) -> bytes:
         assert self._run is not None
@@ -233,8 +230,9 @@ class KeyHolderAgent(Member):
         return body
 
     def _answer(self, key: Key, step: str, fields: Dict[str, Any], tensors: Tensors) -> bytes:
-        about = {"kind": "step", "run": key[0], "round": key[1], "attempt": key[2], "step": step}
-        return encode_body({**about, **fields, "memory_mib": self._memory.peak_mib()}, tensors, level=1)
+        return encode_body(
+            {**Step(*key, step).written(), **fields, "memory_mib": self._memory.peak_mib()}, tensors, level=1
+        )
 
     def _session(self, key: Key) -> bytes:
         return session_id(self._federation, *key)

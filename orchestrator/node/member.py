@@ -32,8 +32,12 @@ from orchestrator.node.presence import Presence
 from orchestrator.node.run import Run
 from orchestrator.node.session import GATEWAY, Session
 from orchestrator.node.store import NodeStore
-from orchestrator.wire.body import encode_body, require
+from orchestrator.wire.announcing import OfRun, RoundAnnounced, RunOver
+from orchestrator.wire.answering import Abstention, WeightsWanted
+from orchestrator.wire.body import encode_body
 from orchestrator.wire.link import Broker
+from orchestrator.wire.presence import Hello, RunDeclined
+from orchestrator.wire.secure_steps import AttemptOf
 
 log = logging.getLogger("edgeward.node")
 LOCK_FILE = "node.lock"
@@ -86,7 +90,7 @@ class Member(Session):
     def _leave(self, run: str, error: EdgewardError) -> None:
         """Declines a run it took part in, for a reason that does not go away."""
         self.runs.end(run)
-        self.presence.say(kind="declined", run=run, code=error.code)
+        self.presence.say(RunDeclined(run, error.code))
 
     def _over(self, run: str) -> None:
         """A run is over, whether or not it took part in it."""
@@ -130,28 +134,29 @@ class Member(Session):
             raise  # what this node has spent is not known any more: it serves nobody
         except (GraphError, DisclosureError) as error:  # it will be no other, so no round needs to wait for this node
             self._refuse("a round", error)
-            self._leave(require(header, "run", str), error)
+            self._leave(OfRun.read(header).run, error)
         except EdgewardError as error:
             self._refuse("a round", error)
         except MemoryError:
             self._refuse("a round", EdgewardError(OUT_OF_MEMORY))
 
     def _take_round(self, transfer: bytes, header: Dict[str, Any], tensors: Tensors) -> None:
-        run = require(header, "run", str)
-        if self.runs.turn_to(run):
-            self._begin_round(run, header, tensors)
+        announced = RoundAnnounced.read(header)
+        if self.runs.turn_to(announced.run):
+            self._begin_round(header, tensors)
             return
-        log.info("round %s belongs to another run; waiting for its task", header.get("round"))
+        log.info("round %d belongs to another run; waiting for its task", announced.round)
         self._homeless = (header, tensors)
         self._inbox.hear_again(GATEWAY, transfer)
 
-    def _begin_round(self, run: str, header: Dict[str, Any], tensors: Tensors) -> None:
+    def _begin_round(self, header: Dict[str, Any], tensors: Tensors) -> None:
         whole = self._at.weights.whole(header, tensors)
         if whole is not None:
             self._at.round = (header, whole)
             return
-        log.info("round %s is about a change of weights this node does not have; asking for them", header.get("round"))
-        self._send(encode_body({"kind": "whole", "run": run, "round": require(header, "round", int)}))
+        at = RoundAnnounced.read(header)
+        log.info("round %d is about a change of weights this node does not have; asking for them", at.round)
+        self._send(encode_body(WeightsWanted(at.run, at.round).written()))
 
     def _released(self, run: Run, number: int) -> Optional[bytes]:
         """The answer it gave to a round before, to be sent again; WireError where it can give none any more."""
@@ -186,25 +191,25 @@ class Member(Session):
             # Of this machine, and not of the attempt: the next one would be as short. The deadline is what gives it time.
             self._refuse("a step", reason)
             return
-        log.warning("round %s, attempt %s: abstained: %s", header.get("round"), header.get("attempt"), reason)
-        about = {name: header.get(name) for name in ("run", "round", "attempt")}
-        self._send(encode_body({"kind": "abstain", **about, "code": reason.code}))
+        at = AttemptOf.read(header)
+        log.warning("round %d, attempt %d: abstained: %s", at.round, at.attempt, reason)
+        self._send(encode_body(Abstention(at.run, at.round, at.attempt, reason.code).written()))
         if isinstance(reason, DisclosureError):
-            self._leave(require(header, "run", str), reason)
+            self._leave(at.run, reason)
 
     def _finish(self, header: Dict[str, Any], tensors: Tensors) -> None:
-        name = require(header, "run", str)
-        self._over(name)
-        run = self.runs.find(name)
+        said = RunOver.read(header)
+        self._over(said.run)
+        run = self.runs.find(said.run)
         if run is None:
-            self.runs.end(name)
+            self.runs.end(said.run)
             return
         self.runs.turn_to(run.id)
-        milestones.info("run %s is over: %s", run.id, header.get("reason") or "finished")
+        milestones.info("run %s is over: %s", run.id, said.reason or "finished")
         self._ended(run, tensors)
         self._drop_answers()
         self.runs.end(run.id)
-        self.presence.say(kind="hello", finished=header["run"])
+        self.presence.say(Hello(run.id))
         if self._once:
             self.link.flush(2.0)
             self.stop()

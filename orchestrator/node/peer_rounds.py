@@ -16,7 +16,7 @@ from orchestrator.node.open_runs import AtWork, OpenRuns
 from orchestrator.node.peers import Peers
 from orchestrator.node.session import Beside
 from orchestrator.node.store import NodeStore
-from orchestrator.wire.body import require
+from orchestrator.wire.announcing import OfRound
 from orchestrator.wire.link import Connection
 from orchestrator.wire.peer_frames import decode_peer
 from orchestrator.wire.topics import Topics
@@ -48,7 +48,7 @@ class PeerRounds(Beside):
         """Whether the answer to a round has to wait for a talk with neighbours, which begins then; else it is at hand, or none is
         asked. WireError where it is not the one that the run has; DisclosureError where its owner's rules are against it.
         """
-        run, number = work.run, require(header, "round", int)
+        run, number = work.run, OfRound.read(header).round
         if run is None or run.task.trains:
             return False
         analysis = analysis_of(run.task)

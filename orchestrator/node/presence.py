@@ -8,6 +8,7 @@ from orchestrator.node.health import REPORT_EVERY_S
 from orchestrator.node.open_runs import OpenRuns
 from orchestrator.wire.body import encode_body
 from orchestrator.wire.link import Connection
+from orchestrator.wire.presence import Hello, Others, Word
 from orchestrator.wire.process import has_tensorflow
 
 
@@ -24,23 +25,23 @@ class Presence:
         constant: Dict[str, Any],
     ) -> None:
         """`ledger`: where this node's ledger ends now. `constant`: fields that never change (node, instance, labels)."""
-        self.word: Dict[str, Any] = {"kind": "hello"}
+        self.word = Hello().written()
         self.said_at = -REPORT_EVERY_S
         self._topic, self._link, self._runs, self._memory, self._ledger = topic, link, runs, memory, ledger
         self._constant = constant
         self._report_at = time.monotonic() + REPORT_EVERY_S
 
-    def say(self, **fields: Any) -> None:
-        self.word = fields
-        if "run" in fields:
-            self._runs.say(fields)
+    def say(self, word: Word) -> None:
+        self.word = word.written()
+        if "run" in self.word:
+            self._runs.say(self.word)
         self.announce()
 
     def announce(self) -> None:
         """Says all of it again."""
         self.said_at = time.monotonic()
         others = self._runs.words(but=self.word.get("run", ""))
-        said = {**self.word, **({"runs": others} if others else {})}
+        said = {**self.word, **Others(others).written()}
         self._link.publish(self._topic, encode_body({**said, "ledger": self._ledger(), **self._about()}), retain=True)
 
     def report_health(self) -> None:

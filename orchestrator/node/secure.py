@@ -22,21 +22,28 @@ from orchestrator.privacy.releases import kinds_in, noise_multipliers
 from orchestrator.privacy.secure_sum import CERTIFICATES, MODEL, Advert, Party, Session, digest_of_told, session_id
 from orchestrator.privacy.vector_layout import Layout, parts_of
 from orchestrator.rounds.stages import ANALYSIS, EVALUATION, STATISTICS
-from orchestrator.rounds.steps import (
-    COMMITMENT,
-    CONFIRM,
-    FORESEEN,
-    KEYS,
-    MASKED,
-    NEXT,
-    NONCE,
-    PREPARED,
-    REVEAL,
-    SHARES,
-    UNMASK,
-)
-from orchestrator.wire.body import decode_body, encode_body, require, require_map
+from orchestrator.rounds.steps import CONFIRM, KEYS, MASKED, NEXT, PREPARED, REVEAL, SHARES, UNMASK
+from orchestrator.wire.body import decode_body, encode_body
 from orchestrator.wire.protection import LEAST_NOISE
+from orchestrator.wire.secure_steps import (
+    AllKeys,
+    AllNonces,
+    Asked,
+    Attempt,
+    AttemptOf,
+    Expectation,
+    Form,
+    Keys,
+    NextKeys,
+    Nonce,
+    Opening,
+    Shares,
+    Signature,
+    Signatures,
+    Step,
+    Survivors,
+    Weight,
+)
 
 log = logging.getLogger("edgeward.node")
 
@@ -80,7 +87,8 @@ class SecureRound(ABC):
         `steady`: all masked sums of a run that carry no noise are over the same nodes, or this one is in none (see MaskedRound).
         Raises PrivacyError where the node must not take part.
         """
-        self.run, self.number, self.attempt = run, require(announced, "round", int), require(announced, "attempt", int)
+        at = Attempt.read(announced)
+        self.run, self.number, self.attempt = run, at.round, at.attempt
         self._session = session_id(federation, run.id, self.number, self.attempt)
         self._federation, self._prepared, self._steady = federation, party, steady
         self._announced, self._tensors, self._name = announced, tensors, name
@@ -88,21 +96,25 @@ class SecureRound(ABC):
         self._answers: Dict[str, Answer] = {}
         self._begin()
 
-    def precedes(self, run: Run, header: Dict[str, Any]) -> bool:
+    def precedes(self, at: AttemptOf) -> bool:
         """Whether the announced attempt is the one after this round, to which `following` goes along."""
-        return (run.id, header.get("round"), header.get("attempt")) == (self.run.id, self.number + 1, PREPARED)
+        return at == AttemptOf(self.run.id, self.number + 1, PREPARED)
+
+    def is_at(self, at: AttemptOf) -> bool:
+        """Whether a message is of this attempt."""
+        return at == AttemptOf(self.run.id, self.number, self.attempt)
 
     def answer(self, header: Dict[str, Any]) -> Answer:
         """(header fields, tensors) that answer a step's message. Raises PrivacyError or WireError saying why there is none."""
-        step = require({"step": KEYS, **header}, "step", str)
+        step = Asked.read(header).step
         self._peers.refresh()
         if step not in self._answers:
             steps = self._steps()
             if step not in steps:
                 raise WireError(f"a secure round has no step {step!r} in this version")
             fields, tensors = steps[step](header)
-            about = {"kind": "step", "run": self.run.id, "round": self.number, "attempt": self.attempt, "step": step}
-            self._answers[step] = ({**about, **fields}, tensors)
+            about = Step(self.run.id, self.number, self.attempt, step)
+            self._answers[step] = ({**about.written(), **fields}, tensors)
         return self._answers[step]
 
     @abstractmethod
@@ -117,11 +129,10 @@ class SecureRound(ABC):
     def _stage(self) -> str:
         return self.run.task.stages.of(self.number)
 
-    def _layout_of(self, header: Dict[str, Any]) -> Layout:
+    def _layout_of(self, form: Form) -> Layout:
         parameters = 0 if self._stage == STATISTICS else self._update_size()
         parts = parts_of(self.run.task, self.number, parameters)
-        counts = (require(header, key, int) for key in ("bits", "parties", "units", "records"))
-        return Layout(parts, *counts)
+        return Layout(parts, form.bits, form.parties, form.units, form.records)
 
     def _told(self, layout: Layout) -> bytes:
         """Digest of what must have been announced to all nodes of a sum alike."""
@@ -131,7 +142,7 @@ class SecureRound(ABC):
         return digest_of_told(self.run.digest, layout.form, model)
 
     def _counts(self) -> Dict[str, Any]:
-        return {"records": self.run.stated, "units": self.run.stated_units, **self.run.said}
+        return {**Weight(self.run.stated, self.run.stated_units).written(), **self.run.said}
 
     def _update_size(self) -> int:
         weights = self._tensors.get("weights")
@@ -291,16 +302,17 @@ class MaskedRound(SecureRound):
                 )
 
     def _keys(self, _: Dict[str, Any]) -> Answer:
-        return self._keys_of(self._party), {}
+        keys = self._keys_of(self._party).written()
+        keys["credential"] = keys.pop("credential")  # the last of them, as all versions write it
+        return keys, {}
 
-    def _keys_of(self, party: Party, ahead: bool = False) -> Dict[str, Any]:
+    def _keys_of(self, party: Party, ahead: bool = False) -> Keys:
         advert = party.advertise(ahead)
-        keys = {"channel": advert.channel_key, "mask": advert.mask_key, "signature": advert.signature}
-        commitment = {COMMITMENT: advert.commitment} if advert.commitment else {}
-        return {**keys, **commitment, "credential": self._peers.credential}
+        signed = advert.channel_key, advert.mask_key, advert.signature
+        return Keys(*signed, self._peers.credential, advert.commitment)
 
     def _reveal(self, header: Dict[str, Any]) -> Answer:
-        run, adverts = self.run, self._adverts_of(require(header, "adverts", dict))
+        run, adverts = self.run, self._adverts_of(AllKeys.read(header).adverts)
         most = min(run.task.rounds.attempts, _MOST_DRAWS)
         if not 1 <= self.attempt <= most:
             raise PrivacyError(f"attempt {self.attempt} of at most {most}: each draws again who is whose neighbour")
@@ -309,71 +321,59 @@ class MaskedRound(SecureRound):
             raise PrivacyError(
                 f"this node has revealed its nonce in attempt {self.attempt} at round {self.number} before"
             )
-        return {NONCE: nonce}, {}
+        return Nonce(nonce).written(), {}
 
     def _shares(self, header: Dict[str, Any]) -> Answer:
-        nonces = require_map({"nonces": {}, **header}, "nonces", bytes)
-        shares = self._party.share(self._adverts_of(require(header, "adverts", dict)), nonces)
+        asked = AllNonces.read(header)
+        shares = self._party.share(self._adverts_of(asked.adverts), asked.nonces)
         self.check_sum(self._party.parties)
-        return {"shares": shares}, {}
+        return Shares(shares).written(), {}
 
-    def _adverts_of(self, keys_of: Dict[str, Any]) -> List[Advert]:
-        for name, told in keys_of.items():
-            if not isinstance(told, dict):
-                raise WireError(f"the keys of {name} are {told!r}")
-        credentials = {name: require(told, "credential", bytes) for name, told in keys_of.items()}
-        self._peers.admit_all(credentials, self.run.certificates)
-        adverts: List[Advert] = []
-        for name, told in keys_of.items():
-            keys = (
-                require({COMMITMENT: b"", **told}, key, bytes) for key in ("channel", "mask", "signature", COMMITMENT)
-            )
-            adverts.append(Advert(name, *keys))
-        return adverts
+    def _adverts_of(self, keys_of: Dict[str, Keys]) -> List[Advert]:
+        self._peers.admit_all({name: keys.credential for name, keys in keys_of.items()}, self.run.certificates)
+        return [Advert.of(name, keys) for name, keys in keys_of.items()]
 
     def _masked(self, header: Dict[str, Any]) -> Answer:
         self._party.check_signatures()  # the owner may have withdrawn a peer since keys were exchanged
-        layout, shares = self._layout_of(header), require_map(header, "shares", bytes)
+        layout, shares = self._layout_of(Form.read(header)), Shares.read(header).shares
         if not self._party.sparse:
             self.check_sum({*shares, self._name})
         self._party.open_shares(shares)  # whatever can be wrong with the message is, before a sample is drawn
         values, weights = self._values(layout)
         vector = layout.encode(values, weights, np.random.default_rng())
         masked = self._party.mask(vector, shares, layout.bits, self._told(layout))
-        answer = self._counts()
-        foreseen = self._party.foresee()
-        if foreseen is not None:
-            answer[FORESEEN] = foreseen
+        answer, foreseen = self._counts(), self._party.foresee()
+        coming: Optional[Keys] = None
         if self.number < self.run.task.last_round and not self._party.sparse:
             following = session_id(self._federation, self.run.id, self.number + 1, PREPARED)
             self.following = self._new_party(following)
-            answer[NEXT] = self._keys_of(self.following, ahead=True)
-        return answer, {"masked": np.frombuffer(masked, np.uint8)}
+            coming = self._keys_of(self.following, ahead=True)
+        return {**answer, **Expectation(foreseen, coming).written()}, {"masked": np.frombuffer(masked, np.uint8)}
 
     def _confirm(self, header: Dict[str, Any]) -> Answer:
-        signature = self._party.confirm(require(header, "survivors", list))
+        signature = self._party.confirm(Survivors.read(header).survivors)
         self.check_sum(self._party.agreed)
         if self._party.sparse:
             # Fewer than half of the nodes may be asked for shares then, so what counts is the signature.
             self._note_opened()
-        return {"signature": signature}, {}
+        return Signature(signature).written(), {}
 
     def _unmask(self, header: Dict[str, Any]) -> Answer:
-        foreseen = require({FORESEEN: False, **header}, FORESEEN, bool)
-        shares = self._party.unmask(require_map(header, "signatures", bytes), foreseen)
+        signed = Signatures.read(header)
+        shares = self._party.unmask(signed.signatures, signed.foreseen)
+        coming: Optional[Shares] = None
         self.check_sum(self._party.agreed)
         self._note_opened()  # before anybody can open anything
-        answer: Dict[str, Any] = {"shares": {name: [kind, share] for name, (kind, share) in shares.items()}}
         if self.following is not None and header.get(NEXT):
             try:
-                answer[NEXT] = {"shares": self.following.share(self._adverts_of(require(header, NEXT, dict)))}
+                coming = Shares(self.following.share(self._adverts_of(NextKeys.read(header).next)))
             except (
                 PrivacyError,
                 WireError,
             ) as error:  # the next round begins with keys then, and says what is wrong with them
                 log.info("round %d: no keys for the next one yet: %s", self.number, error)
                 self.following = None
-        return answer, {}
+        return Opening(shares, coming).written(), {}
 
 
 def _named(nodes: AbstractSet[str]) -> str:

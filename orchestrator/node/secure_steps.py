@@ -15,7 +15,8 @@ from orchestrator.node.run import Run, Tensors
 from orchestrator.node.store import NodeStore
 from orchestrator.privacy.vector_layout import Layout
 from orchestrator.rounds.steps import PREPARED, SHARES_OF
-from orchestrator.wire.body import encode_body, require, require_map
+from orchestrator.wire.body import encode_body
+from orchestrator.wire.secure_steps import AttemptOf, SharesOf
 from orchestrator.wire.transfer import transfer_id
 
 if TYPE_CHECKING:
@@ -44,10 +45,10 @@ class SecureSteps:
 
     def begin(self, run: Run, header: Dict[str, Any], tensors: Tensors) -> None:
         """Goes along with an announced round, and answers its first step where that is asked with it."""
-        key = (run.id, header.get("round"), header.get("attempt"))
-        if self._at.secure is None or (self._at.secure.run.id, self._at.secure.number, self._at.secure.attempt) != key:
+        at = AttemptOf.read(header)
+        if self._at.secure is None or not self._at.secure.is_at(at):
             before, self._at.secure = self._at.secure, None
-            party = before.following if before is not None and before.precedes(run, header) else None
+            party = before.following if before is not None and before.precedes(at) else None
             contribute = paced(run, self.contributor)
             kind = self.kind_of(run)
             try:
@@ -56,10 +57,10 @@ class SecureSteps:
             except EdgewardError as error:
                 self.abstain(header, error)
                 return
-        if header.get("attempt") != PREPARED:
+        if at.attempt != PREPARED:
             self.answer(header)
         elif SHARES_OF in header:
-            own = require_map(header, SHARES_OF, dict).get(self.name, {})
+            own = SharesOf.read(header).shares_of.get(self.name, {})
             self.answer({**header, "shares": own})
         elif self._at.early is not None:  # the first step has a message of its own, which is smaller and may be faster
             early, self._at.early = self._at.early, None
@@ -78,8 +79,8 @@ class SecureSteps:
     def answer(self, header: Dict[str, Any]) -> None:
         """This node's part in a step of a secure round, or the word that it is out of it, and why."""
         secure = self._at.secure
-        named = tuple(require(header, name, kind) for name, kind in (("run", str), ("round", int), ("attempt", int)))
-        if secure is None or named != (secure.run.id, secure.number, secure.attempt):
+        at = AttemptOf.read(header)
+        if secure is None or not secure.is_at(at):
             reason = "this node has no keys for this attempt: it came later, or began again"
             self.abstain(header, PrivacyError(reason, "sum.keys"))
             return

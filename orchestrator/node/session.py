@@ -23,10 +23,12 @@ from orchestrator.node.search import GatewaySearch
 from orchestrator.node.store import NodeStore
 from orchestrator.node.tasks import GATEWAY
 from orchestrator.rounds.steps import ACKNOWLEDGED_STEPS
-from orchestrator.wire.body import decode_body, encode_body, require
+from orchestrator.wire.announcing import Kinded, NameTaken
+from orchestrator.wire.body import decode_body, encode_body
 from orchestrator.wire.event_queue import Connected, Disconnected, Event
 from orchestrator.wire.frames import Ack, Chunk, Want, decode_frame, encode_frame
 from orchestrator.wire.link import Broker, client_id
+from orchestrator.wire.presence import Gone, MessageRefused
 from orchestrator.wire.process import forget_start, keep_buffers
 from orchestrator.wire.topics import Topics
 from orchestrator.wire.transfer import Inbox, Outbox
@@ -76,7 +78,7 @@ class Session(ABC):
         # Of this state folder: another node under this name is another one, for the broker as well.
         self.instance = hashlib.sha256(b"instance" + store.secret("instance")).hexdigest()[:16]
         self._taken = False
-        gone = encode_body({"kind": "gone", "node": name, "instance": self.instance})
+        gone = encode_body(Gone(name, self.instance).written())
         client = client_id(f"{federation}-{name}", store.secret("client"))
         self._search = GatewaySearch(broker, federation, name, client, identity is not None)
         self.link = broker.link(
@@ -193,7 +195,7 @@ class Session(ABC):
             log.warning("refused %s: %s", what, error)
         if due:
             self._refusal_at = time.monotonic() + 1.0
-            body = encode_body({"kind": "refused", "node": self.name, "code": error.code})
+            body = encode_body(MessageRefused(self.name, error.code).written())
             self.link.publish(self.topics.presence(self.name), body)
 
     def _handle(self, event: Event) -> None:
@@ -236,7 +238,7 @@ class Session(ABC):
             raise
         if self._guard is not None and opened is not None:
             self._guard.admit(header, opened.serial)
-        kind = require(header, "kind", str)
+        kind = Kinded.read(header).kind
         if kind == "step":
             self._drop_answers()  # the gateway has them, or it would not ask for the next
         if (
@@ -244,7 +246,7 @@ class Session(ABC):
         ):  # the answers to other steps come at once, and say it too
             self.link.publish(self.topics.up(self.name), encode_frame(received))
         if kind == "taken":
-            self._name_taken(require(header, "instance", str))
+            self._name_taken(NameTaken.read(header).instance)
         else:
             self._take(kind, chunk.id, header, tensors)
 

@@ -22,8 +22,8 @@ from orchestrator.node.policy import Refusal
 from orchestrator.node.presence import Presence
 from orchestrator.node.reservation import keep_newest
 from orchestrator.node.run import Run
-from orchestrator.wire.body import require
-from orchestrator.wire.plain import run_name
+from orchestrator.wire.announcing import TaskAnnounced
+from orchestrator.wire.presence import RunDeclined, RunReady, RunWaiting
 from orchestrator.wire.task import Task, task_from_dict
 from orchestrator.wire.transparency import read_log
 
@@ -48,10 +48,11 @@ class Tasks:
 
     def take(self, header: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> Optional[Run]:
         """The run that begins with it on this node; None where it goes on, is declined or waits. WireError for no task."""
-        run = run_name(require(header, "run", str))
+        announced = TaskAnnounced.read(header)
+        run = announced.run
         self._asked.pop(run, None)
         try:
-            asked = self._question(run, header, tensors)
+            asked = self._question(announced, tensors)
         except (PrivacyError, UsageError) as error:
             self._stay_out(run, Refusal(error.code, str(error)), (header, tensors))
             return None
@@ -93,8 +94,9 @@ class Tasks:
         """An owner's yes that comes later spends nothing on a run that is over."""
         self._asked.pop(run, None)
 
-    def _question(self, run: str, header: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> Question:
-        task = task_from_dict(require(header, "task", dict), "the gateway's task")
+    def _question(self, announced: TaskAnnounced, tensors: Dict[str, np.ndarray]) -> Question:
+        declared = announced.task
+        task = task_from_dict(declared, "the gateway's task")
         graph = training_graph(task, tensors)
         if not task.trains:
             check(task)
@@ -109,10 +111,10 @@ class Tasks:
             unable = objection_to_encrypting(task, self._name)
             if unable:
                 raise UsageError(unable)
-        shown = read_log(require({"certificates": [], **header}, "certificates", list))
+        shown = read_log(announced.certificates)
         certificates = self._peers.see_log(shown, task.aggregation.secure or exchange is not None)
-        digest = digest_of(header["task"], graph)
-        return Question(run, task, header["task"], graph, certificates, time.monotonic(), digest)
+        digest = digest_of(declared, graph)
+        return Question(announced.run, task, declared, graph, certificates, time.monotonic(), digest)
 
     def _consider(self, asked: Question) -> Optional[Verdict]:
         """What the owner's rules say, and whether the peers a secure sum needs are confirmed; None for yes."""
@@ -131,7 +133,7 @@ class Tasks:
             return self._gatekeeper.word(waiting.answer) is not None
         if waiting.code != "policy.peers":
             return self._gatekeeper.decided(waiting.digest)
-        return not self._lacks(task_from_dict(header["task"], "the gateway's task"))
+        return not self._lacks(task_from_dict(TaskAnnounced.read(header).task, "the gateway's task"))
 
     def _lacks(self, task: Task) -> str:
         """Why its owner has not confirmed all whom this node would be in a sum, or an exchange, with; "" where that is so."""
@@ -140,7 +142,7 @@ class Tasks:
         return self._peers.objection_to(task.aggregation) or self._peers.objection_to_neighbours(neighbours)
 
     def _say_ready(self, run: Run) -> None:
-        self._presence.say(kind="ready", run=run.id, records=run.stated, units=run.stated_units)
+        self._presence.say(RunReady(run.id, run.stated, run.stated_units))
 
     def _stay_out(self, run: str, verdict: Verdict, announced: Announced) -> None:
         self._runs.end(run)  # of this run alone: others go on
@@ -149,8 +151,8 @@ class Tasks:
         else:
             self._asked[run] = (verdict, announced)
             keep_newest(self._asked, MOST_RUNS)
-            self._presence.say(kind="waiting", run=run, digest=verdict.digest, code=verdict.code)
+            self._presence.say(RunWaiting(run, verdict.digest, verdict.code))
 
     def _decline(self, run: str, refusal: Refusal) -> None:
         log.error("declined run %s: %s", run, refusal.reason)
-        self._presence.say(kind="declined", run=run, code=refusal.code)
+        self._presence.say(RunDeclined(run, refusal.code))

@@ -13,10 +13,11 @@ from orchestrator.node.store import RESIDUAL, NodeStore
 from orchestrator.node.summed import limit_in
 from orchestrator.node.trainer import GradientTrainer
 from orchestrator.privacy.clipping import clip_l2
-from orchestrator.privacy.noisy_sum import CLIP_NORM, TALLY, WITHIN, training_sum
+from orchestrator.privacy.noisy_sum import TALLY, WITHIN, training_sum
 from orchestrator.privacy.secure_random import SecureRandom
 from orchestrator.privacy.standardization import at_an_end, floor_warning, on_floor, standardize
 from orchestrator.privacy.vector_layout import UPDATE, Layout
+from orchestrator.wire.announcing import ClipAnnounced
 from orchestrator.wire.codec import ERROR_FEEDBACK, decode_update, encode_update
 
 log = logging.getLogger("edgeward.node")
@@ -56,6 +57,7 @@ class Updates:
     ) -> Tuple[np.ndarray, Tensors, Dict[str, Any]]:
         run, training = self.run, self.run.task.training
         weights, mean, std = self.round_tensors(number, tensors)
+        clip_norm = self._clip_norm(announced)
         if run.trainer is None:
             self._warn_of_floor(mean, std)
             scaled = run.dataset._replace(x=standardize(run.dataset.x, mean, std))
@@ -82,19 +84,25 @@ class Updates:
             change = run.trainer.train(weights, number)
         keep = {PERSONAL: weights[shared:] + change[shared:]} if training.personal_parameters else {}
         if privacy.of_nodes:
-            update, fields = self._bounded(change[:shared], announced)
+            update, fields = self._bounded(change[:shared], clip_norm)
             return update, keep, fields
         return change[:shared], keep, {}
 
-    def _bounded(self, update: np.ndarray, announced: Dict[str, Any]) -> Tuple[np.ndarray, Dict[str, Any]]:
+    def _clip_norm(self, announced: Dict[str, Any]) -> float:
+        """What bounds a whole update; WireError where it follows the updates and the round does not say it."""
+        privacy = self.run.task.privacy
+        if not privacy.clip_quantile:
+            return privacy.clip_norm
+        try:
+            return ClipAnnounced.read(announced).clip_norm
+        except WireError as error:
+            raise WireError(f"a round whose clip norm follows the updates came with no usable one: {error}") from error
+
+    def _bounded(self, update: np.ndarray, clip_norm: float) -> Tuple[np.ndarray, Dict[str, Any]]:
         """A whole update clipped, and noised here unless the gateway does it."""
         privacy, fields = self.run.task.privacy, {}
-        clip_norm = privacy.clip_norm
         if privacy.clip_quantile:
-            norm = announced.get(CLIP_NORM)
-            if not isinstance(norm, float) or not 0 < norm < 1e12:
-                raise WireError(f"a round whose clip norm follows the updates came with {CLIP_NORM} {norm!r}")
-            clip_norm, fields = norm, {WITHIN: bool(np.linalg.norm(update) <= norm)}
+            fields = {WITHIN: bool(np.linalg.norm(update) <= clip_norm)}
         mechanism = training_sum(self.run.task, update.size, clip_norm)
         if privacy.central:
             return clip_l2(update[np.newaxis].astype(np.float64), clip_norm)[0].astype(np.float32), fields

@@ -6,7 +6,7 @@ numbered from 1 on: a number is opened once. Who carries the messages sees sende
 """
 
 import hashlib
-from typing import Any, Dict, NamedTuple, Tuple
+from typing import NamedTuple, Tuple
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
@@ -14,11 +14,12 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from orchestrator.errors import PeerError, WireError
+from orchestrator.errors import PeerError
 from orchestrator.privacy.secure_session import counted
-from orchestrator.wire.body import PRESENCE_BYTES, decode_body, encode_body, require
+from orchestrator.wire.body import PRESENCE_BYTES, decode_body, encode_body
 from orchestrator.wire.cbor import NARROW
 from orchestrator.wire.peer_frames import NUMBER_BYTES, TAG_BYTES
+from orchestrator.wire.peer_hello import PeerHello
 
 
 class Hello(NamedTuple):
@@ -35,17 +36,14 @@ class Hello(NamedTuple):
 
     def encoded(self) -> bytes:
         """As it travels."""
-        return encode_body(self._asdict())
+        return encode_body(PeerHello(*self).written())
 
 
 def read_hello(content: bytes) -> Hello:
     """WireError for anything else."""
     header, _ = decode_body(content, PRESENCE_BYTES, NARROW)
-    kinds: Dict[str, Any] = {"born": int, "public": bytes, "credential": bytes, "signature": bytes}
-    hello = Hello(**{name: require(header, name, kind) for name, kind in kinds.items()})
-    if hello.born < 1 or len(hello.public) != 32:
-        raise WireError("a hello without a key, or of no beginning")
-    return hello
+    said = PeerHello.read(header)
+    return Hello(said.born, said.public, said.credential, said.signature)
 
 
 def peer_session(federation: str, run: str, number: int, task: str, certificates: bytes) -> bytes:

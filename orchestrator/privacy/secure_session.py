@@ -10,10 +10,10 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from orchestrator.wire.secure_steps import NONCE_BYTES, Keys
+
 LEAST_SURVIVORS = 3
 """A sum of one is that party's vector, and of two each knows the other's."""
-
-NONCE_BYTES, COMMITMENT_BYTES = 32, 32
 
 MODEL = ("weights", "mean", "std")
 """Names of what a round starts from, which all parties must have got alike."""
@@ -63,6 +63,11 @@ class Advert:
     mask_key: bytes
     signature: bytes
     commitment: bytes = b""
+
+    @classmethod
+    def of(cls, party: str, keys: Keys) -> "Advert":
+        """As it travelled."""
+        return cls(party, keys.channel, keys.mask, keys.signature, keys.commitment)
 
     def signed(self, session: Session) -> bytes:
         parts = (self.party.encode(), self.channel_key, self.mask_key, *([self.commitment] if self.commitment else []))

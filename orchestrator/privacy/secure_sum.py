@@ -48,11 +48,9 @@ from orchestrator.privacy.pair_keys import PairKeys
 from orchestrator.privacy.ring import mask_of, pack, to_ring
 from orchestrator.privacy.secure_session import (
     CERTIFICATES,
-    COMMITMENT_BYTES,
     LEAST_SURVIVORS,
     MODEL,
     NO_NONCES,
-    NONCE_BYTES,
     Advert,
     Session,
     Sign,
@@ -64,6 +62,7 @@ from orchestrator.privacy.secure_session import (
     usable_key,
 )
 from orchestrator.privacy.shamir import SECRET_BYTES, split_secret
+from orchestrator.wire.secure_steps import COMMITMENT_BYTES, NONCE_BYTES
 
 __all__ = [
     "CERTIFICATES",

@@ -24,9 +24,6 @@ NEXT = "next"
 SHARES_OF = "shares_of"
 """Field of a round's message with the encrypted shares for each node, where the vectors come first and the nodes are few."""
 
-COMMITMENT, NONCE = "commitment", "nonce"
-"""Fields of a node's keys, and of its answer to REVEAL."""
-
 FORESEEN = "foreseen"
 """Field of a masked vector with a signature under whom its node expects in the sum; of the request to open, that these count."""
 

@@ -170,15 +170,6 @@ def _read_tensors(described: Any, content: bytes, offset: int, limits: Limits) -
     return tensors
 
 
-def require_map(header: Mapping[str, Any], key: str, kind: Any) -> Dict[str, Any]:
-    """`header[key]`, checked to be a map from text to values of type `kind`."""
-    found: Dict[str, Any] = require(header, key, dict)
-    for name, value in found.items():
-        if not isinstance(value, kind) or isinstance(value, bool):
-            raise WireError(f"{key} of {plain(name, 80)}: {type(value).__name__}, expected {kind.__name__}")
-    return found
-
-
 def require(header: Mapping[str, Any], key: str, kind: Any) -> Any:
     """`header[key]`, checked to be of type `kind`; WireError names the key otherwise."""
     value = header.get(key)

@@ -1,11 +1,13 @@
-"""What a node says of itself in its presence, read with limits: labels of its owner, its health, figures of its process."""
+"""What a node says of itself in its presence: where it stands in its runs, and, with limits, labels, health and figures."""
 
 import math
-from typing import Any, Dict, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Dict, Iterator, List, Mapping, Optional
 
-from orchestrator.errors import WireError
-from orchestrator.wire.body import require
+from orchestrator.wire.announcing import Kinded, OfRun
+from orchestrator.wire.message import LARGEST, Message, always, data, entries, made, part, text, whole
 from orchestrator.wire.plain import plain
+from orchestrator.wire.refusals import UNKNOWN, known_code
 
 BESIDE = ("health", "refused")
 """Kinds of messages on a presence's topic that stand beside it: what the node said before still holds."""
@@ -15,8 +17,109 @@ WATCHING = "watching"
 
 MOST_ENTRIES = 32
 _TEXT = 100
-_LARGEST = 1e15
-"""A number beyond it is not of this world, and no reader of ours has to compute with it."""
+
+
+@dataclass(frozen=True)
+class Word(Message):
+    """Where a node stands in a run, or that it is here and in none."""
+
+
+@dataclass(frozen=True)
+class Hello(Word):
+    KIND: ClassVar[str] = "hello"
+    finished: str = field(default="", metadata=text())
+    """The run it knows to be over."""
+
+
+@dataclass(frozen=True)
+class RunReady(Word, OfRun):
+    """It takes part. Gateways read what it is counted with as they do in its answers (wire/counted.py)."""
+
+    KIND: ClassVar[str] = "ready"
+    records: int = field(metadata=whole())
+    """As stated: with privacy on, noised."""
+    units: Optional[int] = field(default=None, metadata=whole())
+    """Of privacy, likewise; a relay says nothing of them."""
+    role: str = field(default="", metadata=text())
+    """Of one that has no data."""
+
+
+@dataclass(frozen=True)
+class RunDeclined(Word, OfRun):
+    KIND: ClassVar[str] = "declined"
+    code: str = field(default=UNKNOWN, metadata=always(made(known_code)))
+    """Why, of wire/refusals.py; whatever else stands there is read as unknown."""
+
+
+@dataclass(frozen=True)
+class RunWaiting(Word, OfRun):
+    """Its owner has to decide, or something else may come that it lacks."""
+
+    KIND: ClassVar[str] = "waiting"
+    digest: str = field(metadata=text(0, 64))
+    """Of the task, or of the answer, that is decided on."""
+    code: str = field(default=UNKNOWN, metadata=always(made(known_code)))
+
+
+@dataclass(frozen=True)
+class Gone(Message):
+    """It left, or its broker lost it."""
+
+    KIND: ClassVar[str] = "gone"
+    node: str = field(metadata=text())
+    instance: str = field(metadata=text())
+
+
+@dataclass(frozen=True)
+class MessageRefused(Message):
+    KIND: ClassVar[str] = "refused"
+    node: str = field(metadata=text())
+    code: str = field(default=UNKNOWN, metadata=always(made(known_code)))
+
+
+@dataclass(frozen=True)
+class Present(Kinded):
+    """How a gateway reads any presence first."""
+
+    instance: str = field(default="", metadata=text())
+    """Of the node's state folder; none of older versions."""
+
+
+@dataclass(frozen=True)
+class Standing(Kinded):
+    """And then where the node stands: which run its word is of, or which it knows to be over."""
+
+    run: str = field(default="", metadata=text())
+    finished: str = field(default="", metadata=text())
+
+
+@dataclass(frozen=True)
+class LedgerHead(Message):
+    """Where a node's ledger ends."""
+
+    entries: int = field(metadata=whole())
+    hash: str = field(metadata=text(64, 64))
+    """Of the last entry."""
+    process: str = field(metadata=text(0, 64))
+    """Of the node that says so, at random."""
+    n: int = field(metadata=whole())
+    """How often it said so before."""
+
+
+@dataclass(frozen=True)
+class LedgerSaid(Message):
+    """In a presence or an answer."""
+
+    ledger: Optional[LedgerHead] = field(default=None, metadata=part(LedgerHead))
+    """A relay has none."""
+
+
+@dataclass(frozen=True)
+class Others(Message):
+    """Of a presence."""
+
+    runs: List[Dict[str, Any]] = field(default_factory=list, metadata=entries(data()))
+    """What it says of the runs that are not at hand."""
 
 
 def stated_labels(header: Mapping[str, Any]) -> Dict[str, str]:
@@ -32,21 +135,14 @@ def stated_numbers(header: Mapping[str, Any], table: str) -> Dict[str, float]:
 def words(header: Dict[str, Any]) -> Iterator[Dict[str, Any]]:
     """What a node says of each of its runs, the one at hand first. WireError where a word is not a map."""
     yield header
-    yield from _others(header)
-
-
-def _others(header: Dict[str, Any]) -> Iterator[Dict[str, Any]]:
-    for word in require({"runs": [], **header}, "runs", list):
-        if not isinstance(word, dict):
-            raise WireError("a presence speaks of a run in an entry that is not a map")
-        yield word
+    yield from Others.read(header).runs
 
 
 def word_on(header: Dict[str, Any], run: str) -> Dict[str, Any]:
     """The presence with what it says of `run`; unchanged where it speaks of others only."""
-    for word in list(_others(header)):
+    for word in Others.read(header).runs:
         if word.get("run") == run:
-            return {**header, "finished": None, **word}
+            return {**{name: held for name, held in header.items() if name != "finished"}, **word}
     return header
 
 
@@ -56,4 +152,4 @@ def _entries(header: Mapping[str, Any], table: str) -> Any:
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value) and abs(value) <= _LARGEST
+    return type(value) in (int, float) and math.isfinite(value) and abs(value) <= LARGEST

@@ -69,7 +69,11 @@ _UNKNOWN_TEXT = "for a reason this version does not know"
 
 def code_in(header: Dict[str, Any], default: str = UNKNOWN) -> str:
     """The code of a node's message; UNKNOWN for anything that is not on the list. Whatever else it says is left unread."""
-    code = header.get("code", default)
+    return known_code(header.get("code", default))
+
+
+def known_code(code: Any) -> str:
+    """`code`, if it is one that a node may say; UNKNOWN otherwise."""
     return code if isinstance(code, str) and code in TEXTS and not code.startswith("gateway.") else UNKNOWN
 
 

@@ -15,13 +15,14 @@ from orchestrator.gateway.refused import MOST_REFUSED, MOST_SAID, Refused
 from orchestrator.gateway.store import Store
 from orchestrator.gateway.web.listener import Listener
 from orchestrator.rounds.events import Declined
-from orchestrator.wire.body import MAX_HEADER_BYTES, PRESENCE_BYTES, decode_body, encode_body, require, require_map
+from orchestrator.wire.body import MAX_HEADER_BYTES, PRESENCE_BYTES, decode_body, encode_body, require
 from orchestrator.wire.cbor import NARROW, Limits, read_cbor
 from orchestrator.wire.event_queue import Message
 from orchestrator.wire.frames import encode_frame, split
 from orchestrator.wire.link import BrokerAddress
 from orchestrator.wire.records import read_object
 from orchestrator.wire.schema import Feature, Schema
+from orchestrator.wire.secure_steps import Shares
 from orchestrator.wire.task import Privacy, Rounds, Task, task_from_dict, task_to_dict
 from orchestrator.wire.training import Training
 from orchestrator.wire.transfer import transfer_id
@@ -180,7 +181,8 @@ def test_tensors_are_counted_and_named_once() -> None:
 
 
 def test_what_a_refusal_quotes_is_short_and_printable() -> None:
-    for call in (lambda h: require(h, "digest", str), lambda h: require_map({"m": {"\x1b[2J" * 99: 1}}, "m", str)):
+    shares = {"shares": {"\x1b[2J" * 99: 1}}
+    for call in (lambda h: require(h, "digest", str), lambda h: Shares.read({**h, **shares})):
         with pytest.raises(WireError) as refused:
             call({"kind": "k" * 9999, "digest": b"\x1b" * 9999})
         assert len(str(refused.value)) < 300
