@@ -9,7 +9,7 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 from orchestrator.errors import WireError
 from orchestrator.gateway.progress import Progress
 from orchestrator.gateway.run import plan_of
-from orchestrator.gateway.store import Store
+from orchestrator.gateway.run_store import RunStore
 from orchestrator.rounds.events import Action, Compacted, Event, Joined
 from orchestrator.rounds.members import Members
 from orchestrator.rounds.secure import coordinator_of
@@ -30,7 +30,7 @@ MOST_RECORDS = 1 << 30
 class Course:
     """Of one run. `act` carries out what the coordinator answers; `progress` gets what is worth showing."""
 
-    def __init__(self, store: Store, run: str, task: Task, progress: Progress, act: Act) -> None:
+    def __init__(self, store: RunStore, run: str, task: Task, progress: Progress, act: Act) -> None:
         self.store, self.run, self.task = store, run, task
         self.coordinator = coordinator_of(plan_of(task, store.secret(run, "selection")))
         self.records: Dict[str, int] = {}

@@ -3,7 +3,7 @@
 import time
 from typing import Any, Dict, Optional, Set, Tuple
 
-from orchestrator.gateway.store import Store
+from orchestrator.gateway.run_store import RunStore
 from orchestrator.rounds.events import Aggregate
 from orchestrator.rounds.stages import TRAINING
 from orchestrator.wire.task import Task
@@ -69,7 +69,7 @@ class Figures:
             ANSWERS: {node: list(answer) for node, answer in sorted(self._answers.items())},
         }
 
-    def keep(self, store: Store, run: str, seen_to_the_end: Set[str]) -> None:
+    def keep(self, store: RunStore, run: str, seen_to_the_end: Set[str]) -> None:
         """Stores the nodes' figures, with bytes per training round where both ends were seen."""
         for node, process in self._nodes.items():
             figures = dict(process)

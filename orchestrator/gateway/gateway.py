@@ -28,7 +28,7 @@ from orchestrator.gateway.progress import Progress
 from orchestrator.gateway.questions import Questions
 from orchestrator.gateway.refused import MESSAGES, Refused
 from orchestrator.gateway.run import RunResult
-from orchestrator.gateway.store import Store
+from orchestrator.gateway.run_store import RunStore
 from orchestrator.gateway.strays import Strays
 from orchestrator.gateway.supply import Supply, take_supply
 from orchestrator.gateway.voice import Voice
@@ -59,7 +59,7 @@ class Gateway:
 
     def __init__(
         self,
-        store: Store,
+        store: RunStore,
         run: str,
         federation: str,
         broker: Broker,
