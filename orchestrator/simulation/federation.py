@@ -30,6 +30,7 @@ from orchestrator.node.trainer import GradientTrainer
 from orchestrator.rounds.coordinator import Coordinator
 from orchestrator.rounds.state import GATHERING
 from orchestrator.simulation.turns import Party, take_turns
+from orchestrator.wire.clock import SYSTEM, Clock
 from orchestrator.wire.post import Post
 from orchestrator.wire.task import Task
 from orchestrator.wire.topics import check_name
@@ -50,9 +51,10 @@ class SimulatedNodes:
         data: Mapping[str, Path],
         folder: Optional[Path] = None,
         trainer: TrainerFactory = GradientTrainer,
+        clock: Clock = SYSTEM,
     ) -> None:
-        """data: node -> what `edgeward node run --data` is given."""
-        self.broker = Post()
+        """data: node -> what `edgeward node run --data` is given. clock: all parties', for instance a `TurnedClock`."""
+        self.broker = Post(clock)
         self.agents: Dict[str, Member] = {}
         self._task, self._federation, self._data, self._given = task, federation, dict(data), folder
         self._trainer = trainer
@@ -81,7 +83,7 @@ class SimulatedNodes:
     def serve(self, gateway: Gateway) -> None:
         """Runs the gateway, and these nodes, until it is over. RoundError where too few take part: no others will come."""
         parties: List[Party] = [gateway, *self.agents.values()]
-        take_turns(parties, lambda: gateway.over or self._in_vain(gateway.coordinator))
+        take_turns(parties, lambda: gateway.over or self._in_vain(gateway.coordinator), self.broker.clock)
 
     def run(
         self, store: RunStore, run: str, graph: bytes, weights: np.ndarray, progress: Progress = lambda event: None
