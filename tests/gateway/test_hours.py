@@ -82,8 +82,11 @@ class Scene:
 
     def wait(self, seconds: float) -> None:
         """So much time, in which nothing comes: the gateway's loop as it is, with all of its turns."""
-        end = self.clock.monotonic() + seconds
+        end, before, still = self.clock.monotonic() + seconds, 0.0, 0
         while self.clock.monotonic() < end and not self.gateway.over:
+            still = 0 if self.clock.monotonic() > before else still + 1
+            before = self.clock.monotonic()
+            assert still < 1000, "something is due and nobody does it"
             self.gateway.step(end - self.clock.monotonic())
 
     def skip(self, seconds: float) -> None:
@@ -291,6 +294,19 @@ def test_what_is_not_acknowledged_is_sent_again_as_time_passes_and_not_as_the_ti
     again = scene.sent()
     assert set(again) == {("f", 0)}
     assert 1 < len(again) < HOUR / 2, "now and then"
+
+
+def test_what_is_under_way_is_sent_again_at_once_when_the_connection_is_back() -> None:
+    scene = Scene()
+    assert scene.sent() == [("f", 0)]
+    scene.post.cut(scene.gateway.link.client_id)
+    scene.read()
+    scene.gateway.link.open(None)
+    scene.read()
+    assert scene.sent() == []
+    scene.gateway.step(0.0)  # nothing else waits
+    scene.read()
+    assert (scene.sent(), scene.passed) == ([("f", 0)], 0.0)
 
 
 def test_at_the_end_nodes_have_so_much_time_for_their_last_figures() -> None:
