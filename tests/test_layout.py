@@ -99,6 +99,22 @@ _NOT_OURS = re.compile(
 """Of libraries: named tuples, os, argparse, paho, TensorFlow."""
 
 
+GO_BY_THE_CLOCK_OF_THEIR_PLACE = (
+    *(
+        f"orchestrator/gateway/{module}.py"
+        for module in (
+            *("announcer", "answers", "attendance", "broker_watch", "conclusion", "course", "exchange", "figures"),
+            *("gateway", "goodbye", "names", "questions", "reach", "refused", "selection", "size_probe", "strays"),
+            *("aggregation", "secure_aggregation", "encrypted_aggregation", "statistics_round", "steering", "supply"),
+        )
+    ),
+    *(f"orchestrator/node/{module}.py" for module in ("peer_rounds", "peer_talk", "presence", "search", "session")),
+    *(f"orchestrator/simulation/{module}.py" for module in ("federation", "turned_clock", "turns")),
+    *(f"orchestrator/wire/{module}.py" for module in ("post", "transfer")),
+)
+"""The loops of a run: a test turns their clock, so none of them looks at the machine's (wire/clock.py)."""
+
+
 @lru_cache(maxsize=None)
 def tree(path: Path) -> ast.Module:
     """A file's syntax, read once."""
@@ -301,6 +317,11 @@ def test_what_a_unit_or_a_place_of_noise_means_is_said_in_few_places() -> None:
     assert {path.relative_to(ROOT).as_posix() for path in files if asked.search(path.read_text())} == set(
         NAMES_UNIT_OR_NOISE
     )
+
+
+@pytest.mark.parametrize("path", GO_BY_THE_CLOCK_OF_THEIR_PLACE)
+def test_the_loops_of_a_run_do_not_look_at_the_machines_clock(path: str) -> None:
+    assert {"time", "datetime"} & set(imports(ROOT / path)) == set()
 
 
 def test_nobody_takes_away_what_counts_a_nodes_answers() -> None:

@@ -14,10 +14,10 @@ from orchestrator.gateway.clipped import Tallies
 from orchestrator.gateway.judged import figures_of_sums
 from orchestrator.gateway.outcome import Outcome
 from orchestrator.gateway.run import norm_multiple, standardization, strategy_of, tail_starts_after, trained_rounds
+from orchestrator.gateway.run_store import OWED, PARTIAL, STATE_PREFIX, RunStore
 from orchestrator.gateway.scores import steers
 from orchestrator.gateway.statistics_round import StatisticsRound, Total
 from orchestrator.gateway.steering import Steering
-from orchestrator.gateway.store import OWED, PARTIAL, STATE_PREFIX, Store
 from orchestrator.gateway.stored_answers import MAX_MESSAGE_BYTES, StoredAnswers, Tensors
 from orchestrator.privacy.noisy_sum import TALLY, evaluation_noise
 from orchestrator.rounds.events import Aggregate
@@ -41,7 +41,7 @@ class Aggregation:
     always_steps = False
     """Whether the weights move also in a round without any update."""
 
-    def __init__(self, store: Store, run: str, task: Task, evaluate: Optional[Evaluate]) -> None:
+    def __init__(self, store: RunStore, run: str, task: Task, evaluate: Optional[Evaluate]) -> None:
         self._store, self._run, self._task, self._evaluate = store, run, task, evaluate
         self._stages = task.stages
         self._strategy = strategy_of(task)

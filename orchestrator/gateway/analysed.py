@@ -21,7 +21,7 @@ from orchestrator.errors import RoundError
 from orchestrator.files import replace_file
 from orchestrator.gateway.exchanged import exchanged_of
 from orchestrator.gateway.published import published, words_of
-from orchestrator.gateway.store import STATE_PREFIX, Store
+from orchestrator.gateway.run_store import STATE_PREFIX, RunStore
 from orchestrator.privacy.lattice import party_variance
 from orchestrator.privacy.noisy_sum import analysis_sum
 from orchestrator.privacy.statement_page import markdown
@@ -74,7 +74,7 @@ def folded(
     return {"weights": announced, **kept}, {FIGURES: found.figures}, found.done
 
 
-def result_of(store: Store, run: str, task: Task, minimum: int = 0) -> Result:
+def result_of(store: RunStore, run: str, task: Task, minimum: int = 0) -> Result:
     """What the run's last round left, without cells of fewer than `minimum`. RoundError where there was none."""
     stored = store.vectors(run, STATE_PREFIX)
     if not stored:

@@ -2,7 +2,7 @@
 
 from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
-from orchestrator.gateway.store import Store
+from orchestrator.gateway.run_store import RunStore
 from orchestrator.privacy.terms import counted
 from orchestrator.wire.plain import many
 from orchestrator.wire.task import Task
@@ -44,7 +44,7 @@ class Over(NamedTuple):
             )
 
 
-def over(store: Store, run: str, task: Task, joined: Mapping[str, int]) -> Over:
+def over(store: RunStore, run: str, task: Task, joined: Mapping[str, int]) -> Over:
     """joined: node -> records, or privacy units, as each stated them, of all that ever joined."""
     rounds = [(int(found["round"]), tuple(found["nodes"])) for found in store.results(run) if found["nodes"]]
     latest = {node: number for number, nodes in rounds for node in nodes}
@@ -56,7 +56,7 @@ def over(store: Store, run: str, task: Task, joined: Mapping[str, int]) -> Over:
     return Over(nodes, missing, count, what, not task.privacy.on, by_round, len({each for _, each in rounds}) > 1)
 
 
-def nodes_before(store: Store, run: str, number: int) -> Optional[Tuple[str, ...]]:
+def nodes_before(store: RunStore, run: str, number: int) -> Optional[Tuple[str, ...]]:
     """In the newest round before this one that came to a sum; None where there is none."""
     earlier = [found for found in store.results(run) if found["round"] < number and found["nodes"]]
     return tuple(earlier[-1]["nodes"]) if earlier else None

@@ -1,6 +1,5 @@
 """What the gateway says to its nodes, and which of it is still on its way: the task, rounds, their steps, the end."""
 
-import time
 from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Set, Tuple
 
@@ -12,6 +11,7 @@ from orchestrator.gateway.voice import Voice
 from orchestrator.rounds.events import Announce
 from orchestrator.wire.announcing import RunOver, TaskAnnounced, WeightsNamed
 from orchestrator.wire.body import encode_body
+from orchestrator.wire.clock import SYSTEM, Clock
 from orchestrator.wire.envelope import EVERYONE
 from orchestrator.wire.frames import Ack, Want
 from orchestrator.wire.task import Task, task_to_dict
@@ -56,9 +56,10 @@ class Announcer:
         voice: Voice,
         figures: Figures,
         certificates: List[Dict[str, Any]],
+        clock: Clock = SYSTEM,
     ) -> None:
         """`certificates`: the log the run goes by, which nodes compare (wire/transparency.py)."""
-        self._certificates = certificates
+        self._certificates, self._clock = certificates, clock
         self.outbox = Outbox()
         self._run, self._task, self._graph = run, task, graph
         self._topics, self._voice, self._figures = topics, voice, figures
@@ -77,7 +78,7 @@ class Announcer:
             self._task_body = encode_body(header, graph)
         # The same for every node, so it is signed for all: one copy in memory however many wait for it.
         topic = self._topics.down(node)
-        self.outbox.send(self._voice.say(self._task_body, EVERYONE), topic, {node: topic}, time.monotonic())
+        self.outbox.send(self._voice.say(self._task_body, EVERYONE), topic, {node: topic}, self._clock.monotonic())
 
     def round(
         self, action: Announce, message: MakeMessage, everyone: bool, model: str = "", step: Optional[WeightStep] = None
@@ -176,7 +177,7 @@ class Announcer:
             self.outbox.acknowledged(node, Ack(transfer))
 
     def wanted(self, node: str, want: Want) -> None:
-        self.outbox.wanted(node, want, time.monotonic())
+        self.outbox.wanted(node, want, self._clock.monotonic())
 
     def _send(self, body: bytes, nodes: Tuple[str, ...], everyone: bool, counted: bool = True) -> Set[bytes]:
         """One transfer: a single broadcast when it is for everybody, else a copy for each node. Returns their ids."""
@@ -189,5 +190,5 @@ class Announcer:
 
     def _send_one(self, body: bytes, addressee: str, topic: str, receivers: Dict[str, Any]) -> bytes:
         message = self._voice.say(body, addressee)
-        self.outbox.send(message, topic, receivers, time.monotonic())
+        self.outbox.send(message, topic, receivers, self._clock.monotonic())
         return transfer_id(message)

@@ -1,6 +1,5 @@
 """What nodes answer: updates, and their parts in the steps of secure rounds. Stored first, acknowledged then, counted last."""
 
-import time
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from orchestrator.errors import WireError
@@ -60,7 +59,7 @@ class Answers:
 
     def acknowledge_due(self) -> None:
         """What is owed, and due."""
-        now = time.monotonic()
+        now = self._course.clock.monotonic()
         for at, node, frame in self._owed:
             if at <= now:
                 self._send(node, frame)
@@ -194,7 +193,7 @@ class Answers:
         self._announcer.answered(node)
         # The next step says that theirs are here, which soon follows most of them; a vector may have to wait for others.
         if isinstance(event, Arrived) and event.step in VECTOR_STEPS:
-            self._owed.append((time.monotonic() + ACKNOWLEDGE_AFTER_S, node, encode_frame(received)))
+            self._owed.append((self._course.clock.monotonic() + ACKNOWLEDGE_AFTER_S, node, encode_frame(received)))
         elif not isinstance(event, Arrived) or event.step in ACKNOWLEDGED_STEPS:
             self._send(node, encode_frame(received))
         if event is not None:

@@ -1,7 +1,6 @@
 """Who is here: what the presence of nodes makes happen to a run, and who is put out of it."""
 
 import logging
-import time
 from typing import Any, Callable, Dict, Sequence, Set, Tuple
 
 from orchestrator.gateway.announcer import Announcer
@@ -82,11 +81,13 @@ class Attendance:
             return
         coordinator = self._course.coordinator
         at_work = node in coordinator.cohort and node not in coordinator.arrived
-        if not self._names.heard(node, instance, time.monotonic(), at_work and node in coordinator.online):
+        if not self._names.heard(
+            node, instance, self._course.clock.monotonic(), at_work and node in coordinator.online
+        ):
             self._refuse_second(node, instance, payload)
             return
         self._figures.heard(node, header.get("process"))
-        self._standings.heard(node, header, time.monotonic())
+        self._standings.heard(node, header, self._course.clock.monotonic())
         self.rate(node)
         if kind != "health":
             self._take_word(node, header)
@@ -136,7 +137,7 @@ class Attendance:
 
     def _refuse_second(self, node: str, instance: str, presence: bytes) -> None:
         """Answers a second node under a name in use; the first one hears it too, and says again that it is here."""
-        new, due = self._names.hold(node, instance, presence, time.monotonic())
+        new, due = self._names.hold(node, instance, presence, self._course.clock.monotonic())
         if new:
             log.error("refused a second node that calls itself %s: the first one goes on", node)
             self._course.tell("name_in_use", node=node)
@@ -179,7 +180,7 @@ class Attendance:
 
     def rate(self, node: str) -> None:
         """Tells the coordinator when a node begins or ceases to fit the task's selection."""
-        objection = self._standings.objection(node, time.monotonic())
+        objection = self._standings.objection(node, self._course.clock.monotonic())
         before = self._course.coordinator.objections.get(node, "")
         # Figures in an objection move all the time; the journal needs the change, not every degree.
         if bool(objection) != bool(before):

@@ -1,6 +1,5 @@
 """The gateway's eye on its broker: whether it passes messages on, small and large; one of our own is started again."""
 
-import time
 from typing import Optional, Set
 
 from orchestrator.errors import BrokerError
@@ -19,7 +18,8 @@ class BrokerWatch:
     def __init__(self, course: Course, link: Connection, topics: Topics, own_broker: Optional[OwnBroker]) -> None:
         self._course, self._link, self._topics, self._own = course, link, topics, own_broker
         self._probe = SizeProbe()
-        self._reach = Reach(time.monotonic(), trusted=own_broker is not None)
+        self._clock = course.clock
+        self._reach = Reach(self._clock.monotonic(), trusted=own_broker is not None)
 
     @property
     def away(self) -> bool:
@@ -27,7 +27,7 @@ class BrokerWatch:
         return self._reach.away
 
     def connected(self) -> None:
-        self._regained(self._reach.heard(time.monotonic()))
+        self._regained(self._reach.heard(self._clock.monotonic()))
         for payload in self._probe.messages() if self._own is None else []:
             self._link.publish(self._topics.gateway_echo, payload)
 
@@ -38,14 +38,14 @@ class BrokerWatch:
 
     def heard(self, payload: bytes, own: bool) -> None:
         """A message came. own: it is one that the gateway sent itself."""
-        self._probe.heard(payload if own else b"", time.monotonic())
-        self._regained(self._reach.heard(time.monotonic(), own))
+        self._probe.heard(payload if own else b"", self._clock.monotonic())
+        self._regained(self._reach.heard(self._clock.monotonic(), own))
 
     def quiet(self, expected: float) -> None:
         """Nothing waits to be read, as was expected by the monotonic time `expected`: looks whether the broker passes anything
         on, and whether this process was held up. BrokerError for a broker that cannot carry a model.
         """
-        now = time.monotonic()
+        now = self._clock.monotonic()
         if now - expected > HELD_UP_S:
             self._regained(now - expected)
             return

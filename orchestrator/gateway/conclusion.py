@@ -10,7 +10,7 @@ from orchestrator.gateway.announcer import Announcer
 from orchestrator.gateway.course import Course
 from orchestrator.gateway.figures import ANSWERS, Figures
 from orchestrator.gateway.outcome import Outcome
-from orchestrator.gateway.store import PARTIAL
+from orchestrator.gateway.run_store import PARTIAL
 from orchestrator.privacy.standardization import constant_warning, floor_warning
 from orchestrator.rounds.events import Aggregate, Aggregated, Unopened
 from orchestrator.rounds.secure import SecureCoordinator

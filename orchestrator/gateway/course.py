@@ -3,17 +3,17 @@
 Every event is in the store before anything is done about it, so the store alone gives the state of the run.
 """
 
-import time
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from orchestrator.errors import WireError
 from orchestrator.gateway.progress import Progress
 from orchestrator.gateway.run import plan_of
-from orchestrator.gateway.store import Store
+from orchestrator.gateway.run_store import RunStore
 from orchestrator.rounds.events import Action, Compacted, Event, Joined
 from orchestrator.rounds.members import Members
 from orchestrator.rounds.secure import coordinator_of
 from orchestrator.rounds.state import FAILED
+from orchestrator.wire.clock import SYSTEM, Clock
 from orchestrator.wire.counted import Counted
 from orchestrator.wire.plain import when
 from orchestrator.wire.task import Task
@@ -30,15 +30,17 @@ MOST_RECORDS = 1 << 30
 class Course:
     """Of one run. `act` carries out what the coordinator answers; `progress` gets what is worth showing."""
 
-    def __init__(self, store: Store, run: str, task: Task, progress: Progress, act: Act) -> None:
-        self.store, self.run, self.task = store, run, task
+    def __init__(
+        self, store: RunStore, run: str, task: Task, progress: Progress, act: Act, clock: Clock = SYSTEM
+    ) -> None:
+        self.store, self.run, self.task, self.clock = store, run, task, clock
         self.coordinator = coordinator_of(plan_of(task, store.secret(run, "selection")))
         self.records: Dict[str, int] = {}
         self.units: Dict[str, int] = {}
         self._members = Members()
         self._journalled = 0  # events since the journal was compacted
         self._progress, self._act = progress, act
-        self._epoch = time.time() - time.monotonic()
+        self._epoch = clock.time() - clock.monotonic()
         self._last_at = 0.0
         self.failed_at = 0.0  # when the run stopped, in seconds since 1970
         self._noted: Optional[Tuple[str, int]] = None
@@ -57,7 +59,7 @@ class Course:
 
     def now(self) -> float:
         """Seconds for events: wall time at the start, then the monotonic clock, so that setting the clock moves nothing."""
-        return self._epoch + time.monotonic()
+        return self._epoch + self.clock.monotonic()
 
     def tell(self, event: str, **fields: Any) -> None:
         self._progress({"event": event, "run": self.run, **fields})

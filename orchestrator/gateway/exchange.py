@@ -2,7 +2,7 @@
 
 from typing import Any, Dict, Iterator, List, Optional, Tuple, Type
 
-from orchestrator.gateway.store import Store
+from orchestrator.gateway.run_store import RunStore
 from orchestrator.gateway.stored_answers import MAX_MESSAGE_BYTES
 from orchestrator.privacy.mask_graph import complete_up_to
 from orchestrator.privacy.secure_sum import Advert, Session, session_id
@@ -20,7 +20,7 @@ _FORM = "form"
 class Exchange:
     """Of one run. An `action` is anything with the round and the attempt that are asked about."""
 
-    def __init__(self, store: Store, run: str, federation: str, protection: Protection) -> None:
+    def __init__(self, store: RunStore, run: str, federation: str, protection: Protection) -> None:
         self._store, self._run, self._federation, self._protection = store, run, federation, protection
         self._all_neighbours = complete_up_to(protection.neighbours)
         self._noted: Dict[Tuple[int, int, str, str], Dict[str, Any]] = {}  # (round, attempt, step, node) -> header

@@ -15,7 +15,6 @@ OUT/work and OUT/evaluation hold rows of the data: these are their owner's alone
 
 import dataclasses
 import json
-import time
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -209,7 +208,7 @@ class Orchestrator:
             self.progress({"event": "bundle", "run": run, "digest": report["digest"], "signed_by": signed_by})
         report = stated({**report, "clipped": clipped}, task)
         write_json(self._out / "result.json", report)
-        self._store.put_report(run, time.time(), report)
+        self._store.put_report(run, self.address.clock.time(), report)
         if report["bundle"]:
             keep_model(self._out, run)
         return report

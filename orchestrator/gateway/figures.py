@@ -1,11 +1,11 @@
 """What a run costs, while it goes on: bytes, seconds, codec errors of the open round, and what nodes say of their processes."""
 
-import time
 from typing import Any, Dict, Optional, Set, Tuple
 
-from orchestrator.gateway.store import Store
+from orchestrator.gateway.run_store import RunStore
 from orchestrator.rounds.events import Aggregate
 from orchestrator.rounds.stages import TRAINING
+from orchestrator.wire.clock import SYSTEM, Clock
 from orchestrator.wire.task import Task
 
 ANSWERS = "answers"
@@ -15,14 +15,15 @@ ANSWERS = "answers"
 class Figures:
     """Of one run. Nothing here is journalled: after a crash the open round's figures begin again."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task, clock: Clock = SYSTEM) -> None:
+        self._clock = clock
         self._training, self._stages = task.training, task.stages
         self._nodes: Dict[str, Dict[str, Any]] = {}  # last figures each node gave of its process
         self._baseline: Dict[str, Tuple[int, int]] = {}  # socket bytes of each node when its training rounds began
         self._begin()
 
     def _begin(self) -> None:
-        self._started = time.monotonic()
+        self._started = self._clock.monotonic()
         self._bytes_up = self._bytes_down = 0
         self._codec_errors: Dict[str, Any] = {}  # relative error each node's codec made
         self._answers: Dict[str, Tuple[float, int]] = {}
@@ -45,7 +46,7 @@ class Figures:
 
     def received(self, node: str, size: int, header: Dict[str, Any]) -> None:
         self._bytes_up += size
-        took, before = time.monotonic() - self._started, self._answers.get(node, (0.0, 0))[1]
+        took, before = self._clock.monotonic() - self._started, self._answers.get(node, (0.0, 0))[1]
         self._answers[node] = (round(took, 3), before + size)
         self.heard(node, header)
         self._codec_errors[node] = header.get("codec_error")
@@ -59,7 +60,7 @@ class Figures:
             "nodes": list(action.nodes),
             "bytes_up": self._bytes_up,
             "bytes_down": self._bytes_down,
-            "seconds": time.monotonic() - self._started,
+            "seconds": self._clock.monotonic() - self._started,
             "codec_error": max(
                 (e for e in self._codec_errors.values() if isinstance(e, float) and 0 <= e < 1e9), default=None
             ),
@@ -69,7 +70,7 @@ class Figures:
             ANSWERS: {node: list(answer) for node, answer in sorted(self._answers.items())},
         }
 
-    def keep(self, store: Store, run: str, seen_to_the_end: Set[str]) -> None:
+    def keep(self, store: RunStore, run: str, seen_to_the_end: Set[str]) -> None:
         """Stores the nodes' figures, with bytes per training round where both ends were seen."""
         for node, process in self._nodes.items():
             figures = dict(process)

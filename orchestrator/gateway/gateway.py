@@ -7,7 +7,6 @@ replayed into a new coordinator and its `Started` action continues where the run
 import logging
 import math
 import queue
-import time
 from typing import Dict, List, Optional, Sequence
 
 from orchestrator.errors import RoundError, UsageError, WireError
@@ -28,7 +27,7 @@ from orchestrator.gateway.progress import Progress
 from orchestrator.gateway.questions import Questions
 from orchestrator.gateway.refused import MESSAGES, Refused
 from orchestrator.gateway.run import RunResult
-from orchestrator.gateway.store import Store
+from orchestrator.gateway.run_store import RunStore
 from orchestrator.gateway.strays import Strays
 from orchestrator.gateway.supply import Supply, take_supply
 from orchestrator.gateway.voice import Voice
@@ -59,7 +58,7 @@ class Gateway:
 
     def __init__(
         self,
-        store: Store,
+        store: RunStore,
         run: str,
         federation: str,
         broker: Broker,
@@ -74,8 +73,7 @@ class Gateway:
         stored = store.find_run(run)
         if stored is None:
             raise UsageError(f"the store has no run {run!r}")
-        self._store = store
-        self._run = run
+        self._store, self._run, self._clock = store, run, broker.clock
         self._voice = Voice(authority, store.serial(run))
         self._task = task_from_dict(stored[0], f"stored run {run}")
         if needs_log(self._task):
@@ -86,11 +84,10 @@ class Gateway:
         self.refused = Refused()
         self._inbox = Inbox(self.aggregation.most_sent())
         self._wake_at: Optional[float] = None
-        self._figures = Figures(self._task)
-        self.announcer = Announcer(
-            run, self._task, stored[1], self._topics, self._voice, self._figures, store.certificates(run)
-        )
-        self.course = Course(store, run, self._task, progress, self._carry_out)
+        self._figures = Figures(self._task, self._clock)
+        speaks = (self._topics, self._voice, self._figures, store.certificates(run), self._clock)
+        self.announcer = Announcer(run, self._task, stored[1], *speaks)
+        self.course = Course(store, run, self._task, progress, self._carry_out, self._clock)
         self.coordinator = self.course.coordinator
         self._conclusion = Conclusion(self.course, self.aggregation, self.announcer, self._figures, hand_up)
         self._attendance = Attendance(
@@ -179,12 +176,12 @@ class Gateway:
     def step(self, longest_s: float = math.inf) -> None:
         """One message, or what is due when none comes for as long as nothing is due, at most `longest_s`."""
         self.link.pump()
-        begun, wait = time.monotonic(), min(self.wait_s(), longest_s)
+        begun, wait = self._clock.monotonic(), min(self.wait_s(), longest_s)
         try:
-            event = self.link.events.get(timeout=wait)
+            event = self._clock.first(self.link.events, begun + wait)
         except queue.Empty:
             self._broker.quiet(begun + wait)
-            self.announcer.outbox.due(time.monotonic())
+            self.announcer.outbox.due(self._clock.monotonic())
             self._watch_broker()
             if self._strays is not None:
                 self._strays.look_for(self.course)
@@ -196,7 +193,7 @@ class Gateway:
             elif isinstance(event, Connected):
                 self.link.publish(self._topics.gateway_presence, self._presence, retain=True)
                 self._broker.connected()
-                self.announcer.outbox.hurry(time.monotonic())
+                self.announcer.outbox.hurry(self._clock.monotonic())
             elif isinstance(event, Supply):
                 take_supply(self.course, event, self._hand_up)
             else:
@@ -226,7 +223,7 @@ class Gateway:
         due = self.announcer.outbox.next_due()
         if due is not None:
             dues.append(due)
-        waits += [at - time.monotonic() for at in dues]
+        waits += [at - self._clock.monotonic() for at in dues]
         return max(0.0, min(waits))
 
     def _watch_broker(self) -> None:
@@ -273,7 +270,7 @@ class Gateway:
         except WireError as error:
             if self.refused.says_more(node):
                 self.course.tell("refused", node=node, reason=plain(error))
-            if self.refused.message(node, time.monotonic()):
+            if self.refused.message(node, self._clock.monotonic()):
                 self._attendance.put_out(node, MESSAGES)
 
     def _take_frame(self, node: str, payload: bytes) -> None:

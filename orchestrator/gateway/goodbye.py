@@ -1,6 +1,5 @@
 """The end of a run: nodes that are here learn of it and send their last figures, or had the time to."""
 
-import time
 from typing import Optional, Set
 
 from orchestrator.gateway.attendance import Attendance
@@ -26,9 +25,9 @@ class Goodbye:
         if not coordinator.over or (coordinator.reason and not coordinator.final):
             return coordinator.over
         if self._until is None:
-            self._until, self._expected = time.monotonic() + GOODBYE_S, set(coordinator.online)
+            self._until, self._expected = self._course.clock.monotonic() + GOODBYE_S, set(coordinator.online)
         self._expected &= set(coordinator.online)
-        return self._expected <= self._attendance.goodbyes or time.monotonic() >= self._until
+        return self._expected <= self._attendance.goodbyes or self._course.clock.monotonic() >= self._until
 
     def keep(self) -> None:
         """Stores the last figures of the nodes that said goodbye."""

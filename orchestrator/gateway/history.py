@@ -18,7 +18,7 @@ from typing import Any, Dict, List, Optional, Tuple
 from urllib.parse import quote
 
 from orchestrator.errors import EdgewardError, UsageError
-from orchestrator.gateway.store import PSEUDONYM_SECRET
+from orchestrator.gateway.run_store import PSEUDONYM_SECRET
 from orchestrator.privacy.participation import WITHHELD, public_round, secret_sample_in
 from orchestrator.rounds.events import event_from_dict
 from orchestrator.rounds.members import DECLINED, Member, Members

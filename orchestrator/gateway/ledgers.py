@@ -7,7 +7,7 @@ that lies about its own budget harms its own data, and nobody else can count for
 
 from typing import Any, Dict, List, Optional, Tuple
 
-from orchestrator.gateway.store import Store
+from orchestrator.gateway.run_store import RunStore
 from orchestrator.wire.presence import LedgerSaid
 
 CODE = "ledger.rollback"
@@ -16,7 +16,7 @@ _REMEDY = "restore the newest state of that node, or let it come back under anot
 
 
 class LedgerWatch:
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: RunStore) -> None:
         self._store = store
 
     def objection(self, node: str, header: Dict[str, Any]) -> str:

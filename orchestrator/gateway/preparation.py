@@ -12,8 +12,8 @@ from orchestrator.gateway.config import weights_of
 from orchestrator.gateway.personalization import plan_personal
 from orchestrator.gateway.progress import Progress
 from orchestrator.gateway.run import open_run
+from orchestrator.gateway.run_store import RunStore
 from orchestrator.gateway.scored_file import model_of
-from orchestrator.gateway.store import Store
 from orchestrator.node.graph_check import check_graph
 from orchestrator.privacy.accounting_process import plan_apart
 from orchestrator.privacy.releases import work_of
@@ -21,7 +21,7 @@ from orchestrator.wire.task import Task, export_spec, task_from_dict
 
 
 def open_or_prepare(
-    store: Store, run: str, task: Task, model: Dict[str, Any], out: Path, progress: Progress
+    store: RunStore, run: str, task: Task, model: Dict[str, Any], out: Path, progress: Progress
 ) -> Tuple[Task, bytes]:
     """(task with its noise planned, training graph) of the stored run, or of one that is prepared and stored now.
 
@@ -49,7 +49,9 @@ def open_or_prepare(
     return open_run(store, run, planned, (work / "training.tflite").read_bytes(), np.load(work / "weights.npy"))
 
 
-def _open_analysis(store: Store, run: str, task: Task, path: Optional[Path], progress: Progress) -> Tuple[Task, bytes]:
+def _open_analysis(
+    store: RunStore, run: str, task: Task, path: Optional[Path], progress: Progress
+) -> Tuple[Task, bytes]:
     """There is nothing to export: nodes know how to compute it. path: of the model file it scores by."""
     analysis, task = analysis_of(task), spelled_out(task)
     planned, spent = plan_apart(_of_size(task, analysis.sums.size))

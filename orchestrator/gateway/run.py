@@ -8,7 +8,7 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Tuple
 import numpy as np
 
 from orchestrator.errors import RoundError, UsageError
-from orchestrator.gateway.store import Store
+from orchestrator.gateway.run_store import RunStore
 from orchestrator.privacy.clipping import default_clip_norm
 from orchestrator.privacy.mask_graph import complete_up_to, enough_neighbours, least_neighbours, may_withhold
 from orchestrator.privacy.participation import secret_sample
@@ -36,7 +36,7 @@ def run_id(task: Task, number: int = 1) -> str:
     return _named(task, json.dumps(stated_of(task), sort_keys=True), number)
 
 
-def run_in(store: Store, task: Task, number: int = 1) -> str:
+def run_in(store: RunStore, task: Task, number: int = 1) -> str:
     """The name of the `number`-th training of a task in this store, which may be one that an earlier version gave."""
     name = run_id(task, number)
     before = _name_before(task, number, _named_apart(store, task))
@@ -58,7 +58,7 @@ def _name_before(task: Task, number: int = 1, other: bool = False) -> str:
     return _named(task, repr(task) + later_fields(task) + ("other clip norm" if other else ""), number)
 
 
-def _named_apart(store: Store, task: Task) -> bool:
+def _named_apart(store: RunStore, task: Task) -> bool:
     """Whether the store has this task's earlier name for one that differs in what is meant by its clip norm alone."""
     name = _name_before(task)
     stored = store.find_run(name)
@@ -186,7 +186,7 @@ class Trained(NamedTuple):
 class RunResult:
     """What a finished run leaves: weights to quantize, standardization, and the figures of every round."""
 
-    def __init__(self, store: Store, run: str, task: Task, records: Dict[str, int]) -> None:
+    def __init__(self, store: RunStore, run: str, task: Task, records: Dict[str, int]) -> None:
         self.task = task
         self.weights = final_weights(store, run, task)
         self.mean, self.std = standardization(store, run, task)
@@ -207,7 +207,7 @@ class RunResult:
         return {"least_survivors": min(opened), "rounds_skipped": skipped, "keys": keys}
 
 
-def final_weights(store: Store, run: str, task: Task) -> np.ndarray:
+def final_weights(store: RunStore, run: str, task: Task) -> np.ndarray:
     """float32 (P,): the last round's weights, the best round's, or the mean over the tail of rounds, as the task says."""
     tail, best = store.vector(run, "tail"), store.vector(run, "best")
     if task.training.tail_average and tail is not None:
@@ -221,7 +221,7 @@ def final_weights(store: Store, run: str, task: Task) -> np.ndarray:
     return weights
 
 
-def trained_rounds(store: Store, run: str, task: Task) -> List[Dict[str, Any]]:
+def trained_rounds(store: RunStore, run: str, task: Task) -> List[Dict[str, Any]]:
     """Figures of the training rounds there were, without the statistics before and the evaluation after them."""
     return [r for r in store.results(run) if task.stages.trains(r["round"])]
 
@@ -230,7 +230,7 @@ def tail_starts_after(task: Task) -> int:
     return task.training.rounds // 2
 
 
-def standardization(store: Store, run: str, task: Task) -> Tuple[np.ndarray, np.ndarray]:
+def standardization(store: RunStore, run: str, task: Task) -> Tuple[np.ndarray, np.ndarray]:
     """(mean, std), float32 of the input shape, in raw units."""
     if task.schema.kind == "signal":
         shape = task.schema.input_shape
@@ -241,7 +241,7 @@ def standardization(store: Store, run: str, task: Task) -> Tuple[np.ndarray, np.
     return mean, std
 
 
-def open_run(store: Store, run: str, task: Task, graph: bytes, weights: np.ndarray) -> Tuple[Task, bytes]:
+def open_run(store: RunStore, run: str, task: Task, graph: bytes, weights: np.ndarray) -> Tuple[Task, bytes]:
     """Creates the run, or returns the stored one's task and graph; UsageError if it was another task."""
     stored = store.find_run(run)
     if stored is None:

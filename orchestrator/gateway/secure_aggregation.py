@@ -14,7 +14,7 @@ from orchestrator.gateway.aggregation import ROOM_BYTES, Aggregation, Evaluate
 from orchestrator.gateway.exchange import Exchange
 from orchestrator.gateway.outcome import Outcome
 from orchestrator.gateway.run import standardization
-from orchestrator.gateway.store import Store
+from orchestrator.gateway.run_store import RunStore
 from orchestrator.gateway.stored_answers import MAX_MESSAGE_BYTES, Tensors
 from orchestrator.privacy.noisy_sum import TALLY
 from orchestrator.privacy.ring import from_ring
@@ -87,7 +87,7 @@ class SecureAggregation(Aggregation):
 
     _STEPS: Tuple[str, ...] = MASKED_STEPS
 
-    def __init__(self, store: Store, run: str, task: Task, evaluate: Optional[Evaluate], federation: str) -> None:
+    def __init__(self, store: RunStore, run: str, task: Task, evaluate: Optional[Evaluate], federation: str) -> None:
         super().__init__(store, run, task, evaluate)
         self._exchange = Exchange(store, run, federation, task.aggregation)
         self._opened: Dict[str, Summed] = {}

@@ -4,10 +4,10 @@ import json
 from typing import Any, Dict, Iterable, List
 
 from orchestrator.gateway.history import training_number
-from orchestrator.gateway.store import Store
+from orchestrator.gateway.run_store import RunStore
 
 
-def spent_elsewhere(store: Store, run: str, nodes: Iterable[str]) -> List[Dict[str, Any]]:
+def spent_elsewhere(store: RunStore, run: str, nodes: Iterable[str]) -> List[Dict[str, Any]]:
     """One entry a run that some of these nodes joined: {run, nodes (how many of them), unit, epsilon, delta, finished}.
 
     Without the earlier trainings of the same task, which the run's own statement counts. epsilon is what that run's statement

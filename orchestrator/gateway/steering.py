@@ -5,8 +5,8 @@ from typing import Any, Dict, Optional, Tuple
 import numpy as np
 
 from orchestrator.gateway.outcome import Outcome
+from orchestrator.gateway.run_store import RunStore
 from orchestrator.gateway.scores import STEERS_WITHIN, steers
-from orchestrator.gateway.store import Store
 from orchestrator.rounds.stages import FIRST_ROUND
 from orchestrator.wire.task import Task
 from orchestrator.wire.training import FALLING
@@ -15,7 +15,7 @@ from orchestrator.wire.training import FALLING
 class Steering:
     """Of one run, for `training.best` and `patience`. What earlier rounds came to is read from the store, once."""
 
-    def __init__(self, store: Store, run: str, task: Task) -> None:
+    def __init__(self, store: RunStore, run: str, task: Task) -> None:
         self._store, self._run, self._task = store, run, task
         self._compared = FIRST_ROUND  # the newest round that counts in the next two
         self._best: Optional[Tuple[float, int]] = None  # score of the best round, and its number negated

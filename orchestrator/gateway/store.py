@@ -1,4 +1,4 @@
-"""The gateway's memory: one SQLite file with the journal, open updates, and the current weights.
+"""The gateway's memory: one SQLite file with the journal, open updates, and the current weights (a `RunStore`).
 
 Everything is committed with fsync before it is acknowledged or acted on, so a kill at any point loses nothing that a
 node counts as safe. Only the steps of secure rounds are not waited for one by one: what a loss of power takes of them is
@@ -18,23 +18,20 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Set, Tuple
 import numpy as np
 
 from orchestrator.database import Rows, StoreError, open_database
-from orchestrator.errors import EdgewardError
 from orchestrator.gateway.audit import AuditLog
+from orchestrator.gateway.run_store import (
+    PSEUDONYM_SECRET,
+    has_run,
+    joined_in,
+    kept_of,
+    lacks_journal,
+    lacks_result,
+    lacks_update,
+    nested,
+    vector_dtype,
+)
 from orchestrator.rounds.events import Aggregated, Compacted, Event, event_from_dict, event_to_dict
-from orchestrator.rounds.members import Members
 from orchestrator.rounds.stages import FIRST_ROUND
-
-STATE_PREFIX = "strategy."
-"""Names of the vectors a strategy keeps between rounds."""
-
-PARTIAL = "partial"
-"""What a gateway that serves a higher one hands up of its last round: the sum of statistics, or the mean delta."""
-
-OWED = "owed"
-"""What rounding left out of the weights' changes so far (wire/weight_step.py)."""
-
-PSEUDONYM_SECRET = ("", "pseudonyms")
-"""(run, name) of the key of all pseudonyms: one node, one pseudonym, in every run of the store."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS runs (id TEXT PRIMARY KEY, task TEXT NOT NULL, graph BLOB NOT NULL, digest BLOB);
@@ -90,10 +87,11 @@ COLUMNS = {
 
 
 class Store:
-    """One file may hold many runs; a gateway works on one at a time."""
+    """A `RunStore` in one file, with the head of the audit log beside it."""
 
     def __init__(self, path: Path) -> None:
         self.database = open_database(path, _SCHEMA, "gateway")
+        self._path = path
         self._rows = Rows(self.database, path, COLUMNS)
         with self.transaction():
             self._rows.seal()
@@ -104,7 +102,8 @@ class Store:
 
     @contextmanager
     def transaction(self, durable: bool = True) -> Iterator[None]:
-        """All or nothing. What is not `durable` survives this process, but a loss of power only with the next that is."""
+        if self.database.in_transaction:
+            raise nested(str(self._path))
         try:
             if not durable:
                 self.database.execute("PRAGMA synchronous=NORMAL")
@@ -128,18 +127,17 @@ class Store:
         self.flush().result()
 
     def find_run(self, run: str) -> Optional[Tuple[Dict[str, Any], bytes]]:
-        """(task as plain data, training graph) of a run; None if it is new."""
         for _, task, graph in self._rows.get("runs", "id = ?", run):
             return json.loads(task), bytes(graph)
         return None
 
     def create_run(self, run: str, task: Dict[str, Any], graph: bytes, weights: np.ndarray) -> None:
         with self.transaction():
-            self._rows.put("runs", run, json.dumps(task), graph)
+            if not self._rows.put("runs", run, json.dumps(task), graph, otherwise="IGNORE"):
+                raise has_run(run)
             self.put_vector(run, "weights", weights)
 
     def append(self, run: str, event: Event) -> None:
-        """Journals an event. Inside a `transaction` it is durable with that transaction, otherwise at once."""
         newest = self.database.execute("SELECT COALESCE(MAX(seq), 0) FROM events WHERE run = ?", (run,)).fetchone()[0]
         self._rows.put("events", run, newest + 1, json.dumps(event_to_dict(event)))
 
@@ -150,6 +148,8 @@ class Store:
     def compact(self, run: str, event: Compacted) -> None:
         """Puts `event` in the place of the whole journal. When its rounds began and ended is kept in `times`."""
         newest = self.database.execute("SELECT MAX(seq) FROM events WHERE run = ?", (run,)).fetchone()[0]
+        if newest is None:
+            raise lacks_journal(run)
         ended = [(run, e.round, e.at) for e in self.journal(run) if isinstance(e, Aggregated)]
         began = """INSERT OR IGNORE INTO times SELECT run, round, MIN(at), NULL FROM phases
             WHERE run = ? AND phase = 'collecting' GROUP BY round"""
@@ -166,18 +166,12 @@ class Store:
             self._rows.put("events", run, newest, json.dumps(event_to_dict(event)))
 
     def tasks(self) -> List[Tuple[str, str]]:
-        """(run, task as JSON) of every run, the oldest first."""
         return [(run, task) for run, task, _ in self._rows.get("runs")]
 
     def joined(self, run: str) -> Set[str]:
-        """Nodes that ever joined a run: even the number of records they state is charged."""
-        members = Members()
-        for event in self.journal(run):
-            members.take(event)
-        return {name for name, member in members.items() if member.first_joined}
+        return joined_in(self.journal(run))
 
     def report(self, run: str) -> Optional[Dict[str, Any]]:
-        """What a finished run gave; None before."""
         row = self.database.execute("SELECT report FROM reports WHERE run = ?", (run,)).fetchone()
         return json.loads(row[0]) if row else None
 
@@ -185,22 +179,19 @@ class Store:
         self._rows.put("updates", run, round_number, node, body, otherwise="REPLACE")
 
     def updates(self, run: str, round_number: int, nodes: Sequence[str]) -> Iterator[Tuple[str, bytes]]:
-        """(node, body) one at a time, in the order of `nodes`."""
         for node in nodes:
             found = self._rows.get("updates", "run = ? AND round = ? AND node = ?", run, round_number, node)
             if not found:
-                raise EdgewardError(f"the store lacks the update of {node} for round {round_number}: was it edited?")
+                raise lacks_update(node, round_number)
             yield node, bytes(found[0][-1])
 
     def drop_updates(self, run: str, round_number: int) -> None:
         self.database.execute("DELETE FROM updates WHERE run = ? AND round <= ?", (run, round_number))
 
     def put_answer(self, run: str, round_number: int, attempt: int, step: str, node: str, body: bytes) -> None:
-        """Keeps a node's answer to a step of a secure round; with node "" what the gateway fixed for the step."""
         self._rows.put("answers", run, round_number, attempt, step, node, body, otherwise="REPLACE")
 
     def answers(self, run: str, round_number: int, attempt: int, step: str) -> Iterator[Tuple[str, bytes]]:
-        """(node, body) of a step, one at a time by name."""
         key = (run, round_number, attempt, step)
         for node in self.answerers(*key):
             body = self.answer(*key, node)
@@ -208,7 +199,6 @@ class Store:
             yield node, body
 
     def answerers(self, run: str, round_number: int, attempt: int, step: str) -> List[str]:
-        """The nodes whose answers to a step are here, by name."""
         query = "SELECT node FROM answers WHERE run = ? AND round = ? AND attempt = ? AND step = ? ORDER BY node"
         return [row[0] for row in self.database.execute(query, (run, round_number, attempt, step)).fetchall()]
 
@@ -218,7 +208,6 @@ class Store:
         return bytes(found[0][-1]) if found else None
 
     def keep_answers(self, run: str, round_number: int, attempt: int, step: str, nodes: Sequence[str]) -> None:
-        """Drops the answers to a step of all but these nodes."""
         with self.transaction(durable=False):
             for node in set(self.answerers(run, round_number, attempt, step)) - set(nodes):
                 key = (run, round_number, attempt, step, node)
@@ -230,43 +219,37 @@ class Store:
         self.database.execute("DELETE FROM answers WHERE run = ? AND round <= ?", (run, round_number))
 
     def put_vector(self, run: str, name: str, vector: np.ndarray) -> None:
-        """Stores a vector; float64 for `tail`, `partial` and a strategy's state, float32 for all others."""
-        data = np.ascontiguousarray(vector, _vector_dtype(name)).tobytes()
+        data = np.ascontiguousarray(vector, vector_dtype(name)).tobytes()
         self._rows.put("vectors", run, name, data, otherwise="REPLACE")
 
     def vector(self, run: str, name: str) -> Optional[np.ndarray]:
         found = self._rows.get("vectors", "run = ? AND name = ?", run, name)
-        return np.frombuffer(found[0][-1], _vector_dtype(name)) if found else None
+        return np.frombuffer(found[0][-1], vector_dtype(name)) if found else None
 
     def vectors(self, run: str, prefix: str) -> Dict[str, np.ndarray]:
-        """All vectors whose name begins with `prefix`."""
         rows = self._rows.get("vectors", "run = ? AND substr(name, 1, ?) = ?", run, len(prefix), prefix)
-        return {name: np.frombuffer(data, _vector_dtype(name)) for _, name, data in rows}
+        return {name: np.frombuffer(data, vector_dtype(name)) for _, name, data in rows}
 
     def put_result(self, run: str, round_number: int, result: Dict[str, Any]) -> None:
         self._rows.put("results", run, round_number, json.dumps(result), otherwise="REPLACE")
 
     def add_to_result(self, run: str, round_number: int, figures: Dict[str, Any]) -> None:
-        """Figures that became known after the round. What the round already says of loss, accuracy and AUC stays."""
         found = self._rows.get("results", "run = ? AND round = ?", run, round_number)
         if not found:
-            raise EdgewardError(f"the store lacks the result of round {round_number}: was it edited?")
+            raise lacks_result(round_number)
         self.put_result(run, round_number, {**json.loads(found[0][-1]), **figures})
 
     def secret(self, run: str, name: str) -> bytes:
-        """32 random bytes of this run, drawn the first time they are asked for and the same ever after."""
         self._rows.put("secrets", run, name, secrets.token_bytes(32), otherwise="IGNORE")
         return bytes(self._rows.get("secrets", "run = ? AND name = ?", run, name)[0][-1])
 
     def serial(self, run: str) -> int:
-        """The run's serial in signed messages, fixed when first asked for: above all before it, at least the time in ms."""
         with self.transaction():
             newest = max([int(serial) for _, serial in self._rows.get("serials")], default=0)
             self._rows.put("serials", run, max(int(time.time() * 1000), newest + 1), otherwise="IGNORE")
         return int(self._rows.get("serials", "run = ?", run)[0][1])
 
     def keep_certificates(self, run: str, entries: List[Dict[str, Any]]) -> None:
-        """The certificate log that `run` goes by from its first to its last round; once it began, it is what it is."""
         if not self.journal(run):
             with self.transaction():
                 self._rows.put("certificates", run, json.dumps(entries), otherwise="IGNORE")
@@ -283,7 +266,6 @@ class Store:
         return list(self.each_result(run))
 
     def each_result(self, run: str, first: int = FIRST_ROUND) -> Iterator[Dict[str, Any]]:
-        """What rounds came to, from `first` on in their order, a few at a time in memory."""
         found: List[Tuple[Any, ...]] = []
         while len(found) in (0, _PAGE):
             first = found[-1][1] + 1 if found else first
@@ -293,23 +275,19 @@ class Store:
                 return
 
     def newest_round(self, run: str) -> int:
-        """The number of the newest round with a result; -1 before there is one."""
         return int(
             self.database.execute("SELECT COALESCE(MAX(round), -1) FROM results WHERE run = ?", (run,)).fetchone()[0]
         )
 
     def put_phase(self, run: str, at: float, phase: str, round_number: int, reason: str) -> None:
-        """Notes what the run is at since `at` (seconds since 1970): for readers only, the journal decides."""
         with self.transaction(durable=False):
             self.database.execute("INSERT INTO phases VALUES (?, ?, ?, ?, ?)", (run, at, phase, round_number, reason))
 
     def put_report(self, run: str, at: float, report: Dict[str, Any]) -> None:
-        """Keeps what a finished run gave: the content of result.json, but for its rounds, which are in `results`."""
-        kept = json.dumps({name: value for name, value in report.items() if name != "per_round"})
-        self.database.execute("INSERT OR REPLACE INTO reports VALUES (?, ?, ?)", (run, at, kept))
+        row = (run, at, json.dumps(kept_of(report)))
+        self.database.execute("INSERT OR REPLACE INTO reports VALUES (?, ?, ?)", row)
 
     def ledger_head(self, node: str) -> Optional[Dict[str, Any]]:
-        """What a node last said of its ledger, in whatever run; see ledgers.py."""
         found = self._rows.get("ledger_heads", "node = ?", node)
         return json.loads(found[0][1]) if found else None
 
@@ -317,7 +295,6 @@ class Store:
         self._rows.put("ledger_heads", node, json.dumps(head), otherwise="REPLACE")
 
     def put_node(self, run: str, node: str, figures: Dict[str, Any]) -> None:
-        """Keeps the last figures a node gave of its process."""
         self._rows.put("nodes", run, node, json.dumps(figures), otherwise="REPLACE")
 
     def nodes(self, run: str) -> Dict[str, Dict[str, Any]]:
@@ -336,7 +313,3 @@ def _fsync(path: Path) -> None:
         raise StoreError(
             f"{path}: {error.strerror or error}: look at that disk, then give the same command again"
         ) from error
-
-
-def _vector_dtype(name: str) -> str:
-    return "<f8" if name in ("tail", PARTIAL) or name.startswith(STATE_PREFIX) else "<f4"

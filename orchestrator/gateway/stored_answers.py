@@ -10,7 +10,7 @@ from orchestrator.analyses.registry import analysis_of
 from orchestrator.errors import RoundError, WireError
 from orchestrator.gateway.clipped import check_tally
 from orchestrator.gateway.course import MOST_RECORDS
-from orchestrator.gateway.store import Store
+from orchestrator.gateway.run_store import RunStore
 from orchestrator.privacy.noisy_sum import TALLY
 from orchestrator.privacy.vector_layout import LIMBS
 from orchestrator.rounds.events import Aggregate
@@ -42,7 +42,7 @@ Tensors = Dict[str, np.ndarray]
 class StoredAnswers:
     """Of one run. Memory does not grow with the number of nodes, and the order is that of their names."""
 
-    def __init__(self, store: Store, run: str, task: Task) -> None:
+    def __init__(self, store: RunStore, run: str, task: Task) -> None:
         self._store, self._run, self._task, self._stages = store, run, task, task.stages
         self._parameters: Optional[int] = None  # read once: the weights may be large
         self._most = 0

@@ -4,7 +4,6 @@ Most often their owner left out --federation, and both sides wait for each other
 the broker are where they belong and are not named; nor are more than a few of the others.
 """
 
-import time
 from typing import List, Set
 
 from orchestrator.gateway.course import Course
@@ -24,8 +23,8 @@ class Strays:
 
     def __init__(self, broker: Broker, federation: str, client_id: str) -> None:
         self._lookout = Lookout(broker, f"{client_id}-search", [ANY_GATEWAY, ANY_NODE])
-        self._federation = federation
-        self._due = time.monotonic() + LOOK_AFTER_S
+        self._federation, self._clock = federation, broker.clock
+        self._due = self._clock.monotonic() + LOOK_AFTER_S
         self._looks = self._over = False
         self._named: Set[str] = set()
 
@@ -40,7 +39,7 @@ class Strays:
 
     def found(self) -> List[Presence]:
         """Those that were not found before."""
-        now = time.monotonic()
+        now = self._clock.monotonic()
         if self._over or now < self._due:
             return []
         if not self._looks:

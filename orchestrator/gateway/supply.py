@@ -7,7 +7,7 @@ import numpy as np
 
 from orchestrator.gateway.conclusion import HandUp
 from orchestrator.gateway.course import Course
-from orchestrator.gateway.store import PARTIAL
+from orchestrator.gateway.run_store import PARTIAL
 from orchestrator.rounds.events import Ended, Provided
 
 

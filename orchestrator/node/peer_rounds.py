@@ -1,7 +1,6 @@
 """Rounds in which nodes talk to their neighbours: when a talk begins, what it is made of, and when its round is answered."""
 
 import hashlib
-import time
 from dataclasses import dataclass
 from typing import Any, Dict, List, Optional
 
@@ -73,7 +72,9 @@ class PeerRounds(Beside):
             from orchestrator.node.peer_talk import About, PeerTalk  # a node in other rounds has no memory for it
 
             about = About(self.federation, run, number, digest, self.name)
-            work.talk = PeerTalk(about, analysis.exchange, make, self.peers, self.store, self._send)
+            work.talk = PeerTalk(
+                about, analysis.exchange, make, self.peers, self.store, self._send, self.link.address.clock
+            )
             work.talk.begin()
         if not work.talk.done:
             work.after = (header, tensors)
@@ -118,7 +119,7 @@ class PeerRounds(Beside):
 
     def wait_s(self) -> float:
         """Until `step` is due."""
-        now = time.monotonic()
+        now = self.link.address.clock.monotonic()
         return min((work.talk.due - now for work in self.runs.at_work() if work.talk is not None), default=1.0)
 
     def again(self) -> None:

@@ -6,7 +6,6 @@ that the owner confirmed (node/peers.py), or that the node saw first where there
 """
 
 import logging
-import time
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, NamedTuple, Optional
 
@@ -18,6 +17,7 @@ from orchestrator.node.peers import Peers
 from orchestrator.node.run import Run
 from orchestrator.node.store import NodeStore
 from orchestrator.privacy.peer_channel import Hello, PeerChannel, PeerKey, peer_session, read_hello
+from orchestrator.wire.clock import SYSTEM, Clock
 from orchestrator.wire.peer_frames import HELLO, SEAL_BYTES, SEALED, PeerFrame, encode_peer
 
 log = logging.getLogger("edgeward.node")
@@ -69,9 +69,11 @@ class PeerTalk:
         peers: Peers,
         store: NodeStore,
         send: Send,
+        clock: Clock = SYSTEM,
     ) -> None:
         """make: the agent, from what was kept of it. WireError where the run had another exchange."""
         self.about, self._exchange, self._peers, self._store, self._send = about, exchange, peers, store, send
+        self._clock = clock
         run = about.run
         born, kept = store.exchanges.begin(run.id, about.number, about.question)
         self.agent = make(kept)
@@ -82,7 +84,7 @@ class PeerTalk:
         self._hello = unsigned._replace(signature=peers.sign(unsigned.signed(self.session, about.node)))
         self._neighbours = {name: _Neighbour() for name in exchange.graph.neighbours(about.node)}
         self._kept_at = self._seen = self.agent.moved
-        self._quiet_since = time.monotonic()
+        self._quiet_since = self._clock.monotonic()
 
     def begin(self) -> None:
         """Says who it is; its agent's first messages follow as soon as a neighbour did."""
@@ -141,7 +143,7 @@ class PeerTalk:
 
     def tick(self, connected: bool) -> None:
         """To be called now and then, and when `due`."""
-        now = time.monotonic()
+        now = self._clock.monotonic()
         if self.agent.moved != self._seen or not connected:
             self._seen, self._quiet_since = self.agent.moved, now
         if now < self._quiet_since + self._exchange.patience_s:

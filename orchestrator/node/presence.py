@@ -1,6 +1,5 @@
 """What a node says of itself: where it stands in its runs, which its broker retains, and how its machine is."""
 
-import time
 from typing import Any, Callable, Dict
 
 from orchestrator.node.figures import MemoryFigures
@@ -28,8 +27,8 @@ class Presence:
         self.word = Hello().written()
         self.said_at = -REPORT_EVERY_S
         self._topic, self._link, self._runs, self._memory, self._ledger = topic, link, runs, memory, ledger
-        self._constant = constant
-        self._report_at = time.monotonic() + REPORT_EVERY_S
+        self._constant, self._clock = constant, link.address.clock
+        self._report_at = self._clock.monotonic() + REPORT_EVERY_S
 
     def say(self, word: Word) -> None:
         self.word = word.written()
@@ -39,16 +38,16 @@ class Presence:
 
     def announce(self) -> None:
         """Says all of it again."""
-        self.said_at = time.monotonic()
+        self.said_at = self._clock.monotonic()
         others = self._runs.words(but=self.word.get("run", ""))
         said = {**self.word, **Others(others).written()}
         self._link.publish(self._topic, encode_body({**said, "ledger": self._ledger(), **self._about()}), retain=True)
 
     def report_health(self) -> None:
         """Now and then, without touching what is retained."""
-        if time.monotonic() < self._report_at:
+        if self._clock.monotonic() < self._report_at:
             return
-        self._report_at = time.monotonic() + REPORT_EVERY_S
+        self._report_at = self._clock.monotonic() + REPORT_EVERY_S
         self._link.publish(self._topic, encode_body({"kind": "health", **self._about()}))
 
     def _about(self) -> Dict[str, Any]:

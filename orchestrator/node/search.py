@@ -5,7 +5,6 @@ owner's to say, even where the broker shows one gateway only. Names are all that
 """
 
 import logging
-import time
 from typing import List, Optional, Set
 
 from orchestrator.wire.link import Broker
@@ -47,7 +46,7 @@ class GatewaySearch:
         """Says what is new; whether the node is to announce itself again. Does nothing once the gateway was heard."""
         if self._over:
             return False
-        now = time.monotonic()
+        now = self._broker.clock.monotonic()
         if self._began is None:
             self._began, self._repeat_at = now, now + REPEAT_S
         self._look(now)

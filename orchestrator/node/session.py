@@ -7,7 +7,6 @@ import hashlib
 import logging
 import math
 import queue
-import time
 from abc import ABC, abstractmethod
 from typing import Any, Dict, Optional
 
@@ -67,7 +66,7 @@ class Session(ABC):
     def __init__(
         self, broker: Broker, federation: str, name: str, store: NodeStore, identity: Optional[NodeIdentity]
     ) -> None:
-        self.topics = Topics(federation)
+        self.topics, self._clock = Topics(federation), broker.clock
         self._federation, self.name = federation, name
         self._guard = None if identity is None else Guard(identity.opener(), store)
         self._refusal_at = self._said_at = -SAY_EVERY_S
@@ -151,8 +150,8 @@ class Session(ABC):
 
     def _waits(self, reason: str) -> bool:
         """Says now and then that there is no broker yet; False once this node was asked to stop."""
-        if time.monotonic() >= self._said_at + SAY_EVERY_S:
-            self._said_at = time.monotonic()
+        if self._clock.monotonic() >= self._said_at + SAY_EVERY_S:
+            self._said_at = self._clock.monotonic()
             log.warning("no MQTT broker at %s yet (%s); waiting for it", self.link.address, reason)
         return not self.stopping
 
@@ -163,9 +162,9 @@ class Session(ABC):
         """One message, or what is due when none comes for as long as nothing is due, at most `longest_s`."""
         self.link.pump()
         try:
-            self._handle(self.link.events.get(timeout=min(self.wait_s(), longest_s)))
+            self._handle(self._clock.first(self.link.events, self._clock.monotonic() + min(self.wait_s(), longest_s)))
         except queue.Empty:
-            self.outbox.due(time.monotonic())
+            self.outbox.due(self._clock.monotonic())
             self.presence.report_health()
             if self._search.step() and self._connected:  # once it is again, it is announced anyway
                 self.presence.announce()
@@ -181,20 +180,20 @@ class Session(ABC):
         if self._work_waits():
             return 0.0
         waits, due = min(0.5, self._beside.wait_s()), self.outbox.next_due()
-        return max(0.0, waits if due is None else min(waits, due - time.monotonic()))
+        return max(0.0, waits if due is None else min(waits, due - self._clock.monotonic()))
 
     def _send(self, body: bytes) -> None:
         up = self.topics.up(self.name)
-        self.outbox.send(body, up, {GATEWAY: up}, time.monotonic())
+        self.outbox.send(body, up, {GATEWAY: up}, self._clock.monotonic())
 
     def _refuse(self, what: str, error: EdgewardError) -> None:
         """Says why here, and that to the gateway; there at most once a second, and here, too, where there are many."""
-        due = time.monotonic() >= self._refusal_at
+        due = self._clock.monotonic() >= self._refusal_at
         self._refusals += 1
         if due or self._refusals <= _MOST_REFUSALS_SAID:
             log.warning("refused %s: %s", what, error)
         if due:
-            self._refusal_at = time.monotonic() + 1.0
+            self._refusal_at = self._clock.monotonic() + 1.0
             body = encode_body(MessageRefused(self.name, error.code).written())
             self.link.publish(self.topics.presence(self.name), body)
 
@@ -202,7 +201,7 @@ class Session(ABC):
         if isinstance(event, Connected):
             self._connected = True
             self.presence.announce()
-            self.outbox.hurry(time.monotonic())
+            self.outbox.hurry(self._clock.monotonic())
             self._beside.again()
             return
         if isinstance(event, Disconnected):
@@ -218,7 +217,7 @@ class Session(ABC):
         if isinstance(frame, Ack):
             self.outbox.acknowledged(GATEWAY, frame)
         elif isinstance(frame, Want):
-            self.outbox.wanted(GATEWAY, frame, time.monotonic())
+            self.outbox.wanted(GATEWAY, frame, self._clock.monotonic())
         else:
             self._receive(frame)
 
@@ -255,6 +254,6 @@ class Session(ABC):
         if refused == self.instance:
             self._taken = True
             self.stop()
-        elif time.monotonic() >= self.presence.said_at + 1.0:
+        elif self._clock.monotonic() >= self.presence.said_at + 1.0:
             log.error("another node calls itself %s: the gateway refused it", self.name)
             self.presence.announce()

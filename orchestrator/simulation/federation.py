@@ -8,13 +8,18 @@ say that they are simulated.
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any, Dict, List, Mapping, Optional, Type
+
+import numpy as np
 
 from orchestrator.errors import RoundError, UsageError
 from orchestrator.gateway.federation import run_federation
 from orchestrator.gateway.gateway import Gateway
 from orchestrator.gateway.progress import Progress
+from orchestrator.gateway.run import RunResult, open_run
+from orchestrator.gateway.run_store import RunStore
 from orchestrator.gateway.settings import Config
 from orchestrator.gateway.simulated import check_apart
 from orchestrator.node.agent import NodeAgent
@@ -25,6 +30,7 @@ from orchestrator.node.trainer import GradientTrainer
 from orchestrator.rounds.coordinator import Coordinator
 from orchestrator.rounds.state import GATHERING
 from orchestrator.simulation.turns import Party, take_turns
+from orchestrator.wire.clock import SYSTEM, Clock
 from orchestrator.wire.post import Post
 from orchestrator.wire.task import Task
 from orchestrator.wire.topics import check_name
@@ -34,25 +40,30 @@ NODES = "nodes"
 
 
 class SimulatedNodes:
-    """Nodes of one task, from `with` to its end. Each has its folder below `folder`, as on machines of their own."""
+    """Nodes of one task, from `with` to its end. Each has its folder below `folder`, as on machines of their own; without one
+    these are gone at the end.
+    """
 
     def __init__(
         self,
         task: Task,
         federation: str,
         data: Mapping[str, Path],
-        folder: Path,
+        folder: Optional[Path] = None,
         trainer: TrainerFactory = GradientTrainer,
+        clock: Clock = SYSTEM,
     ) -> None:
-        """data: node -> what `edgeward node run --data` is given."""
-        self.broker = Post()
+        """data: node -> what `edgeward node run --data` is given. clock: all parties', for instance a `TurnedClock`."""
+        self.broker = Post(clock)
         self.agents: Dict[str, Member] = {}
-        self._task, self._federation, self._data, self._folder = task, federation, dict(data), folder
+        self._task, self._federation, self._data, self._given = task, federation, dict(data), folder
         self._trainer = trainer
+        self._folder = Path()
         self._open_things = ExitStack()
 
     def __enter__(self) -> "SimulatedNodes":
         with ExitStack() as stack:
+            self._folder = self._given or Path(stack.enter_context(TemporaryDirectory(prefix="edgeward-nodes-")))
             holder = self._task.aggregation.key_holder
             if holder:
                 self._add(
@@ -72,7 +83,25 @@ class SimulatedNodes:
     def serve(self, gateway: Gateway) -> None:
         """Runs the gateway, and these nodes, until it is over. RoundError where too few take part: no others will come."""
         parties: List[Party] = [gateway, *self.agents.values()]
-        take_turns(parties, lambda: gateway.over or self._in_vain(gateway.coordinator))
+        take_turns(parties, lambda: gateway.over or self._in_vain(gateway.coordinator), self.broker.clock)
+
+    def run(
+        self, store: RunStore, run: str, graph: bytes, weights: np.ndarray, progress: Progress = lambda event: None
+    ) -> RunResult:
+        """Runs (or continues) the task with a gateway whose runs are in `store`; RoundError where it stops before its end.
+
+        weights: float32 (P,), the first ones. With a `MemoryStore` the gateway writes nothing to any disk.
+        """
+        task, _ = open_run(store, run, self._task, graph, weights)
+        if task != self._task:
+            raise UsageError(f"run {run} is stored with other settings than these nodes have: give it another name")
+        gateway = Gateway(store, run, self._federation, self.broker, progress=progress)
+        gateway.begin()
+        try:
+            self.serve(gateway)
+        finally:
+            gateway.close()
+        return gateway.result()
 
     def _in_vain(self, coordinator: Coordinator) -> bool:
         left = set(self._data) - set(coordinator.declined)

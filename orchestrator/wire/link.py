@@ -27,6 +27,7 @@ import paho.mqtt.client as mqtt
 
 from orchestrator.errors import BrokerError, UsageError
 from orchestrator.wire.bounds import host_name, near
+from orchestrator.wire.clock import SYSTEM, Clock
 from orchestrator.wire.event_queue import Connected, Disconnected, Event, EventQueue, Message
 from orchestrator.wire.plain import plain
 from orchestrator.wire.secrets_file import read_secret
@@ -68,6 +69,8 @@ class Broker(Protocol):
 
     @property
     def username(self) -> Optional[str]: ...
+    @property
+    def clock(self) -> Clock: ...
     def link(
         self, client_id: str, subscriptions: Iterable[str], will: Optional[Tuple[str, bytes]] = None
     ) -> Connection: ...
@@ -107,6 +110,11 @@ class BrokerAddress:
     def link(self, client_id: str, subscriptions: Iterable[str], will: Optional[Tuple[str, bytes]] = None) -> "Link":
         """A connection to this broker that is not open yet. `client_id`: see the function of this name."""
         return Link(self, client_id, subscriptions, will)
+
+    @property
+    def clock(self) -> Clock:
+        """Over a network time passes as it does."""
+        return SYSTEM
 
     def __str__(self) -> str:
         return f"{'mqtts' if self.tls else 'mqtt'}://{self.host}:{self.port}"

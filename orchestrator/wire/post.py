@@ -4,20 +4,21 @@ For simulation, and for tests of whole federations: nothing listens on a port an
 retained messages, wills and the order of messages are as MQTT has them (OASIS MQTT 3.1.1, sections 3.1.2.5, 3.3.1.3 and 4.7).
 """
 
-import time
 from typing import Dict, Iterable, List, Optional, Tuple
 
 from orchestrator.errors import BrokerError
+from orchestrator.wire.clock import SYSTEM, Clock
 from orchestrator.wire.event_queue import Connected, Disconnected, EventQueue, Message
 from orchestrator.wire.link import GoOn, Source
 
 
 class Post:
-    """Where the links of one process meet; it takes the place of a `BrokerAddress`."""
+    """Where the links of one process meet; it takes the place of a `BrokerAddress`. All who meet there go by its clock."""
 
     username: Optional[str] = None
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock = SYSTEM) -> None:
+        self.clock = clock
         self._links: List[PostLink] = []  # those that are open
         self._retained: Dict[str, bytes] = {}
 
@@ -105,7 +106,7 @@ class PostLink:
     def pump(self) -> None:
         """Sends all that the source has."""
         while True:
-            outgoing = self._source(time.monotonic())
+            outgoing = self._source(self.address.clock.monotonic())
             if outgoing is None:
                 return
             self.publish(*outgoing)

@@ -11,7 +11,8 @@ from harness import SIZE, Harness, make_task
 
 from orchestrator.data.dataset import Dataset
 from orchestrator.gateway.gateway import Gateway
-from orchestrator.gateway.store import STATE_PREFIX, Store
+from orchestrator.gateway.run_store import STATE_PREFIX
+from orchestrator.gateway.store import Store
 from orchestrator.node.agent import NodeAgent
 from orchestrator.node.control import PENDING
 from orchestrator.node.store import NodeStore

@@ -7,12 +7,13 @@ from typing import Callable, List
 
 import pytest
 
-from orchestrator.gateway import strays
 from orchestrator.gateway.broker import OwnBroker
 from orchestrator.gateway.strays import MOST_NAMED, Strays
+from orchestrator.simulation.turned_clock import TurnedClock
 from orchestrator.wire.body import encode_body
 from orchestrator.wire.link import BrokerAddress, Link
 from orchestrator.wire.lookout import Lookout, Presence
+from orchestrator.wire.post import Post
 from orchestrator.wire.topics import ANY_GATEWAY, ANY_NODE, Announced, Topics, announced
 
 
@@ -109,16 +110,15 @@ def test_a_broker_that_lets_nobody_in_is_no_error() -> None:
 
 
 def test_a_flood_of_strays_is_not_a_flood_of_lines(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = [0.0]
-    monkeypatch.setattr(strays.time, "monotonic", lambda: clock[0])
+    clock = TurnedClock()
     monkeypatch.setattr(Lookout, "connect", lambda self: None)
     crowd = [Presence(Announced(1, f"f{i}", "n"), "hello", False) for i in range(500)]
     monkeypatch.setattr(Lookout, "look", lambda self: crowd)
-    found = Strays(BrokerAddress("127.0.0.1", 1), "icu", "gateway")
+    found = Strays(Post(clock), "icu", "gateway")
     named: List[Presence] = []
     for _ in range(20):
         named += found.found()
-        clock[0] += 1
+        clock.turn(1.0)
     assert len(named) == len(set(named)) == MOST_NAMED
     found.close()
     assert found.found() == []

@@ -1,0 +1,43 @@
+"""The clock a party goes by. Those who meet at one place share it (`Broker.clock`), and nobody else looks at the machine's.
+
+So a federation within a process can be given another one (simulation/turned_clock.py), on which an hour is over at once.
+"""
+
+import queue
+import time
+from typing import Any, Protocol
+
+
+class Clock(Protocol):
+    """Two readings: one that only goes on, for waiting, and the time of day, which somebody may set."""
+
+    def monotonic(self) -> float:
+        """Seconds since no time in particular: only differences mean something."""
+
+    def time(self) -> float:
+        """Seconds since 1970, as far as the machine knows."""
+
+    def first(self, events: "queue.Queue[Any]", until: float) -> Any:
+        """The first of `events`, as soon as there is one; queue.Empty where none is by `until`, on the monotonic reading."""
+
+    def sleep(self, seconds: float) -> None:
+        """Returns after so much time."""
+
+
+class SystemClock:
+    """The machine's."""
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def time(self) -> float:
+        return time.time()
+
+    def first(self, events: "queue.Queue[Any]", until: float) -> Any:
+        return events.get(timeout=max(0.0, until - time.monotonic()))
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+
+SYSTEM = SystemClock()
