@@ -20,7 +20,7 @@ from orchestrator.analyses.registry import analysis_of
 from orchestrator.audit.bench import Bench, Rows
 from orchestrator.audit.canaries import clipped_to
 from orchestrator.audit.measured import Measured
-from orchestrator.audit.training import Told
+from orchestrator.audit.training import Progress
 from orchestrator.data.dataset import Dataset
 from orchestrator.errors import UsageError
 from orchestrator.node.contribution import Contributor
@@ -65,13 +65,13 @@ class _Marked:
 class PlayingAnalysis:
     """Nodes of one task with an analysis, for one run after another."""
 
-    def __init__(self, task: Task, datasets: Dict[str, Dataset], told: Told) -> None:
+    def __init__(self, task: Task, datasets: Dict[str, Dataset], progress: Progress) -> None:
         """`datasets`: by node; of noise "node" the first one answers, of shared noise all do. UsageError without a claim."""
         if not task.privacy.on:
             raise UsageError(
                 "the task claims no privacy (unit 'none'): its sums are exact, and there is nothing to attack"
             )
-        self.task, self._told = task, told
+        self.task, self._progress = task, progress
         self.analysis = analysis_of(task)
         parts = list(datasets.values())[: task.aggregation.honest if task.privacy.distributed else 1]
         self.row = _longest(self.analysis, list(datasets.values()), task.schema)
@@ -104,7 +104,7 @@ class PlayingAnalysis:
                 with patch.object(summed, "analysis_of", lambda task: marked):
                     for number, inside in enumerate(included):
                         if number % 10 == 0:
-                            self._told("runs with and without a canary", number, count)
+                            self._progress("runs with and without a canary", number, count)
                         scores[number] = self._score(runs[bool(inside)], store, bool(inside), measured)
             finally:
                 store.close()

@@ -24,7 +24,7 @@ from orchestrator.audit.measured import Measured, wrong
 from orchestrator.audit.membership import losses, membership
 from orchestrator.audit.one_run import best_bound, reach
 from orchestrator.audit.probes import Probe, probe, variants
-from orchestrator.audit.training import Playing, Told, check_playable
+from orchestrator.audit.training import Playing, Progress, check_playable
 from orchestrator.data.dataset import Dataset, load_dataset, load_for
 from orchestrator.errors import EdgewardError, UsageError
 from orchestrator.gateway.settings import Config
@@ -92,7 +92,12 @@ Attack = Callable[[int, Measured], Tuple[np.ndarray, np.ndarray]]
 
 
 def audit(
-    config: Config, base: Path, files: Sequence[Path], request: Request, told: Told, prepared: Optional[Prepared] = None
+    config: Config,
+    base: Path,
+    files: Sequence[Path],
+    request: Request,
+    progress: Progress,
+    prepared: Optional[Prepared] = None,
 ) -> Dict[str, Any]:
     """Attacks the task of `config` on the data of `files`, one node each. Relative paths of the configuration start at `base`.
 
@@ -100,19 +105,19 @@ def audit(
     """
     task = config.task
     if not task.trains:
-        return _audit_analysis(task, files, request, told)
+        return _audit_analysis(task, files, request, progress)
     check_playable(task)
     if request.broken:
         check_broken(request.broken, [task, *_imagined(task, request.deep)])
     datasets = _datasets(task, files)
-    told("preparing the model", 0, 1)
+    progress("preparing the model", 0, 1)
     ready = prepared or prepare(task, base)
-    told("planning noise", 0, 1)
+    progress("planning noise", 0, 1)
     task = replace(task, training=replace(task.training, parameters=ready.weights.size))
     task, _ = plan_apart(task)
     _check_declined(task, datasets)
     outside, trained = _membership_data(config, base, datasets)
-    playing = Playing(task, ready.graph, ready.weights, trained, told)
+    playing = Playing(task, ready.graph, ready.weights, trained, progress)
     units = min(units_in(task, d) for d in trained.values()) if task.privacy.within_node else len(trained)
     with broken_build(request.broken, units) if request.broken else nullcontext():
         report = _begun(task, trained, playing.parameters, request)
@@ -120,14 +125,14 @@ def audit(
         claim, on = report["claim"], task.privacy.on
         attack = playing.train_with
         report["canaries"] = part("training", lambda: _canaries(attack, request, claim, measured)) if on else None
-        report["probes"] = summary(_probes(task, ready, request, measured, told)) if on else None
+        report["probes"] = summary(_probes(task, ready, request, measured, progress)) if on else None
         report["masks"] = part("masking", lambda: _masks(task, trained, playing.parameters))
         attacks = part("training", lambda: _attacks(playing, ready, outside, trained, claim))
         report.update(attacks or {"membership": None, "inversion": None})
     return _judged(report, part.failures)
 
 
-def _audit_analysis(task: Task, files: Sequence[Path], request: Request, told: Told) -> Dict[str, Any]:
+def _audit_analysis(task: Task, files: Sequence[Path], request: Request, progress: Progress) -> Dict[str, Any]:
     """Of a task with an analysis: canaries in many runs, and probes. There is no model to attack."""
     if request.broken:
         check_broken(request.broken, [task])
@@ -136,17 +141,17 @@ def _audit_analysis(task: Task, files: Sequence[Path], request: Request, told: T
             f"task {task.name!r}: scores by a model file, which an audit does not run: name a column, or coefficients"
         )
     datasets, task = _datasets(task, files), spelled_out(task)
-    told("planning noise", 0, 1)
+    progress("planning noise", 0, 1)
     task, _ = plan_apart(replace(task, training=replace(task.training, parameters=analysis_of(task).sums.size)))
     check(task)
     _check_declined(task, datasets)
-    playing = PlayingAnalysis(task, datasets, told)
+    playing = PlayingAnalysis(task, datasets, progress)
     with broken_build(request.broken, playing.fewest) if request.broken else nullcontext():
         report = _begun(task, datasets, playing.parameters, request)
         measured, part, claim = Measured(), _Parts(), report["claim"]
         attack = playing.attack
         report["canaries"] = part("the analysis", lambda: _canaries(attack, request, claim, measured))
-        report["probes"] = summary(_analysis_probes(task, playing.parameters, request, measured, told))
+        report["probes"] = summary(_analysis_probes(task, playing.parameters, request, measured, progress))
         report["masks"] = part("masking", lambda: _masks(task, datasets, playing.parameters))
         report.update(membership=None, inversion=None)
     return _judged(report, part.failures)
@@ -256,27 +261,27 @@ def _imagined(task: Task, deep: bool) -> List[Task]:
     return [replace(other, evaluation=Evaluation(HELD_OUT)) if not other.privacy.central else other for other in others]
 
 
-def _probes(task: Task, ready: Prepared, request: Request, measured: Measured, told: Told) -> List[Probe]:
+def _probes(task: Task, ready: Prepared, request: Request, measured: Measured, progress: Progress) -> List[Probe]:
     layers = [slice(tensor["offset"], tensor["offset"] + tensor["size"]) for tensor in ready.tensors]
     found = probe("training on the nodes' records", lambda: measured.noise_laws().items())
     with tempfile.TemporaryDirectory(prefix="edgeward-audit-") as folder:
         store = NodeStore(Path(folder) / "node.sqlite")
         try:
             for some in examine(task, store, ready.weights.size, layers, request.deep):
-                told(f"probing {some[0].name.split(': ')[0]}", 0, 1)
+                progress(f"probing {some[0].name.split(': ')[0]}", 0, 1)
                 found += some
         finally:
             store.close()
     return found
 
 
-def _analysis_probes(task: Task, size: int, request: Request, measured: Measured, told: Told) -> List[Probe]:
+def _analysis_probes(task: Task, size: int, request: Request, measured: Measured, progress: Progress) -> List[Probe]:
     found = probe("runs of the analysis", lambda: measured.noise_laws().items())
     with tempfile.TemporaryDirectory(prefix="edgeward-audit-") as folder:
         store = NodeStore(Path(folder) / "node.sqlite")
         try:
             for some in examine_analysis(AnalysisBench(task, store), size, request.deep):
-                told(f"probing {some[0].name.split(': ')[0]}", 0, 1)
+                progress(f"probing {some[0].name.split(': ')[0]}", 0, 1)
                 found += some
         finally:
             store.close()

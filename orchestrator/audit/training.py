@@ -30,7 +30,7 @@ from orchestrator.rounds.strategies import make_strategy
 from orchestrator.rounds.strategy import Update, move_by_mean
 from orchestrator.wire.task import Evaluation, Task
 
-Told = Callable[[str, int, int], None]
+Progress = Callable[[str, int, int], None]
 """(what is being done, steps done, of)"""
 
 
@@ -65,11 +65,13 @@ def check_playable(task: Task) -> None:
 class Playing:
     """Nodes of one task, with their data, for one training after another."""
 
-    def __init__(self, task: Task, graph: bytes, weights: np.ndarray, datasets: Dict[str, Dataset], told: Told) -> None:
+    def __init__(
+        self, task: Task, graph: bytes, weights: np.ndarray, datasets: Dict[str, Dataset], progress: Progress
+    ) -> None:
         """`datasets`: raw, by node. `weights`: float32 (P,), those of the beginning."""
         check_playable(task)
         self.task = replace(task, evaluation=Evaluation())
-        self._graph, self._weights, self._datasets, self._told = graph, weights, datasets, told
+        self._graph, self._weights, self._datasets, self._progress = graph, weights, datasets, progress
 
     @property
     def parameters(self) -> int:
@@ -110,7 +112,7 @@ class Playing:
             current, tail = self._weights.astype(np.float32), []
             state: Dict[str, np.ndarray] = {}
             for number in range(1, training.rounds + 1):
-                self._told(what, number - 1, training.rounds)
+                self._progress(what, number - 1, training.rounds)
                 updates = _updates(task, nodes, number, {"weights": current, "mean": mean, "std": std}, attack)
                 if isinstance(updates, np.ndarray):
                     current, state = move_by_mean(strategy, current, updates, state)
@@ -118,7 +120,7 @@ class Playing:
                     current, state = strategy.aggregate(current, updates, state)
                 if number > training.rounds // 2:
                     tail.append(current)
-            self._told(what, training.rounds, training.rounds)
+            self._progress(what, training.rounds, training.rounds)
         return Model(np.mean(tail, axis=0).astype(np.float32) if training.tail_average else current, mean, std)
 
     def _standardization(self, nodes: "Dict[str, _Node]") -> Tuple[np.ndarray, np.ndarray]:

@@ -137,8 +137,8 @@ def _run(arguments: argparse.Namespace) -> int:
             f"--statement {arguments.statement}: {arguments.config} has an analysis, which makes no bundle"
         )
     request = Request(arguments.canaries, arguments.seeds, arguments.broken, arguments.deep)
-    with _progress(arguments.json) as told:
-        report = audit(config, arguments.config.resolve().parent, arguments.data, request, told)
+    with _progress(arguments.json) as progress:
+        report = audit(config, arguments.config.resolve().parent, arguments.data, request, progress)
     if arguments.plot is not None:
         plot_audit(report, arguments.plot)
     if arguments.statement is not None:

@@ -80,10 +80,10 @@ def _ask(arguments: argparse.Namespace) -> int:
     said = linkage.question(found.values, key, arguments.study, _progress)
     replace_file(arguments.key, key.hex().encode() + b"\n", 0o600)
     replace_file(arguments.out, linkage.written(said))
-    told = {"file": str(arguments.out), "key": str(arguments.key), "identifiers": len(found.values)}
+    made = {"file": str(arguments.out), "key": str(arguments.key), "identifiers": len(found.values)}
     report(
         arguments.json,
-        told,
+        made,
         f"{arguments.out}: {len(found.values):,} identifiers, for the other side; {arguments.key} stays here",
     )
     return 0

@@ -56,7 +56,7 @@ async def serve(listening: socket.socket, stopped: asyncio.Event) -> None:
     await broker.shutdown()
 
 
-async def serve_until_told(listening: socket.socket) -> None:
+async def serve_until_stopped(listening: socket.socket) -> None:
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
@@ -70,7 +70,7 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, handlers=[screen])
     catch_in_threads(log)
     try:
-        asyncio.run(serve_until_told(listen(sys.argv[1], int(sys.argv[2]))))
+        asyncio.run(serve_until_stopped(listen(sys.argv[1], int(sys.argv[2]))))
     except Exception as error:
         log.critical("the broker ends: %s", sentence(error))
         sys.exit(1)

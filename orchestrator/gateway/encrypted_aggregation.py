@@ -52,12 +52,12 @@ class EncryptedAggregation(SecureAggregation):
 
     def passed_on(self, action: Announce) -> Iterator[bytes]:
         """Of the step "decrypt": bodies for the key holder, each to be sent when the one before has come."""
-        told = self._told(action, self._layout(action))
-        terms = Terms(told, self._exchange.said(action, ENCRYPTED, Vouched))
+        announced = self._announcement(action, self._layout(action))
+        terms = Terms(announced, self._exchange.said(action, ENCRYPTED, Vouched))
         yield encode_body({**self._about(action), **terms.written()}, level=1)
         for node, body in self._exchange.bodies(action, ENCRYPTED):
             ciphertext = np.frombuffer(_part(body, "ciphertext"), np.uint8)
-            about = {**self._about(action), "told": told}
+            about = {**self._about(action), "told": announced}
             yield encode_body({**about, **Ciphertext(node).written()}, {"ciphertext": ciphertext}, level=1)
 
     def check_answer(self, step: str, header: Dict[str, Any], tensors: Tensors) -> None:

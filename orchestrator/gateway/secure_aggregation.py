@@ -24,7 +24,7 @@ from orchestrator.privacy.secure_sum import (
     Advert,
     Aggregator,
     Ring,
-    digest_of_told,
+    digest_of_announced,
     usable_key,
 )
 from orchestrator.privacy.vector_layout import UPDATE, Layout, Summed, bits_for, parts_of
@@ -234,7 +234,9 @@ class SecureAggregation(Aggregation):
         keys, parties = self._exchange.adverts(action), self._exchange.parties(action)
         nonces = self._exchange.nonces(action) if self._exchange.sparse(len(keys)) else {}
         adverts, ring = [Advert.of(name, keys[name]) for name in parties], Ring(layout.bits, layout.size)
-        aggregator = Aggregator(self._exchange.session(action), adverts, ring, self._told(action, layout), nonces)
+        aggregator = Aggregator(
+            self._exchange.session(action), adverts, ring, self._announcement(action, layout), nonces
+        )
         for name, said in self._exchange.said(action, SHARES, Shares).items():
             aggregator.take_shares(name, said.shares)
         self._units, self._summed = 0, {}
@@ -252,12 +254,12 @@ class SecureAggregation(Aggregation):
     def _answer_headers(self, action: Aggregate) -> Dict[str, Dict[str, Any]]:
         return self._summed
 
-    def _told(self, action: Any, layout: Layout) -> bytes:
+    def _announcement(self, action: Any, layout: Layout) -> bytes:
         """Digest of what was announced to all nodes of the action's attempt."""
         model, log = self._model(action.round), read_log(self._store.certificates(self._run))
         if log:
             model[CERTIFICATES] = np.frombuffer(view_of(head_of(log)), np.uint8)
-        return digest_of_told(self._digest(), layout.form, model)
+        return digest_of_announced(self._digest(), layout.form, model)
 
     def _digest(self) -> str:
         if not self._task_digest:

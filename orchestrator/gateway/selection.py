@@ -40,11 +40,11 @@ class Standings:
         return "" if standing is None else "; ".join(self._objections(standing, now))
 
     def _objections(self, standing: Standing, now: float) -> List[str]:
-        rule, told = self._selection, []
+        rule, reasons = self._selection, []
         for name, wanted in sorted(rule.labels.items()):
             found = standing.labels.get(name)
             if found != wanted:
-                told.append(
+                reasons.append(
                     f"label {name} is {found!r}, the task wants {wanted!r}" if found else f"no label {name}={wanted}"
                 )
         limits = [
@@ -55,9 +55,9 @@ class Standings:
         for name, unit, limit, least in limits:
             value = standing.health.get(name)
             if limit and value is None:
-                told.append(f"it does not report {name}")
+                reasons.append(f"it does not report {name}")
             elif limit and value is not None and (value < limit if least else value > limit):
-                told.append(f"{name} is {value:g}{unit}, {'at least' if least else 'at most'} {limit:g} is wanted")
+                reasons.append(f"{name} is {value:g}{unit}, {'at least' if least else 'at most'} {limit:g} is wanted")
         if rule.seen_within_s and now - standing.seen > rule.seen_within_s:
-            told.append(f"not heard of for {now - standing.seen:.0f} s")
-        return told
+            reasons.append(f"not heard of for {now - standing.seen:.0f} s")
+        return reasons

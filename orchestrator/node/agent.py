@@ -134,7 +134,7 @@ class NodeAgent(Member):
         return body if stored is None else stored
 
     def _figures(self) -> Dict[str, Any]:
-        return {"memory_mib": self._memory.peak_mib(), "ledger": self.gatekeeper.told()}
+        return {"memory_mib": self._memory.peak_mib(), "ledger": self.gatekeeper.ledger_head()}
 
     def _wake(self, run: Run, number: int) -> None:
         if (

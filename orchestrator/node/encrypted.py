@@ -67,7 +67,7 @@ class EncryptedRound(SecureRound):
         values, weights = self._values(layout)
         vector = layout.encode(values, weights, np.random.default_rng())
         hidden = encryptor.hide(vector, self._name, self._session)
-        summand = sign_summand(self._name, hidden, self._session, self._peers.sign, self._told(layout))
+        summand = sign_summand(self._name, hidden, self._session, self._peers.sign, self._announcement(layout))
         vouched = Vouched(*summand[1:], self._peers.credential)
         tensors = {name: np.frombuffer(getattr(hidden, name), np.uint8) for name in ("masked", "ciphertext")}
         return {**self._counts(), **vouched.written()}, tensors

@@ -74,16 +74,16 @@ class Gatekeeper:
         self._policy, self._signer = PolicyFile(policy), "" if identity is None else identity.signer
         self._tasks: Dict[str, Task] = {}  # of the newest runs this process takes part in
         self._epsilons: Optional[Tuple[float, float]] = None  # of one task and of all, as last counted
-        self._process, self._told = secrets.token_hex(8), 0
+        self._process, self._said = secrets.token_hex(8), 0
         self.ledger = Ledger(state / LEDGER_FILE, anchors)
         self._spending = Spending(self.ledger)
         self._consent = Consent(state, self.ledger, self._peers_said)
 
-    def told(self) -> Dict[str, Any]:
+    def ledger_head(self) -> Dict[str, Any]:
         """What every presence says of the ledger. process and n tell a message that comes twice from a ledger put back."""
-        self._told += 1
+        self._said += 1
         head = self.ledger.head
-        return LedgerHead(head.entries, head.hash, self._process, self._told).written()
+        return LedgerHead(head.entries, head.hash, self._process, self._said).written()
 
     def roster(self) -> Roster:
         """Whom the owner confirmed by policy and ledger; nobody while the policy cannot be read."""

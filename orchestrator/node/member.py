@@ -73,7 +73,7 @@ class Member(Session):
         super().__init__(broker, federation, name, self.store, identity)
         constant = {"node": name, "instance": self.instance, "labels": labels or {}}
         topic = self.topics.presence(name)
-        self.presence = Presence(topic, self.link, self.runs, self._memory, self.gatekeeper.told, constant)
+        self.presence = Presence(topic, self.link, self.runs, self._memory, self.gatekeeper.ledger_head, constant)
 
     @abstractmethod
     def _take_task(self, header: Dict[str, Any], tensors: Tensors) -> None:

@@ -19,7 +19,7 @@ from orchestrator.node.peers import Peers
 from orchestrator.node.run import Run
 from orchestrator.node.store import NodeStore
 from orchestrator.privacy.releases import kinds_in, noise_multipliers
-from orchestrator.privacy.secure_sum import CERTIFICATES, MODEL, Advert, Party, Session, digest_of_told, session_id
+from orchestrator.privacy.secure_sum import CERTIFICATES, MODEL, Advert, Party, Session, digest_of_announced, session_id
 from orchestrator.privacy.vector_layout import Layout, parts_of
 from orchestrator.rounds.stages import ANALYSIS, EVALUATION, STATISTICS
 from orchestrator.rounds.steps import CONFIRM, KEYS, MASKED, NEXT, PREPARED, REVEAL, SHARES, UNMASK
@@ -134,12 +134,12 @@ class SecureRound(ABC):
         parts = parts_of(self.run.task, self.number, parameters)
         return Layout(parts, form.bits, form.parties, form.units, form.records)
 
-    def _told(self, layout: Layout) -> bytes:
+    def _announcement(self, layout: Layout) -> bytes:
         """Digest of what must have been announced to all nodes of a sum alike."""
         model = {name: self._tensors[name] for name in MODEL if name in self._tensors}
         if self.run.certificates:
             model[CERTIFICATES] = np.frombuffer(self._peers.view(self.run.certificates), np.uint8)
-        return digest_of_told(self.run.digest, layout.form, model)
+        return digest_of_announced(self.run.digest, layout.form, model)
 
     def _counts(self) -> Dict[str, Any]:
         return {**Weight(self.run.stated, self.run.stated_units).written(), **self.run.said}
@@ -185,7 +185,7 @@ class SecureRound(ABC):
         }
         if "weights" in model:
             model["weights"] = model["weights"][: model["weights"].size - self.run.task.training.personal_parameters]
-        return digest_of_told("model", (), model).hex()
+        return digest_of_announced("model", (), model).hex()
 
     def check_model(self, digest: str) -> None:
         """Raises PrivacyError unless the vector of an earlier attempt goes with what this one says all start from.
@@ -267,7 +267,7 @@ class MaskedRound(SecureRound):
             return {}
         if self._stage == STATISTICS:  # without a model: these follow from the data and the schema's ranges alone
             schema = repr(self.run.task.schema)
-            scopes = {f"statistics {digest_of_told(schema, (), {}).hex()}": "of the same statistics"}
+            scopes = {f"statistics {digest_of_announced(schema, (), {}).hex()}": "of the same statistics"}
         elif self._stage == ANALYSIS:
             scopes = {f"analysis {self._question().hex()}": "of the same analysis"}
         else:
@@ -283,7 +283,7 @@ class MaskedRound(SecureRound):
         question = analysis.question(asked_of(analysis, self._tensors.get("weights"), self.number))
         scope = analysis.scope(question) + 0.0  # no -0.0
         kind = task.analysis[KIND] if scope.size else ""
-        return digest_of_told(repr((task.schema, kind)), (), {"question": scope})
+        return digest_of_announced(repr((task.schema, kind)), (), {"question": scope})
 
     def _noisy(self) -> bool:
         """Whether every part of this round's vector carries noise worth the name."""
@@ -341,7 +341,7 @@ class MaskedRound(SecureRound):
         self._party.open_shares(shares)  # whatever can be wrong with the message is, before a sample is drawn
         values, weights = self._values(layout)
         vector = layout.encode(values, weights, np.random.default_rng())
-        masked = self._party.mask(vector, shares, layout.bits, self._told(layout))
+        masked = self._party.mask(vector, shares, layout.bits, self._announcement(layout))
         answer, foreseen = self._counts(), self._party.foresee()
         coming: Optional[Keys] = None
         if self.number < self.run.task.last_round and not self._party.sparse:

@@ -24,11 +24,11 @@ class Aggregator:
         session: Session,
         adverts: Sequence[Advert],
         ring: Ring,
-        told: bytes = b"",
+        announced: bytes = b"",
         nonces: Mapping[str, bytes] = NO_NONCES,
     ) -> None:
         """`adverts`: on a sparse graph, of those whose `nonces` are here."""
-        self._session, self._ring = session.among(told, adverts, nonces), ring
+        self._session, self._ring = session.among(announced, adverts, nonces), ring
         self._adverts = {advert.party: advert for advert in adverts}
         self._graph = Graph(session, self._adverts, nonces)
         self._shared: Dict[str, Dict[str, bytes]] = {}

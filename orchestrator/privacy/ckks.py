@@ -125,25 +125,25 @@ class Summand(NamedTuple):
     signature: bytes
 
 
-def summand_message(key: bytes, session: bytes, summand: Summand, told: bytes) -> bytes:
+def summand_message(key: bytes, session: bytes, summand: Summand, announced: bytes) -> bytes:
     """What a node signs. Raises WireError for an invalid digest: all of it has a fixed length, so nothing runs together."""
     digests = (summand.digest, summand.masked_digest, summand.check)
     if any(len(digest) != _DIGEST_BYTES for digest in digests):
         raise WireError(f"what {summand.party} vouches for are no digests")
-    parts = (hashlib.sha256(session).digest(), hashlib.sha256(told).digest(), key, *digests)
+    parts = (hashlib.sha256(session).digest(), hashlib.sha256(announced).digest(), key, *digests)
     return b"edgeward summand 2" + b"".join(parts)
 
 
-def sign_summand(party: str, hidden: Hidden, session: bytes, sign: Sign, told: bytes = b"") -> Summand:
+def sign_summand(party: str, hidden: Hidden, session: bytes, sign: Sign, announced: bytes = b"") -> Summand:
     """`session` names federation, run, round and attempt, the same as in `Encryptor.hide`.
 
-    `told`: digest of what must have been announced to all nodes alike (secure_sum.digest_of_told); a sum is opened only over
+    `announced`: digest of what must have gone to all nodes alike (secure_sum.digest_of_announced); a sum is opened only over
     those of whom it is the same.
     """
     digests = (hashlib.sha256(hidden.ciphertext).digest(), hashlib.sha256(hidden.masked).digest())
     _, key = _CIPHERTEXT.unpack_from(hidden.ciphertext)
     bare = Summand(party, *digests, hidden.check, b"")
-    return bare._replace(signature=sign(summand_message(key, session, bare, told)))
+    return bare._replace(signature=sign(summand_message(key, session, bare, announced)))
 
 
 def context_message(session: bytes, public_context: bytes, least: int, journal: bytes) -> bytes:
@@ -256,31 +256,33 @@ class KeyHolder:
         session: bytes,
         summands: Iterable[Summand],
         verify: Verify,
-        told: bytes = b"",
+        announced: bytes = b"",
     ) -> np.ndarray:
         """Words (size,): the sum modulo 2^BITS of these pads, each signed by one of the parties.
 
         Takes nobody's word: a ciphertext nobody signed, one that is missing and one that comes twice are refused.
         """
-        checked = self.check(session, summands, verify, told)
+        checked = self.check(session, summands, verify, announced)
         for ciphertext in ciphertexts:
             checked.add(ciphertext)
         return checked.open()
 
-    def check(self, session: bytes, summands: Iterable[Summand], verify: Verify, told: bytes = b"") -> "CheckedSum":
+    def check(
+        self, session: bytes, summands: Iterable[Summand], verify: Verify, announced: bytes = b""
+    ) -> "CheckedSum":
         """Begins `sum_pads`, for ciphertexts that come one at a time.
 
         Raises PrivacyError for fewer than `least` parties or more than planned, for a signature that is not theirs, and once a
         sum under these keys was begun.
         """
-        found = self._check_summands(session, summands, verify, told)
+        found = self._check_summands(session, summands, verify, announced)
         if self._used:
             raise PrivacyError("a sum under these keys was begun already: two of them differ in single vectors")
         self._used = True
         return CheckedSum(self, session, found)
 
     def _check_summands(
-        self, session: bytes, summands: Iterable[Summand], verify: Verify, told: bytes
+        self, session: bytes, summands: Iterable[Summand], verify: Verify, announced: bytes
     ) -> Dict[bytes, Summand]:
         """Digest of a ciphertext -> who signed it and for what."""
         found: Dict[bytes, Summand] = {}
@@ -288,7 +290,7 @@ class KeyHolder:
         for summand in summands:
             if summand.party in names or summand.digest in found:
                 raise PrivacyError(f"{summand.party} is in the sum twice, or has the ciphertext of another")
-            message = summand_message(self.key_id, session, summand, told)
+            message = summand_message(self.key_id, session, summand, announced)
             if not verify(summand.party, message, summand.signature):
                 raise PrivacyError(
                     f"the ciphertext of {summand.party} is not signed by {summand.party} for this sum and key, or it was sent "

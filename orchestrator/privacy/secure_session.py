@@ -43,11 +43,13 @@ class Session:
         """32 bytes for one purpose of this session (HKDF-SHA256): nothing of another session comes out the same."""
         return HKDF(hashes.SHA256(), 32, salt=self.id, info=b"edgeward secure sum/" + purpose).derive(secret)
 
-    def among(self, told: bytes, adverts: Iterable["Advert"], nonces: Mapping[str, bytes] = NO_NONCES) -> "Session":
-        """The session of those with the same announcement (`digest_of_told`), keys and nonces: only their masks cancel."""
+    def among(
+        self, announced: bytes, adverts: Iterable["Advert"], nonces: Mapping[str, bytes] = NO_NONCES
+    ) -> "Session":
+        """The session of those with the same announcement (`digest_of_announced`), keys and nonces: only their masks cancel."""
         keys = counted(*(part for a in sorted(adverts) for part in (a.party.encode(), a.channel_key, a.mask_key)))
         drawn = counted(*(part for n in sorted(nonces) for part in (n.encode(), nonces[n])))
-        return replace(self, id=hashlib.sha256(b"edgeward told\0" + self.id + counted(told, keys, drawn)).digest())
+        return replace(self, id=hashlib.sha256(b"edgeward told\0" + self.id + counted(announced, keys, drawn)).digest())
 
     def majority(self, parties: int) -> int:
         """So many of `parties` that of two such groups at least one honest party is in both."""
@@ -88,7 +90,7 @@ def session_id(federation: str, run: str, number: int, attempt: int) -> bytes:
     return hashlib.sha256(b"edgeward session\0" + text).digest()
 
 
-def digest_of_told(task: str, form: Iterable[int], model: Mapping[str, np.ndarray]) -> bytes:
+def digest_of_announced(task: str, form: Iterable[int], model: Mapping[str, np.ndarray]) -> bytes:
     """32 bytes. task: digest of task and graph; form: the numbers vectors are made with; model: what the round starts from."""
     tensors = (part for name in sorted(model) for part in (name.encode(), np.ascontiguousarray(model[name]).tobytes()))
     numbers = ",".join(str(number) for number in form)

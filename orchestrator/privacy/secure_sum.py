@@ -56,7 +56,7 @@ from orchestrator.privacy.secure_session import (
     Sign,
     Verify,
     commitment_to,
-    digest_of_told,
+    digest_of_announced,
     session_id,
     survivors_message,
     usable_key,
@@ -76,7 +76,7 @@ __all__ = [
     "Ring",
     "Session",
     "Verify",
-    "digest_of_told",
+    "digest_of_announced",
     "mask_from",
     "pair_mask",
     "session_id",
@@ -160,14 +160,14 @@ class Party:
             if not known and not self._verify(advert.party, advert.signed(self._session), advert.signature):
                 raise PrivacyError(f"the keys of {advert.party} are not signed by {advert.party}")
 
-    def mask(self, values: np.ndarray, shares: Mapping[str, bytes], bits: int, told: bytes = b"") -> bytes:
+    def mask(self, values: np.ndarray, shares: Mapping[str, bytes], bits: int, announced: bytes = b"") -> bytes:
         """Whole numbers (size,), masked and packed in `bits` each. `shares`: what the neighbours still here encrypted for it.
 
-        `told`: digest of what must have been announced to all parties alike; what follows fits only those of whom it is the same.
+        `announced`: digest of what must have gone to all parties alike; what follows fits only those of whom it is the same.
         """
         self._once("mask", ("advertise", "share"))
         self.open_shares(shares)
-        self._session = self._session.among(told, self._adverts.values(), self._nonces)
+        self._session = self._session.among(announced, self._adverts.values(), self._nonces)
         self._expected = frozenset([*shares, self._name])
         ring = Ring(bits, values.size)
         total = to_ring(values, bits) + mask_from(self._session.key(self._own_seed, SELF), ring)

@@ -279,8 +279,9 @@ class SecureCoordinator(Coordinator):
 
     def _give_up(self, at: float) -> List[Action]:
         missing = self._names("; no answer from ", self._awaited(all_of_cohort=True), "")
-        told = "".join(f"; {node} abstained: {reason}" for node, reason in sorted(self.abstained.items()))
-        reason = f"{len(self.arrived)} of {self.needed} answers needed to step {self.step!r}{missing}{told}{self._refusals()}"
+        abstained = "".join(f"; {node} abstained: {reason}" for node, reason in sorted(self.abstained.items()))
+        here = f"{len(self.arrived)} of {self.needed} answers needed to step {self.step!r}"
+        reason = f"{here}{missing}{abstained}{self._refusals()}"
         # A key holder that abstains says that it opened nothing, and will not; its silence says neither. On a sparse graph a node
         # that has confirmed a sum is in no other sum of the round.
         if self._opening and self.plan.key_holder not in self.abstained:

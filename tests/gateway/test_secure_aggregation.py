@@ -12,7 +12,7 @@ from orchestrator.errors import PrivacyError, WireError
 from orchestrator.gateway.secure_aggregation import SecureAggregation
 from orchestrator.gateway.store import Store
 from orchestrator.privacy.noisy_sum import TALLY, evaluation_counts, statistics_sum, training_sum
-from orchestrator.privacy.secure_sum import Party, Session, digest_of_told, session_id
+from orchestrator.privacy.secure_sum import Party, Session, digest_of_announced, session_id
 from orchestrator.privacy.standardization import moments, range_scaling
 from orchestrator.privacy.vector_layout import UPDATE, Layout, parts_of
 from orchestrator.rounds.events import Aggregate, Announce, Arrived
@@ -104,7 +104,7 @@ class Played:
         """`values`: node -> part -> vector; `weights` likewise, where they are not the node's records. `more`: of answers."""
         mean, std = range_scaling(self.task.schema)
         model = {} if self.number == 0 else {"weights": np.zeros(SIZE, np.float32), "mean": mean, "std": std}
-        told = digest_of_told(digest_of(task_to_dict(self.task), b"graph"), self.layout.form, model)
+        told = digest_of_announced(digest_of(task_to_dict(self.task), b"graph"), self.layout.form, model)
         for name, own in values.items():
             weighing = {part: COUNTS[name][0] for part in own}
             vector = self.layout.encode(own, (weights or {}).get(name, weighing), np.random.default_rng())

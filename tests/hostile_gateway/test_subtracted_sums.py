@@ -15,7 +15,7 @@ from orchestrator.node.peers import Peers
 from orchestrator.node.run import Run
 from orchestrator.node.secure import MaskedRound
 from orchestrator.node.store import NodeStore
-from orchestrator.privacy.secure_sum import Advert, Party, Session, digest_of_told, session_id
+from orchestrator.privacy.secure_sum import Advert, Party, Session, digest_of_announced, session_id
 from orchestrator.privacy.vector_layout import Layout, bits_for, parts_of
 from orchestrator.wire.protection import Aggregation, Privacy
 from orchestrator.wire.task import Rounds, Task
@@ -83,7 +83,7 @@ class Attacked:
         parts = parts_of(self.task, number, PARAMETERS)
         form = {"bits": bits_for(parts, UNITS, len(keys)), "parties": len(keys), "units": UNITS, "records": UNITS}
         layout = Layout(parts, *form.values())
-        told = digest_of_told(self.run.digest, layout.form, changed)
+        told = digest_of_announced(self.run.digest, layout.form, changed)
         victim.answer({"step": "masked", "shares": {n: s[VICTIM] for n, s in shares.items()}, **form})
         signatures = {}
         for name, party in parties.items():

@@ -29,7 +29,7 @@ def test_a_new_task_waits_for_a_word_on_exactly_it(tmp_path: Path, monkeypatch: 
     assert waiting.code == "policy.approval"
     assert waiting.digest == digest_of(task_to_dict(HONEST), GRAPH)
     assert not keeper.decided(waiting.digest)
-    assert keeper.told()["entries"] == 1  # nothing is reserved before
+    assert keeper.ledger_head()["entries"] == 1  # nothing is reserved before
     approvals = Approvals(tmp_path)
     request = approvals.find(waiting.digest[:8])
     assert request.declared == json.loads(json.dumps(task_to_dict(HONEST)))

@@ -35,7 +35,7 @@ from orchestrator.privacy.ckks import (
     sign_summand,
 )
 from orchestrator.privacy.ckks_blocks import encrypt_block
-from orchestrator.privacy.secure_sum import digest_of_told, session_id
+from orchestrator.privacy.secure_sum import digest_of_announced, session_id
 from orchestrator.privacy.vector_layout import Layout, parts_of
 from orchestrator.wire.post import Post
 from orchestrator.wire.protection import Aggregation
@@ -152,7 +152,7 @@ class Federation:
         """Shows the key holder signatures and ciphertexts; its last answer."""
         fields = (*Summand._fields[1:], "credential")
         summands = {name: {field: header[field] for field in fields} for name, (header, _) in answers.items()}
-        told = digest_of_told("digest", self.layout(number).form, {"weights": np.zeros(SIZE, np.float32)})
+        told = digest_of_announced("digest", self.layout(number).form, {"weights": np.zeros(SIZE, np.float32)})
         last = self.ask("decrypt", attempt, number, summands=summands, told=told)
         for name, (_, tensors) in answers.items():
             if name not in left_out:
@@ -305,7 +305,7 @@ def off_by_a_half(federation: Federation, context: Body, name: str, answers: Dic
     block = encrypt_block(keys.context, np.append(np.full(keys.plan.encrypted - 1, 0.5), 0.0))
     changed = tensors["ciphertext"].tobytes()[:36] + keys.format.dump(block)
     hidden = Hidden(tensors["masked"].tobytes(), changed, header["check"])
-    told = digest_of_told("digest", federation.layout().form, {"weights": np.zeros(SIZE, np.float32)})
+    told = digest_of_announced("digest", federation.layout().form, {"weights": np.zeros(SIZE, np.float32)})
     summand = sign_summand(name, hidden, session_id("test", "run", 1, 1), federation.peers[name].sign, told)
     signed = {field: getattr(summand, field) for field in Summand._fields[1:]}
     answers[name] = {**header, **signed}, {**tensors, "ciphertext": np.frombuffer(changed, np.uint8)}

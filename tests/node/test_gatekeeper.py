@@ -168,12 +168,12 @@ def test_what_was_trained_without_privacy_leaves_no_budget_in_all(keeper: Gateke
 
 def test_a_replay_spends_nothing_and_a_known_run_takes_no_other_task(lenient: Gatekeeper, tmp_path: Path) -> None:
     assert admit(lenient, "one", TASK) is None
-    said = lenient.told()
+    said = lenient.ledger_head()
     assert admit(lenient, "one", TASK) is None
     lenient.close()
     again = open_keeper(tmp_path, policy="")
     assert admit(again, "one", TASK) is None
-    now = again.told()
+    now = again.ledger_head()
     assert (now["entries"], now["hash"]) == (said["entries"], said["hash"]) == (2, said["hash"])
     assert now["process"] != said["process"]
     assert code(admit(again, "one", replace(TASK, seed=2))) == "ledger.run"

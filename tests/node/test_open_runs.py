@@ -125,7 +125,7 @@ def test_a_run_that_ends_leaves_the_others(tmp_path: Path) -> None:
 def test_an_answer_says_where_the_ledger_ends_with_it(tmp_path: Path) -> None:
     node = Trained(tmp_path)
     node.task("a")
-    before = node.agent.gatekeeper.told()["entries"]
+    before = node.agent.gatekeeper.ledger_head()["entries"]
     node.round("a", 1)
     body = node.agent.store.released("a", 1, node.agent.runs.at.run.digest)
     assert decode_body(body, 1 << 20)[0]["ledger"]["entries"] == before + 1

@@ -85,7 +85,7 @@ class DashboardProcess:
         again: the command that starts this gateway again from this process's folder; empty where no page may.
         """
         self.warning = settings.check(out)
-        self._told: Dict[str, Any] = {
+        self._given: Dict[str, Any] = {
             "out": str(out),
             "host": settings.host,
             "port": settings.port,
@@ -160,8 +160,8 @@ class DashboardProcess:
 
     def _start(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        told = {**self._told, "listening_fd": self._listening.fileno(), "channel_fd": theirs.fileno()}
-        told["login_needed"] = self._login.needed  # remembered here: the child, or the file, may be gone in between
+        given = {**self._given, "listening_fd": self._listening.fileno(), "channel_fd": theirs.fileno()}
+        given["login_needed"] = self._login.needed  # remembered here: the child, or the file, may be gone in between
         threading.Thread(target=self._heed, args=(ours,), name="asked", daemon=True).start()  # or no process is started
         self._process = subprocess.Popen(
             own_program(PROGRAM, str(os.getpid())),
@@ -177,7 +177,7 @@ class DashboardProcess:
             before.close()
         assert self._process.stdin is not None
         try:
-            self._process.stdin.write(json.dumps(told) + "\n")
+            self._process.stdin.write(json.dumps(given) + "\n")
             self._process.stdin.close()
         except OSError:
             log.warning("the dashboard ended before it began")

@@ -31,7 +31,7 @@ from orchestrator.wire.process import peak_memory_mib, resident_memory_mib
 
 log = logging.getLogger("edgeward.dashboard")
 
-_TOLD = 200
+_LINES = 200
 _KEPT = (
     "refused",
     "name_in_use",
@@ -68,7 +68,7 @@ class DashboardModel:
         self.heard_at: Optional[float] = None
         """When the gateway last showed that it runs, as of the last `sections`; None where none is at work."""
         self.curves = EpsilonCurves()
-        self.told: Deque[Dict[str, Any]] = deque(maxlen=_TOLD)
+        self.lines: Deque[Dict[str, Any]] = deque(maxlen=_LINES)
         self.counts: Counter[str] = Counter()
         self._store: Optional[StoreView] = None
         self._views: Dict[str, RunView] = {}
@@ -94,12 +94,12 @@ class DashboardModel:
         self.standing.hear(event)
         kind = str(event.get("event"))
         if kind == ENDED and event["how"] == FAILED:
-            self.told.append(
+            self.lines.append(
                 {"at": self.now(), "kind": "failed", "text": plain(f"the gateway failed: {event['reason']}")}
             )
         self.counts[kind] += 1
         if kind in _KEPT:
-            self.told.append({"at": self.now(), "kind": kind, "text": describe(event) or kind})
+            self.lines.append({"at": self.now(), "kind": kind, "text": describe(event) or kind})
 
     def runs(self) -> List[str]:
         store = self._open()
@@ -256,8 +256,8 @@ class DashboardModel:
 
     def _activity(self, view: Optional[RunView] = None) -> List[Dict[str, Any]]:
         """Newest first."""
-        told = [*self.told, *(view.activity if view else ())]
-        return sorted(told, key=lambda line: -line["at"])[:60]
+        lines = [*self.lines, *(view.activity if view else ())]
+        return sorted(lines, key=lambda line: -line["at"])[:60]
 
     def _result(self, run: str) -> Optional[Dict[str, Any]]:
         """The parts of the run's report people ask for; None until its bundle, or its tables, are made."""

@@ -114,28 +114,28 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, handlers=[screen])
     catch_in_threads(log)
     try:
-        _serve_as_told()
+        _serve()
     except Exception as error:
         log.critical("the dashboard ends: %s", sentence(error))
         sys.exit(1)
 
 
-def _serve_as_told() -> None:
-    told: Dict[str, Any] = json.loads(sys.stdin.readline())
-    certificate, key = (Path(told[name]) if told[name] else None for name in ("certificate", "key"))
+def _serve() -> None:
+    given: Dict[str, Any] = json.loads(sys.stdin.readline())
+    certificate, key = (Path(given[name]) if given[name] else None for name in ("certificate", "key"))
     serve(
-        Path(told["out"]),
-        WebSettings(told["host"], told["port"], certificate, key, told["quiet_s"], told["stay_s"]),
-        socket.socket(fileno=told["listening_fd"]),
-        told["federation"],
-        BrokerAddress(**told["broker"]) if told["broker"] else None,
-        socket.socket(fileno=told["channel_fd"]),
-        told["login_needed"],
-        _again(told) if told["again"] else None,
+        Path(given["out"]),
+        WebSettings(given["host"], given["port"], certificate, key, given["quiet_s"], given["stay_s"]),
+        socket.socket(fileno=given["listening_fd"]),
+        given["federation"],
+        BrokerAddress(**given["broker"]) if given["broker"] else None,
+        socket.socket(fileno=given["channel_fd"]),
+        given["login_needed"],
+        _again(given) if given["again"] else None,
     )
 
 
-def _again(told: Dict[str, Any]) -> Again:
+def _again(given: Dict[str, Any]) -> Again:
     before = {name: value for name, value in os.environ.items() if name not in SMALL}
-    environment = {**before, **told["replaced"]}
-    return Again(tuple(told["again"]), Path(told["folder"]), Path(told["out"]), environment)
+    environment = {**before, **given["replaced"]}
+    return Again(tuple(given["again"]), Path(given["folder"]), Path(given["out"]), environment)

@@ -40,24 +40,24 @@ def _text_of_round(state: Coordinator, nodes: int) -> str:
 
 
 def _help(state: Coordinator) -> List[str]:
-    told = []
+    lines = []
     away = sorted(set(state.cohort) - set(state.arrived) - set(state.declined) - set(state.online))
     holder = state.plan.key_holder
     if holder and holder not in state.online:
-        told.append(f"The key holder {plain(holder)} is not here: start it again.")
+        lines.append(f"The key holder {plain(holder)} is not here: start it again.")
     if away:
-        told.append(f"It helps if {_names(away, 'or')} comes back: see whether the node runs and reaches the broker.")
-    told += [
+        lines.append(f"It helps if {_names(away, 'or')} comes back: see whether the node runs and reaches the broker.")
+    lines += [
         f"{plain(node)} declined: {plain(reason)}." for node, reason in sorted(state.declined.items())[:_MOST_NAMES]
     ]
     passed_over = sorted((node, why) for node, why in state.objections.items() if node not in state.declined)
-    told += [f"{plain(node)} is passed over: {plain(reason)}." for node, reason in passed_over[:_MOST_NAMES]]
-    told.append("Another node that joins helps as well.")
+    lines += [f"{plain(node)} is passed over: {plain(reason)}." for node, reason in passed_over[:_MOST_NAMES]]
+    lines.append("Another node that joins helps as well.")
     if state.phase == COLLECTING:
         left = max(0, state.plan.attempts - state.attempt)
         again = f"it is announced {_times(left)} more and " if left else ""
-        told.append(f"Otherwise {again}the run stops at the last deadline; the same command goes on from there.")
-    return told
+        lines.append(f"Otherwise {again}the run stops at the last deadline; the same command goes on from there.")
+    return lines
 
 
 def _names(names: Iterable[str], word: str) -> str:
