@@ -113,3 +113,24 @@ def test_the_clock_of_the_browser_does_not_matter(stage: Stage, tmp_path: Path) 
                 assert page.evaluate("document.querySelector('#link').innerText") == "gateway running"
     finally:
         page.ask("Page.removeScriptToEvaluateOnNewDocument", identifier=script)
+
+
+def test_what_is_dated_ahead_is_not_of_now(stage: Stage, tmp_path: Path) -> None:
+    """The gateway's clock was ahead, and was set right."""
+    for number, ahead in enumerate((0.0, 30.0, 7200.0, 1e300)):
+        out = tmp_path / str(number)
+        out.mkdir()
+        make_store(out, begun=-1, at=time.time() + ahead)
+        with stage.showing(out):
+            stage.browser.wait("document.querySelector('#now')")
+            age = stage.browser.evaluate("document.querySelector('.heading time').innerText")
+            assert age == {7200.0: "dated 2 h ahead", 1e300: "dated far ahead"}.get(ahead, "now")
+
+
+def test_a_time_beyond_all_calendars_is_none(stage: Stage, tmp_path: Path) -> None:
+    with stage.showing(tmp_path):
+        written = stage.browser.evaluate(
+            "import('/static/moment.js').then(({ moment }) => [null, 1e300, 'inf', 0].map(moment))"
+        )
+    assert written[:3] == ["–", "–", "∞"]
+    assert written[3].startswith("1 January 1970 at ")

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 import re
 import time
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any, Dict, List
 
 import pytest
 from colours import VISIONS, ciede2000, contrast, difference
-from dashboards import make_store
+from dashboards import RUN, make_store
 from stage import Stage, gateway_at_work
 
 from orchestrator.gateway.store import Store
@@ -180,3 +181,37 @@ def test_a_finger_reads_a_chart(stage: Stage, tmp_path: Path) -> None:
                 assert json.dumps(said) == '"round 5: loss 0.690"', "it stays when the finger is lifted"
         finally:
             page.ask("Emulation.setTouchEmulationEnabled", enabled=False)
+
+
+@pytest.mark.parametrize(
+    "ends",
+    [
+        "0.9999999999999999, 1",
+        "0.6931471805599453, 0.6931471805599454",
+        "1e17, 1e17 + 16",
+        "1e300, 1.0000000000000002e300",
+        "-1e308, 1e308",
+        "0, 1.7e308",
+        "1e-320, 1e-318",
+    ],
+)
+def test_any_values_have_ticks(stage: Stage, tmp_path: Path, ends: str) -> None:
+    """A few, that can be told apart and have places; values that differ by the last bit once held up the page for ever."""
+    with stage.showing(tmp_path):
+        ticks, steps, places, powers = stage.browser.evaluate(
+            "(async () => { const { linear, logarithmic, logTicks, niceTicks, wholeTicks } = await import('/static/scales.js');"
+            f"const [low, high] = [{ends}]; const ticks = niceTicks(low, high, 4);"
+            "const of = (scale, all) => [low, high].map(scale(all[0], all[all.length - 1], 0, 100));"
+            "const powers = low > 0 ? of(logarithmic, logTicks(low, high)) : [];"
+            "return [ticks, wholeTicks(low, high, 7), of(linear, ticks), powers]; })()"
+        )
+        assert 2 <= len(set(ticks)) == len(ticks) <= 8
+        assert len(steps) <= 8
+        assert all(place is not None and -20 <= place <= 120 for place in places + powers), (ticks, places, powers)
+
+
+def test_scores_that_differ_by_the_last_bit_are_drawn(stage: Stage, tmp_path: Path) -> None:
+    make_store(tmp_path, rounds=30, begun=5)
+    give_losses(tmp_path, RUN, [math.log(2), math.nextafter(math.log(2), 1)], auc=0.5)
+    with stage.showing(tmp_path, "runs"):
+        stage.browser.wait("document.querySelector('#compare-loss .line') && document.querySelector('#compared')", 60)

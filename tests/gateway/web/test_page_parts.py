@@ -29,6 +29,18 @@ Array.prototype.slice = function (...given) {
 };
 """
 
+# What is there as soon as another run was opened. By this clock no turn of drawing has time for a second card.
+AT_ONCE = """(async () => {
+    const real = performance.now;
+    let clock = performance.now();
+    performance.now = () => (clock += 20);
+    location.hash = '#run/heart-00000001';
+    await new Promise((next) => addEventListener('hashchange', next, {once: true}));
+    performance.now = real;
+    const texts = (of) => [...document.querySelectorAll(`#overview ${of}`)].map((node) => node.innerText);
+    return {heading: texts('.heading').join(), cards: texts('.card h2')};
+})()"""
+
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
@@ -89,3 +101,33 @@ def test_a_card_that_cannot_be_drawn_leaves_the_others_theirs(chromium: Browser,
     chromium.wait("document.querySelector('#traffic tbody tr')", 60)
     assert chromium.evaluate("document.querySelector('#now')") is None
     assert chromium.errors, "and an error of the page"
+    assert "This card could not be drawn: no such card." in chromium.text()
+
+
+def test_a_card_that_can_no_longer_be_drawn_shows_nothing_old(chromium: Browser, runs: Client, scripted: Any) -> None:
+    """`scripted` forgets the errors."""
+    chromium.open(f"http://127.0.0.1:{runs.port}/#overview")
+    chromium.wait("document.querySelector('#phase')?.innerText === 'Collecting updates'", 60)
+    chromium.evaluate(f"(() => {{ window.whole = Array.prototype.slice; {BROKEN} }})()")
+    chromium.evaluate("location.hash = '#overview?nodes.sort=state'")
+    chromium.wait("document.querySelector('#overview .problem')?.innerText.includes('no such card')", 60)
+    assert chromium.evaluate("document.querySelector('#phase')") is None
+    assert chromium.evaluate("document.querySelector('#overview .card h2').innerText") == "Now"
+    chromium.evaluate("Array.prototype.slice = whole")
+    chromium.evaluate("location.hash = '#overview'")
+    chromium.wait("document.querySelector('#phase')?.innerText === 'Collecting updates'", 60)
+    assert chromium.evaluate("document.querySelector('#overview .problem')") is None
+
+
+def test_no_card_of_a_run_stands_under_another_s_name(chromium: Browser, runs: Client, scripted: Any) -> None:
+    chromium.open(f"http://127.0.0.1:{runs.port}/#overview")
+    for number in (1, 2):
+        chromium.evaluate(f"location.hash = '#run/heart-{number:08d}'")
+        chromium.wait(f"document.querySelector('#overview .heading')?.innerText.includes('heart-{number:08d}')", 60)
+        chromium.wait("document.querySelector('#traffic')", 60)
+        chromium.drawn()
+    seen = chromium.evaluate(AT_ONCE)
+    assert "heart-00000001" in seen["heading"]
+    assert "Task" not in seen["cards"], "it is drawn long after the heading"
+    chromium.wait("document.querySelector('#task dt')", 60)
+    assert chromium.errors == []

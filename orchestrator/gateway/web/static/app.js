@@ -63,8 +63,9 @@ function view() {
   return Object.hasOwn(views, wanted) ? wanted : "overview";
 }
 
-// Draws once a frame at most, however many events came.
+// Draws once a frame at most, however many events came. A tab in the background has no frames, but its title is read.
 function redraw() {
+  if (document.hidden) drawFrame(view());
   if (drawing) return;
   drawing = true;
   requestAnimationFrame(() => {
@@ -166,12 +167,16 @@ document.getElementById("logout").addEventListener("click", async () => {
 });
 window.addEventListener("hashchange", () => {
   draw();
-  window.scrollTo(0, 0); // the browser went to the view's element, which is below the header
-  focusHeading();
+  goToHeading();
+});
+document.querySelector(".skip").addEventListener("click", (event) => {
+  event.preventDefault(); // its address would be that of another view
+  goToHeading();
 });
 
 // After a change of view the keyboard, and who listens, is at its beginning and not at the top of the page.
-function focusHeading() {
+function goToHeading() {
+  window.scrollTo(0, 0); // the browser went to the view's element, which is below the header
   const heading = document.querySelector(`#${view()} h1`) ?? document.getElementById("main");
   heading.tabIndex = -1;
   heading.focus({ preventScroll: true });

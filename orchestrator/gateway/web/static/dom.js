@@ -99,8 +99,16 @@ export function ago(unix) {
   return el("time", { "data-at": unix, title: clock(unix) }, agoText(unix));
 }
 
+const SLOW_LINE_S = 60; // by so much the page's time may be behind, and an event that just came seem to be of later
+const CENTURY_S = 3.2e9;
+
 export function agoText(unix) {
-  const passed = Math.max(0, now() - unix);
+  const passed = now() - unix;
+  if (passed < -SLOW_LINE_S) return passed < -CENTURY_S ? "dated far ahead" : `dated ${agoOf(-passed).replace("ago", "ahead")}`;
+  return agoOf(passed);
+}
+
+function agoOf(passed) {
   if (passed < 5) return "now";
   if (passed < 90) return `${Math.round(passed)} s ago`;
   if (passed < 5400) return `${Math.round(passed / 60)} min ago`;

@@ -14,10 +14,32 @@ export function fill(place, wanted) {
     }
     while (!keyOf(next) && at !== old) at = dropped(at, kept);
     if (old === at) at = at.nextSibling;
+    else if (isHeld(old) && follows(old, at)) at = overtaken(old, at);
     else place.insertBefore(old, at);
     update(old, next);
   }
   while (at) at = dropped(at, new Set());
+}
+
+// Whether somebody's focus or selection is in it, which it would lose by being moved.
+function isHeld(node) {
+  const selection = getSelection();
+  return node.contains(document.activeElement) || (!selection.isCollapsed && node.contains(selection.anchorNode));
+}
+
+function follows(node, at) {
+  return Boolean(at && at.compareDocumentPosition(node) & Node.DOCUMENT_POSITION_FOLLOWING);
+}
+
+// Moves what stands before `held`, from `at` on, behind it; returns the first of that.
+function overtaken(held, at) {
+  const after = held.nextSibling;
+  for (let node = at; node !== held; ) {
+    const next = node.nextSibling;
+    held.parentNode.insertBefore(node, after);
+    node = next;
+  }
+  return held.nextSibling;
 }
 
 function dropped(node, kept) {

@@ -16,19 +16,20 @@ export function drawOverview(state) {
   if (!state.run) return [noRun(state), el("div", { class: "grid" }, part("boards", () => boardsCard(state)))];
   const trained = state.curve.filter((r) => r.round > 0 && r.round <= state.live.rounds);
   const rounds = state.rounds.filter((r) => r.round > 0 && r.round <= state.live.rounds);
+  const own = (key, build) => part(`${key} ${state.run.run}`, build); // no card of one run waits for its turn under another's name
   return [
     heading(state),
     figures(state, trained, rounds[rounds.length - 1] ?? {}),
     el("div", { class: "grid" },
-      part("now", () => nowCard(state)),
-      part("privacy", () => privacyCard(state)),
-      analyses(state) ? null : part("accuracy", () => card("Accuracy", exportable(qualityChart(trained, state.live.rounds), "accuracy"), { id: "accuracy" })),
-      analyses(state) ? null : part("loss", () => card("Loss", exportable(lossChart(trained, state.live.rounds), "loss"), { id: "loss" })),
-      state.scores ? part("scores", () => scoresCard(state)) : null,
-      part("nodes", (again) => nodesCard(state, again)),
+      own("now", () => nowCard(state)),
+      own("privacy", () => privacyCard(state)),
+      analyses(state) ? null : own("accuracy", () => card("Accuracy", exportable(qualityChart(trained, state.live.rounds), "accuracy"), { id: "accuracy" })),
+      analyses(state) ? null : own("loss", () => card("Loss", exportable(lossChart(trained, state.live.rounds), "loss"), { id: "loss" })),
+      state.scores ? own("scores", () => scoresCard(state)) : null,
+      own("nodes", (again) => nodesCard(state, again)),
       part("boards", () => boardsCard(state)),
-      part("task", () => taskCard(state)),
-      part("traffic", () => trafficCard(rounds, state))),
+      own("task", () => taskCard(state)),
+      own("traffic", () => trafficCard(rounds, state))),
   ];
 }
 

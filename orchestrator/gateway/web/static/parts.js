@@ -1,7 +1,7 @@
 // Cards of a view that are built and drawn one after the other, over as many frames as they take: however long a view is, the page
 // answers its reader between two of them.
 
-import { el } from "./dom.js";
+import { card, el } from "./dom.js";
 import { become } from "./morph.js";
 import { tick } from "./tick.js";
 
@@ -41,14 +41,18 @@ async function draw() {
   delete page.drawing;
 }
 
-// A card that cannot be drawn leaves the others theirs.
+// A card that cannot be drawn leaves the others theirs, and says so: what it showed before is no longer so.
 function drawOne(place) {
   waiting.delete(place);
   try {
-    const card = place.build(() => drawOne(place));
-    card.dataset.key = place.dataset.key;
-    become(place, card);
+    show(place, place.build(() => drawOne(place)));
   } catch (error) {
     reportError(error);
+    show(place, card(place.querySelector("h2")?.textContent ?? "Not drawn", el("p", { class: "problem" }, `This card could not be drawn: ${error.message}.`)));
   }
+}
+
+function show(place, built) {
+  built.dataset.key = place.dataset.key;
+  become(place, built);
 }
