@@ -43,7 +43,7 @@ def repack(model_bin: bytes, name: str, answers: "KnownAnswers | None") -> bytes
 
 
 def edgeward(*words: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run([*COMMAND, *words], capture_output=True, text=True, timeout=60)
+    return subprocess.run([*COMMAND, *words], capture_output=True, text=True, timeout=600)
 
 
 def board(*words: str, code: int = 0) -> Dict[str, Any]:
@@ -165,7 +165,7 @@ def test_simulate(model_file: Path, tmp_path: Path):
         process.send_signal(
             signal.SIGTERM
         )  # a shell's background jobs ignore SIGINT, and what they start inherits that
-        assert process.wait(60) == 0
+        assert process.wait(600) == 0
     assert (tmp_path / "flash.bin").stat().st_size == 4 * 1024 * 1024
 
 

@@ -45,7 +45,7 @@ def session() -> List[str]:
         for command, last in SESSION.items():
             lines += ["", f"> {command}"]
             port.write(command.encode() + (b"" if command.endswith("%") else b"\n"))
-            heard, deadline = b"", time.monotonic() + 30
+            heard, deadline = b"", time.monotonic() + 300
             while not (heard.endswith(b"\n") and last in heard.decode("ascii", "replace")):
                 assert time.monotonic() < deadline, f"no {last} after {command}: {heard!r}"
                 heard += port.read(port.in_waiting or 1)

@@ -165,7 +165,7 @@ def test_what_nobody_expected_of_a_port_ends_neither_it_nor_another(
 
 def cli(*arguments: str) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "orchestrator.cli.main", "monitor", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, capture_output=True, text=True, timeout=600)
 
 
 @pytest.mark.slow

@@ -239,7 +239,7 @@ def test_the_board_ends_with_whoever_started_it(sample):
         assert process is not None
         assert process.stdin is not None
         process.stdin.close()
-        assert process.wait(timeout=60) == 0
+        assert process.wait(timeout=600) == 0
 
 
 def test_no_process_is_left_behind(sample):

@@ -191,7 +191,7 @@ def test_a_node_with_a_wrong_policy_does_not_start(tmp_path: Path) -> None:
     ]
     command += ["--data", str(tmp_path / "data.csv"), "--state", str(tmp_path / "state")]
     done = subprocess.run(
-        [*command, "--policy", str(tmp_path / "policy.toml")], capture_output=True, text=True, timeout=60
+        [*command, "--policy", str(tmp_path / "policy.toml")], capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 2
     assert "budget.epsilon: unknown, did you mean 'epsilon_task'?" in done.stderr

@@ -51,7 +51,7 @@ def test_one_process_works_on_a_state_folder(tmp_path: Path) -> None:
         "er",
     ]
     command += ["--data", str(tmp_path / "d.csv"), "--state", str(tmp_path / "state"), "--connect-timeout", "0.1"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 2, done.stderr
     assert here.instance
     assert "is a node with this folder; stop it, or give this one another --state" in done.stderr

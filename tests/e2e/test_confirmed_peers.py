@@ -48,7 +48,7 @@ def fingerprint(folder: Path, name: str, capsys: pytest.CaptureFixture) -> str:
 
 def run(federation: Federation, gateway: Any) -> List[Dict[str, Any]]:
     seen = list(events(gateway))
-    assert gateway.wait(60) == 0
+    assert gateway.wait(600) == 0
     return seen
 
 

@@ -55,7 +55,7 @@ def test_init_invite_enroll_run(tmp_path: Path) -> None:
             run += ["--state", tmp_path / f"state-{name}", "--connect-timeout", "200"]
             processes.append(subprocess.Popen([*MAIN, *map(str, run)], text=True))
         out = edgeward("gateway", "run", secure_config(tmp_path, port), "--out", tmp_path / "out", "--json")
-        assert [p.wait(60) for p in processes[1:]] == [0, 0]
+        assert [p.wait(600) for p in processes[1:]] == [0, 0]
     finally:
         for process in processes:
             process.kill()

@@ -63,7 +63,7 @@ def test_nothing_but_figures_grows_with_rounds(tmp_path: Path, monkeypatch: pyte
         nodes = [subprocess.Popen([word.format(name) for word in command]) for name in ("n0", "n1")]
         try:
             gateway.run()
-            assert [node.wait(60) for node in nodes] == [0, 0]
+            assert [node.wait(600) for node in nodes] == [0, 0]
         finally:
             for node in nodes:
                 node.kill()

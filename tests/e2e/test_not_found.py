@@ -46,7 +46,7 @@ def announce(harness: Harness, topic: str, **fields: Any) -> None:
     link = Link(harness.broker.address, f"visitor-{topic}".replace("/", "-"), [])
     link.open(30)
     link.publish(topic, encode_body(fields) if fields else b"of another version", retain=True)
-    assert link.flush(30)
+    assert link.flush(300)
     link.close()
 
 
@@ -83,9 +83,9 @@ def test_a_node_whose_announcement_was_lost_announces_itself_again(harness: Harn
     node_run(harness, "early", "--federation", "test")
     link = Link(harness.broker.address, "visitor-loses", [Topics("test").presence("early")])
     link.open(30)
-    while not getattr(link.events.get(timeout=60), "payload", b""):
+    while not getattr(link.events.get(timeout=600), "payload", b""):
         pass  # until its announcement is there
     link.publish(Topics("test").presence("early"), b"", retain=True)
-    assert link.flush(30)
+    assert link.flush(300)
     link.close()
     assert wait_for(harness.gateway(), "joined", node="early")

@@ -70,7 +70,7 @@ def test_a_strict_node_declines_and_the_others_go_on(tmp_path: Path) -> None:
             # A mean weighs by what the nodes stated: noised counts.
             stated = {e["node"]: e["records"] for e in told if e["event"] == "joined"}
             np.testing.assert_array_equal(told[-1]["weights"], expected_weights(["abc"] * 3, stated))
-            assert [process.wait(60) for process in others] == [0, 0, 0]
+            assert [process.wait(600) for process in others] == [0, 0, 0]
         assert strict.stderr is not None
         assert "at most 1 is allowed for one task" in strict.stderr.read(), "its owner's log says why"
     shown = {n["name"]: n for n in edgeward("runs", "show", "run", "--out", tmp_path)["nodes"]}
@@ -128,7 +128,7 @@ def test_a_lost_ledger_is_missed_by_the_node_and_by_the_gateway(tmp_path: Path) 
                 path.unlink()
             refused = node(tmp_path, broker, "test", "a")
             processes.append(refused)
-            _, said = refused.communicate(timeout=60)
+            _, said = refused.communicate(timeout=600)
             assert refused.returncode == 1
             assert "the ledger is gone, node.sqlite beside it remembers it" in said
             assert "Traceback" not in said

@@ -205,7 +205,7 @@ def test_a_private_head_reaches_a_bundle(tmp_path: Path) -> None:
         assert "edgeward model personalize" in result["no_bundle"]
         assert not (tmp_path / "out" / "bundle").exists()
         for node in nodes:
-            assert node.wait(60) == 0
+            assert node.wait(600) == 0
     finally:
         for node in nodes:
             node.kill()

@@ -121,7 +121,7 @@ def test_nonsense_from_above_is_refused_and_the_round_at_hand_goes_on(tmp_path: 
         body = encode_body({"kind": "nonsense", "run": "run"})
         for chunk in split(transfer_id(body), body):
             somebody.publish(Topics("test").down("north"), encode_frame(chunk))
-        somebody.flush(10)
+        somebody.flush(100)
         told = list(events(gateway))
         somebody.close()
         assert told[-1]["event"] == "weights"

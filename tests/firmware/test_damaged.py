@@ -95,12 +95,12 @@ def test_every_truncated_plan_is_refused(small_models: Dict[str, bytes]):
     plan = compile_plan(tflite).blob
     for keep in range(0, len(plan), 37):
         stdin = struct.pack("<3I", len(tflite), keep, 1) + tflite + plan[:keep]
-        done = subprocess.run([str(program)], input=stdin, capture_output=True, timeout=60)
+        done = subprocess.run([str(program)], input=stdin, capture_output=True, timeout=600)
         assert done.returncode == 1, done.stderr.decode("utf-8", "replace")[-3000:]
 
 
 def events_of(stdin: bytes) -> List[str]:
-    done = subprocess.run([str(build("parse-stdio", SANITIZE))], input=stdin, capture_output=True, timeout=60)
+    done = subprocess.run([str(build("parse-stdio", SANITIZE))], input=stdin, capture_output=True, timeout=600)
     assert done.returncode == 0, done.stderr.decode("utf-8", "replace")[-3000:]
     return done.stdout.decode("latin-1").splitlines()
 

@@ -23,7 +23,7 @@ def test_who_has_most_filters_makes_room_and_nobody_else(port: int, monkeypatch:
         crowd.append(link)
     for number in range(3):
         late = opened(port, f"late-{number}", f"late/{number}")
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 600
         while late.events.empty():  # the subscription may come after the first message
             assert time.monotonic() < deadline, "no message came"
             late.publish(f"late/{number}", b"x")
@@ -31,7 +31,7 @@ def test_who_has_most_filters_makes_room_and_nobody_else(port: int, monkeypatch:
         assert isinstance(late.events.get(), Message), "it lost its connection"
         late.close()
     small.publish("two", b"x")
-    assert small.events.get(timeout=60).payload == b"x"  # type: ignore[union-attr]
+    assert small.events.get(timeout=600).payload == b"x"  # type: ignore[union-attr]
     small.close()
     for link in crowd:
         link.close()

@@ -83,7 +83,7 @@ def port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
 
 
 def dial(port: int, *says: bytes) -> socket.socket:
-    link = socket.create_connection(("127.0.0.1", port), timeout=60)
+    link = socket.create_connection(("127.0.0.1", port), timeout=600)
     link.sendall(b"".join(says))
     return link
 
@@ -104,7 +104,7 @@ def until_end(link: socket.socket) -> bytes:
 def opened(port: int, name: str, *topics: str) -> Link:
     link = Link(BrokerAddress("127.0.0.1", port), name, topics)
     link.open(60)
-    assert isinstance(link.events.get(timeout=60), Connected)
+    assert isinstance(link.events.get(timeout=600), Connected)
     return link
 
 
@@ -112,7 +112,7 @@ def heard(link: Link, payload: bytes) -> List[bytes]:
     """Payloads up to this one."""
     came: List[bytes] = []
     while payload not in came:
-        event = link.events.get(timeout=60)
+        event = link.events.get(timeout=600)
         assert not isinstance(event, Disconnected), event
         if isinstance(event, Message):
             came.append(event.payload)
@@ -427,7 +427,7 @@ def test_silent_connections_take_no_place_and_others_keep_theirs(
 ) -> None:
     monkeypatch.setattr(broker_guard, "MOST_CONNECTIONS", 4)
     port = request.getfixturevalue("port")
-    silent = [socket.create_connection(("127.0.0.1", port), timeout=60) for _ in range(12)]
+    silent = [socket.create_connection(("127.0.0.1", port), timeout=600) for _ in range(12)]
     works(port)
     time.sleep(0.3)
     inside = [opened(port, f"inside-{i}", "t") for i in range(4)]

@@ -120,7 +120,7 @@ def test_clients_that_trickle_hold_no_thread_and_print_nothing(
 ) -> None:
     port = int(server.rpartition(":")[2])
     before = threading.active_count()
-    silent = [socket.create_connection(("127.0.0.1", port), timeout=60) for _ in range(2 * MOST_CONNECTIONS)]
+    silent = [socket.create_connection(("127.0.0.1", port), timeout=600) for _ in range(2 * MOST_CONNECTIONS)]
     for link in silent:
         link.sendall(b"\x16\x03\x01")  # the beginning of a handshake
     identity = enroll(tmp_path / "a", authority.invite("a", server))
@@ -151,7 +151,7 @@ def test_requests_that_are_none_get_an_answer(
 ) -> None:
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    plain = socket.create_connection(("127.0.0.1", int(server.rpartition(":")[2])), timeout=60)
+    plain = socket.create_connection(("127.0.0.1", int(server.rpartition(":")[2])), timeout=600)
     with context.wrap_socket(plain) as link:
         said = str(len(body)) if length is None else length
         link.sendall(f"POST /enroll HTTP/1.0\r\nContent-Length: {said}\r\n\r\n".encode("latin-1") + body)

@@ -65,7 +65,7 @@ def test_a_stranger_reads_nothing_of_what_is_wrong_with_the_folder(
 def asked(port: int, body: str) -> Tuple[int, str]:
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    link = http.client.HTTPSConnection("127.0.0.1", port, timeout=60, context=context)
+    link = http.client.HTTPSConnection("127.0.0.1", port, timeout=600, context=context)
     link.request("POST", "/enroll", body)
     answer = link.getresponse()
     text = answer.read().decode()

@@ -328,7 +328,7 @@ def test_presence_that_the_broker_keeps_loses_its_words() -> None:
         assert scrub_presence(broker.address, "default") == []
         reader = Link(broker.address, "reader", [topic])
         reader.open(30.0)
-        kept = next(e for e in iter(lambda: reader.events.get(timeout=30), None) if isinstance(e, Message))
+        kept = next(e for e in iter(lambda: reader.events.get(timeout=300), None) if isinstance(e, Message))
         assert decode_body(kept.payload, 1 << 20)[0] == {**said, "reason": REMOVED}
         node.close()
         reader.close()

@@ -18,7 +18,7 @@ DIGEST = "0123456789abcdef"
 
 
 def until(condition: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 600
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -254,7 +254,7 @@ def test_many_processes_at_once_never_fit_together(tmp_path: Path) -> None:
 
     def run(number: int) -> None:
         keeper = Gatekeeper(tmp_path, NodeStore(tmp_path / "node.sqlite"), tmp_path / "policy.toml")
-        begin.wait(60)
+        begin.wait(600)
         found[number] = admit(keeper, f"run {number}", replace(TASK, seed=number))
 
     threads = [threading.Thread(target=run, args=(number,)) for number in range(8)]

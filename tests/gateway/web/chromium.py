@@ -151,8 +151,9 @@ class Browser:
 
     def drawn(self) -> None:
         """Returns when no card of the page waits for its turn."""
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline and self.evaluate("'drawing' in (document.documentElement?.dataset ?? {})"):
+        deadline = time.monotonic() + 600
+        while self.evaluate("'drawing' in (document.documentElement?.dataset ?? {})"):
+            assert time.monotonic() < deadline, "cards wait for their turn for ever"
             time.sleep(0.02)
 
     def text(self) -> str:

@@ -79,9 +79,9 @@ class Client:
         if self.tls:
             context = ssl.create_default_context()
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-            link: Any = http.client.HTTPSConnection(self.host, self.port, timeout=60, context=context)
+            link: Any = http.client.HTTPSConnection(self.host, self.port, timeout=600, context=context)
         else:
-            link = http.client.HTTPConnection(self.host, self.port, timeout=60, source_address=self._source)
+            link = http.client.HTTPConnection(self.host, self.port, timeout=600, source_address=self._source)
         told = {name.replace("_", "-"): value for name, value in headers.items()}
         if self.cookie:
             told.setdefault("Cookie", self.cookie)
@@ -102,7 +102,7 @@ class Client:
         return answer
 
     def wait(self) -> "Client":
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 600
         while True:
             try:
                 assert self.ask("/healthz")[0] == 200

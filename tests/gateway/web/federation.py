@@ -161,7 +161,7 @@ class RealFederation:
         self.nodes[node].send_signal(signal.SIGCONT)
 
     def get(self, path: str) -> Any:
-        with urllib.request.urlopen(self.url + path, timeout=60) as answer:
+        with urllib.request.urlopen(self.url + path, timeout=600) as answer:
             return json.load(answer)
 
     def play_board(self, times: int = 24) -> None:

@@ -45,7 +45,7 @@ class Scene(DashboardModel):
         super().__init__(out, "test", Listener(None, "test"), lambda: time.time() + self.skipped)
 
     def sections(self) -> Any:
-        self.goes_on.wait(60)
+        self.goes_on.wait(600)
         return super().sections()
 
     def board_says(self, board: str, kind: str, at: Optional[float] = None, **record: Any) -> None:

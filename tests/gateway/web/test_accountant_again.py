@@ -37,7 +37,7 @@ ANSWER = {"points": [(0, 0.1), (1, 0.5), (3, 1.0)], "statement": {"unit": "recor
 
 
 def until(state: Callable[[], Dict[str, Any]], wanted: str) -> Dict[str, Any]:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 600
     while state()["state"] != wanted:
         assert time.monotonic() < deadline, state()
         time.sleep(0.01)

@@ -211,7 +211,7 @@ def test_bundle_statement_and_report_are_linked_and_nothing_else_of_the_folder_i
     files = [f"/files/{RUN}/{name}" for name in ("bundle.zip", "privacy.md", "report.json")]
     assert links == [f"#run/{RUN}", f"/statement/{RUN}", *files, f"#run/{OTHER}", f"/statement/{OTHER}"]
     url = f"http://127.0.0.1:{runs.port}"
-    with urllib.request.urlopen(url + files[0], timeout=60) as answer:
+    with urllib.request.urlopen(url + files[0], timeout=600) as answer:
         assert answer.headers["Content-Disposition"] == f'attachment; filename="bundle-{RUN}.zip"'
         archive = zipfile.ZipFile(io.BytesIO(answer.read()))
     assert archive.namelist() == ["model.bin", "manifest.json", "privacy.md"]

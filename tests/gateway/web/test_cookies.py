@@ -28,7 +28,7 @@ FOREIGN = [
 
 
 def cookies_of_login(client: Client) -> Dict[str, str]:
-    link = http.client.HTTPConnection(client.host, client.port, timeout=60)
+    link = http.client.HTTPConnection(client.host, client.port, timeout=600)
     body = json.dumps({"password": PASSWORD})
     link.request("POST", "/api/login", body, {"Content-Type": "application/json"})
     answer = link.getresponse()

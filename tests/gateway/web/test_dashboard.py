@@ -99,7 +99,7 @@ def test_prometheus_reads_the_metrics(tmp_path: Path) -> None:
     with gateway_at_work(tmp_path), dashboard(tmp_path) as (client, process):
         make_store(tmp_path, at=time.time())
         process.tell({"event": "refused", "node": "a", "reason": "unsigned"})
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 300
         while not (metrics := parse_metrics(client))["edgeward_messages_refused_total"]:
             assert time.monotonic() < deadline
         assert metrics["edgeward_rounds_completed_total"] == 1
@@ -115,7 +115,7 @@ def test_prometheus_reads_the_metrics(tmp_path: Path) -> None:
 
 def test_records_of_boards_are_heard_and_strange_ones_passed_over(tmp_path: Path) -> None:
     with OwnBroker("embedded") as broker, dashboard(tmp_path, broker=broker.address) as (client, _):
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 600
         while client.json("/api/boards")["state"] != "listening":
             assert time.monotonic() < deadline
             time.sleep(0.05)
@@ -143,7 +143,7 @@ def test_records_of_boards_are_heard_and_strange_ones_passed_over(tmp_path: Path
 
 def test_events_are_pushed_as_they_happen(tmp_path: Path) -> None:
     make_store(tmp_path)
-    with dashboard(tmp_path) as (client, _), socket.create_connection(("127.0.0.1", client.port), timeout=60) as link:
+    with dashboard(tmp_path) as (client, _), socket.create_connection(("127.0.0.1", client.port), timeout=600) as link:
         link.sendall(b"GET /api/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
         read_until(link, b'"phase":"collecting"')
         store = Store(tmp_path / "gateway.sqlite")
@@ -169,7 +169,7 @@ def test_a_killed_dashboard_comes_back_and_one_that_hangs_holds_nobody_up(tmp_pa
         first = process.pid
         assert first is not None
         os.kill(first, signal.SIGKILL)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 600
         while process.restarts == 0:
             assert time.monotonic() < deadline
             time.sleep(0.05)
@@ -275,5 +275,5 @@ def test_the_dashboard_of_a_folder_alone(tmp_path: Path) -> None:
         assert page["gateway"]["running"] is False
     finally:
         process.send_signal(signal.SIGTERM)
-    _, told = process.communicate(timeout=60)
+    _, told = process.communicate(timeout=600)
     assert "Traceback" not in told

@@ -159,14 +159,14 @@ def test_floods_and_a_lost_file_open_nothing_and_close_nothing(tmp_path: Path) -
         browser = next(v for v in all_cookies(client, PASSWORD) if "-browser=" in v)
         body = b'{"password": "wrong guess"}'
         head = "POST /api/login HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nConnection: close\r\n"
-        held = [socket.create_connection(("127.0.0.1", client.port), timeout=60) for _ in range(FREE_TRIES + 9)]
+        held = [socket.create_connection(("127.0.0.1", client.port), timeout=600) for _ in range(FREE_TRIES + 9)]
         for link in held:
             link.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body[:-1])
         for link in held:
             link.sendall(body[-1:])
         codes = [link.recv(65536).split()[1] for link in held]
         assert (codes.count(b"401"), codes.count(b"429")) == (FREE_TRIES, 9)
-        half = [socket.create_connection(("127.0.0.1", client.port), timeout=60) for _ in range(MOST_CONNECTIONS + 50)]
+        half = [socket.create_connection(("127.0.0.1", client.port), timeout=600) for _ in range(MOST_CONNECTIONS + 50)]
         for link in half:
             with contextlib.suppress(OSError):  # the first are ended for the last
                 link.sendall(b"GET /healthz HTTP/1.1\r\nHost: loc")
@@ -175,7 +175,7 @@ def test_floods_and_a_lost_file_open_nothing_and_close_nothing(tmp_path: Path) -
             link.close()
         # Nor do those who asked for something once, or hold back what a login says.
         for says in ("GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\nGET /", f"{head}Content-Length: 20\r\n\r\n{{"):
-            crowd = [socket.create_connection(("127.0.0.1", client.port), timeout=60) for _ in range(MOST_CONNECTIONS)]
+            crowd = [socket.create_connection(("127.0.0.1", client.port), timeout=600) for _ in range(MOST_CONNECTIONS)]
             for link in crowd:
                 with contextlib.suppress(OSError):
                     link.sendall(says.encode())
@@ -238,7 +238,7 @@ def test_tries_of_a_network_count_together() -> None:
 
 
 def all_cookies(client: Client, password: str) -> List[str]:
-    link = http.client.HTTPConnection("127.0.0.1", client.port, timeout=60)
+    link = http.client.HTTPConnection("127.0.0.1", client.port, timeout=600)
     link.request("POST", "/api/login", json.dumps({"password": password}), {"Content-Type": "application/json"})
     answer = link.getresponse()
     answer.read()

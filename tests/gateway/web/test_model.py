@@ -68,7 +68,7 @@ def test_a_node_that_waits_for_its_owner_is_in_the_table(tmp_path: Path, at_work
 def test_until_epsilon_is_computed_what_was_planned_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_store(tmp_path, privacy=Privacy(epsilon=3.0, delta=1e-4, noise_multiplier=1.5))
     done = threading.Event()
-    monkeypatch.setattr(epsilon, "curve_apart", lambda *_: done.wait(60) and {"points": [(0, 0.5)], "statement": {}})
+    monkeypatch.setattr(epsilon, "curve_apart", lambda *_: done.wait(600) and {"points": [(0, 0.5)], "statement": {}})
     model = DashboardModel(tmp_path, "test", Listener(None, "test"))
     found = model.sections()["privacy"]
     assert (found["state"], found["planned"], found["delta"]) == ("computing", 3.0, 1e-4)

@@ -105,7 +105,7 @@ def test_points_of_the_page_do_not_grow_with_the_rounds(tmp_path: Path, monkeypa
     assert view is not None
     for number in range(1, 400):
         view.coordinator.round = number
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 600
         while not (found := model.curves.of(view)).get("exact"):
             assert time.monotonic() < deadline
         assert (found["round"], found["spent"]) == (number, 0.5 + 0.002 * number)

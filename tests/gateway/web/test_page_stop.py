@@ -60,7 +60,7 @@ def gateway(out: Path) -> Iterator["tuple[subprocess.Popen[str], Client]"]:
     finally:
         process.terminate()  # in order, or the dashboard would stay to say how it ended
         try:
-            process.communicate(timeout=60)
+            process.communicate(timeout=600)
         finally:
             process.kill()
             for started in {holder(out)} - {None, process.pid}:
