@@ -10,6 +10,8 @@ from chromium import Browser
 from dashboards import dashboard, make_store
 from stage import Scene, Stage, gateway_at_work
 
+from orchestrator.gateway.store import Store
+
 NO_NEWS = "/^no news since \\d\\d:\\d\\d$/.test(document.querySelector('#link').innerText)"
 
 
@@ -134,3 +136,27 @@ def test_a_time_beyond_all_calendars_is_none(stage: Stage, tmp_path: Path) -> No
         )
     assert written[:3] == ["–", "–", "∞"]
     assert written[3].startswith("1 January 1970 at ")
+
+
+def test_figures_that_are_no_numbers_are_called_so_in_every_unit(stage: Stage, tmp_path: Path) -> None:
+    units = "[count, bytes, mib, seconds, micros, number, epsilon]"
+    with stage.showing(tmp_path):
+        written = stage.browser.evaluate(
+            "import('/static/dom.js').then(({ count, bytes, mib, seconds, micros, number, epsilon }) =>"
+            f" ['inf', '-inf', 'nan', null].map((value) => {units}.map((as) => as(value))))"
+        )
+        plain = stage.browser.evaluate(
+            "import('/static/dom.js').then((dom) => ['bytes', 'mib', 'seconds', 'micros'].map((as) => dom[as](1500)))"
+        )
+    assert written == [[sign] * 7 for sign in ("∞", "−∞", "NaN", "–")]
+    assert plain == ["1.50 kB", "1500 MiB", "25 min", "1.50 ms"]
+
+
+def test_a_run_in_which_nothing_has_happened_says_so(stage: Stage, tmp_path: Path) -> None:
+    make_store(tmp_path, begun=-1)
+    store = Store(tmp_path / "gateway.sqlite")
+    with store.transaction():
+        store.database.execute("DELETE FROM events")
+    store.close()
+    with stage.showing(tmp_path):
+        stage.browser.wait("document.querySelector('#standing')?.innerText.includes('nothing has happened in it yet')")

@@ -50,11 +50,11 @@ const TIMES = new Intl.DateTimeFormat("en-GB", { timeStyle: "medium" });
 const DAYS = new Intl.DateTimeFormat("en-CA");
 
 export function count(value) {
-  return known(value) ? COUNTS.format(Number(value)) : "–";
+  return known(value) ? odd(value) ?? COUNTS.format(Number(value)) : "–";
 }
 
 export function bytes(value) {
-  if (!known(value)) return "–";
+  if (!finite(value)) return odd(value) ?? "–";
   if (value < 1000) return `${Math.round(value)} B`;
   let unit = -1;
   do { value /= 1000; unit += 1; } while (value >= 999.5 && unit < 3);
@@ -62,18 +62,18 @@ export function bytes(value) {
 }
 
 export function mib(value) {
-  return known(value) && value > 0 ? `${Number(value).toFixed(0)} MiB` : "–";
+  return finite(value) && value > 0 ? `${value.toFixed(0)} MiB` : odd(value) ?? "–";
 }
 
 export function seconds(value) {
-  if (!known(value)) return "–";
+  if (!finite(value)) return odd(value) ?? "–";
   if (value < 1) return `${Math.round(value * 1000)} ms`;
   if (value < 120) return `${value < 10 ? value.toFixed(1) : value.toFixed(0)} s`;
   return value < 7200 ? `${Math.round(value / 60)} min` : `${(value / 3600).toFixed(1)} h`;
 }
 
 export function micros(value) {
-  if (!known(value)) return "–";
+  if (!finite(value)) return odd(value) ?? "–";
   return value < 1000 ? `${Math.round(value)} µs` : `${(value / 1000).toFixed(value < 10000 ? 2 : 1)} ms`;
 }
 

@@ -60,12 +60,16 @@ function standingNote(state) {
     if (isOver(state)) return null;
     return box(`No news since ${shortClock(state.ended ?? newsAt())}: the round may have ended, or go on. What is below is how it was then.`);
   }
-  if (state.other) return condition(state) === "interrupted" ? box("No gateway works on this run. Its last event was ", ago(state.live.at), ".") : null;
+  if (state.other) return condition(state) === "interrupted" ? box("No gateway works on this run", ...lastEvent(state), ".") : null;
   const ended = gatewayEnded(gateway);
   if (ended) return box(ended, gateway.state === "failed" || isOver(state) ? null : " The same command continues this run where it was.");
   if (condition(state) === "starting") return box("The gateway began again ", ago(gateway.since), " and has not come to this run yet.");
-  if (condition(state) === "interrupted") return box("No gateway works on this run; its last event was ", ago(state.live.at), ". The same command continues it where it was.");
+  if (condition(state) === "interrupted") return box("No gateway works on this run", ...lastEvent(state), ". The same command continues it where it was.");
   return null;
+}
+
+function lastEvent({ live }) {
+  return known(live.at) ? ["; its last event was ", ago(live.at)] : [", and nothing has happened in it yet"];
 }
 
 // How the gateway ended, where that is not how its run did; null for any other.
