@@ -68,7 +68,7 @@ KNOWN = {
     ("boards/flash_images.py", "folder / name"),  # the same
     ("node/identity.py", "self._folder / name"),  # of a tuple of constants
     ("gateway/identity_folder.py", "self.folder / name"),  # the same
-    ("gateway/web/server.py", "Path(told[name])"),  # from the gateway that started the dashboard
+    ("gateway/web/server.py", "Path(given[name])"),  # from the gateway that started the dashboard
     ("gateway/scrub.py", "out / name"),  # of a tuple of constants
     ("gateway/registry.py", "out / 'bundle' / name"),  # of a list of a bundle's own files
     ("gateway/registry.py", "fresh / 'bundle' / name"),

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Dict, List
 
-from orchestrator.wire.message import Message, always, data, entries, real, run, table, text, whole
+from orchestrator.wire.message import MOST_WHOLE, Message, always, data, entries, real, run, table, text, whole
 
 _DIGEST = text(64, 64)
 
@@ -38,11 +38,15 @@ class TaskAnnounced(OfRun):
     """The log the run goes by; wire/transparency.py reads it. Empty without identities."""
 
 
+ANY = whole(-MOST_WHOLE - 1)
+"""Which rounds and attempts there are, the task says: who is asked for others abstains, and says so."""
+
+
 @dataclass(frozen=True)
 class OfRound(Message):
     """A message that is about a round, or about an answer to it."""
 
-    round: int = field(metadata=whole())
+    round: int = field(metadata=ANY)
     """0 for statistics, 1 and so on for training or an analysis."""
 
 
@@ -51,7 +55,7 @@ class RoundAnnounced(OfRun):
     """How the message of a round begins; what else it says is of its kind."""
 
     KIND: ClassVar[str] = "round"
-    round: int = field(metadata=whole())
+    round: int = field(metadata=ANY)
 
 
 @dataclass(frozen=True)

@@ -9,21 +9,17 @@ from typing import Any, ClassVar, Dict, List, Mapping, Optional, Tuple
 
 from orchestrator.errors import WireError
 from orchestrator.rounds.steps import KEYS
-from orchestrator.wire.announcing import OfRound
-from orchestrator.wire.message import MOST_WHOLE, Message, data, entries, flag, pair, part, raw, run, table, text, whole
+from orchestrator.wire.announcing import ANY, OfRound
+from orchestrator.wire.message import Message, data, entries, flag, pair, part, raw, run, table, text, whole
 
 NONCE_BYTES, COMMITMENT_BYTES = 32, 32
-
-
-_ANY = whole(-MOST_WHOLE - 1)
-"""Which rounds and attempts there are, the task says: who is asked for others abstains, and says so."""
 
 
 @dataclass(frozen=True)
 class Attempt(OfRound):
     """At a round."""
 
-    attempt: int = field(metadata=_ANY)
+    attempt: int = field(metadata=ANY)
     """Counted from 1; 0 for one that the round before prepared."""
 
 
@@ -32,8 +28,8 @@ class AttemptOf(Message):
     """What a step, or an abstention, is of."""
 
     run: str = field(metadata=run())
-    round: int = field(metadata=_ANY)
-    attempt: int = field(metadata=_ANY)
+    round: int = field(metadata=ANY)
+    attempt: int = field(metadata=ANY)
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ def test_discrete_gaussian_numbers_follow_their_law_and_no_other(sigma: int) -> 
 
 
 def test_the_law_is_right_to_a_few_parts_in_a_thousand() -> None:
-    samples = discrete_gaussian(SecureRandom(), 4_000_000, 2)
+    samples = discrete_gaussian(SecureRandom(), 8_000_000, 2)
     assert excess(samples, gaussian_law(2)) < 1
     assert excess(samples, gaussian_law(2 * 1.004)) > 1
 

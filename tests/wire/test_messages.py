@@ -98,7 +98,13 @@ NO_RUNS = ["", "a b", "../x", "x" * 129, "r\n"]
 FREE_RUN = presence.Standing
 """What is only compared with the name of a run is any text."""
 
-SIGNED = [(secure_steps.AttemptOf, "round"), (secure_steps.AttemptOf, "attempt"), (secure_steps.Attempt, "attempt")]
+SIGNED = [
+    (announcing.OfRound, "round"),
+    (announcing.RoundAnnounced, "round"),
+    (secure_steps.AttemptOf, "round"),
+    (secure_steps.AttemptOf, "attempt"),
+    (secure_steps.Attempt, "attempt"),
+]
 """Of these the task says which there are: negative ones are answered with an abstention."""
 
 

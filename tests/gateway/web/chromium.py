@@ -139,12 +139,14 @@ class Browser:
         assert "exceptionDetails" not in answer, f"{expression}: {answer['exceptionDetails']}"
         return answer["result"].get("value")
 
-    def wait(self, expression: str, timeout_s: float = 300.0) -> None:
-        """Returns as soon as the expression gives something; one that throws gives nothing."""
+    def wait(self, expression: str, timeout_s: float = 300.0, whole: bool = True) -> None:
+        """Returns as soon as the expression gives something; one that throws gives nothing. whole: once all cards are drawn."""
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             with contextlib.suppress(ProtocolError):
                 if self.evaluate(f"(() => {{ try {{ return !!({expression}) }} catch {{ return false }} }})()"):
+                    if whole:
+                        self.drawn()
                     return
             time.sleep(0.05)
         raise AssertionError(f"not within {timeout_s:g} s: {expression}; the page says {self.text()[:1500]!r}")

@@ -67,7 +67,7 @@ def test_the_title_of_a_tab_in_the_background_goes_on(stage: Stage, tmp_path: Pa
         make_store(tmp_path, at=time.time())
         with stage.showing(tmp_path):
             page = stage.browser
-            page.wait("document.title === 'round 2/3 · Edgeward'", 60)
+            page.wait("document.title === 'round 2/3 · Edgeward'", 60, whole=False)
             page.evaluate(HIDE)
             gateway.kill()
-            page.wait("document.title === 'interrupted in round 2/3 · Edgeward'", 60)
+            page.wait("document.title === 'interrupted in round 2/3 · Edgeward'", 60, whole=False)
