@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Callable, List
+from typing import Callable, List, Tuple
 
 _CALL = (
     "import sys; sys.path[:1] = filter(None, sys.path[:1]); "
@@ -82,7 +82,7 @@ _MADV_DONTNEED = 4
 
 
 def forget_start(new_peak: bool = False) -> None:
-    """Gives back memory only the start took: freed objects, and pages of code, which the kernel reads again when needed.
+    """Gives back memory only the start took: freed objects, and pages of code and constants, which the kernel reads again.
 
     new_peak: what peak_memory_mib says counts from here on. Does nothing where there is no Linux with glibc.
     """
@@ -91,14 +91,31 @@ def forget_start(new_peak: bool = False) -> None:
     if libc is None or not hasattr(libc, "malloc_trim"):
         return
     libc.malloc_trim(0)
-    with open("/proc/self/maps") as file:
-        lines = [line.split() for line in file]
-    for place, rights, _, _, inode, *_ in lines:
-        if rights == "r-xp" and inode != "0":  # of a file, and never written
-            start, end = (int(address, 16) for address in place.split("-"))
-            libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), _MADV_DONTNEED)
+    for start, end in _as_in_files():
+        libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), _MADV_DONTNEED)
     if new_peak:
         _count_peak_from_now()
+
+
+def _as_in_files() -> List[Tuple[int, int]]:
+    """Addresses of files' content that nobody can write, and nobody has: not of what a linker filled in and then protected.
+
+    None where the kernel does not say: its pages stay.
+    """
+    try:
+        lines = Path("/proc/self/smaps").read_text(errors="replace").splitlines()
+    except OSError:
+        return []
+    found: List[Tuple[int, int]] = []
+    place = ""
+    for line in lines:  # proc(5): one for each mapping, then its figures
+        first, *rest = line.split()
+        if not first.endswith(":"):
+            place = first if rest[0] in ("r-xp", "r--p") and rest[3] != "0" else ""
+        elif first == "Anonymous:" and place and rest[0] == "0":
+            start, end = (int(address, 16) for address in place.split("-"))
+            found.append((start, end))
+    return found
 
 
 def _count_peak_from_now() -> None:
