@@ -27,7 +27,7 @@ from orchestrator.gateway.web.parts import Parts, events_between, parts_of, serv
 from orchestrator.gateway.web.password import Login
 from orchestrator.gateway.web.run_routes import RunRoutes
 from orchestrator.gateway.web.settings import WebSettings
-from orchestrator.gateway.web.static_files import read_static
+from orchestrator.gateway.web.static_files import read_static, version_of
 from orchestrator.mishaps import sentence
 
 log = logging.getLogger("edgeward.dashboard")
@@ -55,6 +55,7 @@ class Dashboard:
         self._wanted = asyncio.Event()  # somebody looks who has nothing yet
         self.stopping: Callable[[], bool] = lambda: False  # whether the server is to end: open streams end then
         self._files = read_static()
+        self.version = version_of(self._files)
         self.control = Control(model, login, self._read)
         routes = [
             Route("/", self._page("index.html")),
@@ -216,7 +217,7 @@ class Dashboard:
         """
         sent: Parts = {}
         spoke = 0.0
-        yield server_event("begin", to_json({"quiet_s": self._settings.quiet_s}))
+        yield server_event("begin", to_json({"quiet_s": self._settings.quiet_s, "files": self.version}))
         while not self.stopping():
             if not self._guard.knows(request):
                 yield server_event("session", "false")

@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, Iterator, List, Optional
 
 import pytest
 
@@ -75,6 +75,21 @@ class Browser:
                 return f"ws://127.0.0.1:{port}", target
             time.sleep(0.05)
         raise AssertionError("Chromium did not say where to reach it")
+
+    @contextlib.contextmanager
+    def second_tab(self) -> Iterator[None]:
+        """All that is asked meanwhile is asked of another tab of the same browser, which is closed afterwards."""
+        first, self._session = self._session, None
+        page = self.ask("Target.createTarget", url="about:blank", background=False)["targetId"]
+        self._session = self.ask("Target.attachToTarget", targetId=page, flatten=True)["sessionId"]
+        try:
+            for domain in ("Page", "Runtime", "Log"):
+                self.ask(f"{domain}.enable")
+            yield
+        finally:
+            self._session = None
+            self.ask("Target.closeTarget", targetId=page)
+            self._session = first
 
     def __enter__(self) -> "Browser":
         return self

@@ -145,3 +145,43 @@ def test_a_run_that_a_link_names_twice_is_drawn_once(stage: Stage, tmp_path: Pat
         shown = page.evaluate(legend)
         assert len(shown) == 2, shown
         assert page.evaluate("document.querySelector('#missing').innerText").endswith("names it: gone.")
+
+
+def test_who_turns_pages_by_keyboard_stays_at_the_button(stage: Stage, tmp_path: Path) -> None:
+    """Also where it is the last page, or the list is opened or closed."""
+    make_store(tmp_path, at=time.time())
+    store = Store(tmp_path / "gateway.sqlite")
+    for number in range(130):
+        store.append(RUN, Joined(time.time(), f"ward-{number:03d}", 10))
+    store.close()
+    with stage.showing(tmp_path):
+        page = stage.browser
+        page.wait("document.querySelector('#nodes-all')")
+        for button, rows in (
+            ("all", 100),
+            ("next", 33),
+            ("next", 33),
+            ("previous", 100),
+            ("previous", 100),
+            ("all", 12),
+        ):
+            page.evaluate(f"document.querySelector('#nodes-{button}').focus()")
+            page.press_enter()
+            page.wait(f"{ROWS.format('nodes')} === {rows}")
+            page.evaluate("new Promise((next) => requestAnimationFrame(() => requestAnimationFrame(next)))")
+            assert page.evaluate("document.activeElement.id") == f"nodes-{button}", rows
+
+
+def test_who_turns_to_the_oldest_entries_by_keyboard_stays_at_the_button(stage: Stage, tmp_path: Path) -> None:
+    make_store(tmp_path)
+    (tmp_path / "audit.jsonl").write_text("".join(f'{{"n": {n}, "event": "joined", "at": 1.0}}\n' for n in range(450)))
+    named = "[...document.querySelectorAll('#log-audit .pager button')].find((b) => b.innerText === '{}')"
+    with stage.showing(tmp_path, "log"):
+        page = stage.browser
+        for name, newest in (("Oldest", 200), ("Oldest", 200), ("Newer", 400), ("Newest", 450), ("Newest", 450)):
+            page.wait(named.format(name))
+            page.evaluate(f"{named.format(name)}.focus()")
+            page.press_enter()
+            page.wait(f"document.querySelector('#audit-shown').innerText.includes(' to {newest} of 450')")
+            page.evaluate("new Promise((next) => requestAnimationFrame(() => requestAnimationFrame(next)))")
+            assert page.evaluate("document.activeElement.innerText") == name

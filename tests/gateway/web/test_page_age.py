@@ -160,3 +160,6 @@ def test_a_run_in_which_nothing_has_happened_says_so(stage: Stage, tmp_path: Pat
     store.close()
     with stage.showing(tmp_path):
         stage.browser.wait("document.querySelector('#standing')?.innerText.includes('nothing has happened in it yet')")
+        assert (
+            stage.browser.evaluate("document.querySelector('[data-key=\"figure Nodes\"] .note').innerText") == "unknown"
+        )

@@ -9,6 +9,9 @@ from stage import Stage
 
 BLOCKED = """for (const name of ['localStorage', 'sessionStorage'])
     Object.defineProperty(window, name, {get() { throw new DOMException('denied', 'SecurityError'); }})"""
+STREAM = """window.EventSource = class extends EventSource {
+    constructor(...given) { super(...given); window.stream = this; }
+}"""
 TEXT = "['note-text', 'note-tags'].map((id) => document.getElementById(id)?.value)"
 
 
@@ -55,5 +58,31 @@ def test_a_note_that_is_being_written_is_kept(stage: Stage, tmp_path: Path, bloc
             assert page.evaluate("getComputedStyle(document.body).backgroundColor") != before
             if not blocked:
                 page.evaluate("localStorage.removeItem('edgeward-theme')")  # other tests have the system's
+    finally:
+        page.ask("Page.removeScriptToEvaluateOnNewDocument", identifier=script)
+
+
+def test_a_page_left_open_over_an_update_loads_again(
+    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not over a mere break: nothing of what was typed is lost by either."""
+    make_store(tmp_path)
+    page = stage.browser
+    script = page.ask("Page.addScriptToEvaluateOnNewDocument", source=STREAM)["identifier"]
+    try:
+        with stage.showing(tmp_path, f"runs?choose={RUN}"):
+            open_note(page, "add a note")
+            page.evaluate("document.querySelector('#note-text').focus(); window.first = true")
+            page.type("half a sen")
+            for updated in (False, True):
+                if updated:
+                    monkeypatch.setattr(stage.dashboard, "version", "another")
+                page.evaluate("window.broken = stream; stream.close(); stream.onerror()")
+                page.wait("!window.broken" if updated else "stream !== broken && stream.readyState === 1", 30)
+                page.wait("document.querySelector('#link')?.innerText === 'no gateway running'", 30)
+                assert page.evaluate("!window.first") == updated
+            open_note(page, "unsaved note")
+            assert page.evaluate(TEXT) == ["half a sen", ""]
+            press(page, "Cancel")
     finally:
         page.ask("Page.removeScriptToEvaluateOnNewDocument", identifier=script)

@@ -69,6 +69,31 @@ def log_in(page: Browser) -> None:
     page.press_enter()
 
 
+def test_who_logs_out_in_one_tab_leaves_nothing_unsaved_in_another(locked: Tuple[Client, Browser]) -> None:
+    client, page = locked
+    here = f"http://127.0.0.1:{client.port}/#runs?choose={RUN}"
+    note = "[...document.querySelectorAll('#comparison .link')].find((button) => button.innerText.includes('note'))"
+    page.open(here)
+    log_in(page)
+    page.wait(note)
+    page.evaluate(f"{note}.click()")
+    page.wait("document.activeElement.id === 'note-text'")
+    page.type("half a sentence")
+    # A login that ends by itself loses no word.
+    page.ask("Network.clearBrowserCookies")
+    page.evaluate("document.querySelector('dialog [type=submit]').click()")
+    log_in(page)
+    page.wait(f"{note}.innerText === 'unsaved note'")
+    with page.second_tab():
+        page.open(here)
+        page.wait(note)
+        page.evaluate("document.querySelector('#logout').click()")
+        page.wait("location.pathname === '/login'")
+    log_in(page)
+    page.wait(note)
+    assert page.evaluate(f"{note}.innerText") == "add a note"
+
+
 def test_pages_of_their_own_are_led_back_to(locked: Tuple[Client, Browser]) -> None:
     client, page = locked
     here = f"http://127.0.0.1:{client.port}"

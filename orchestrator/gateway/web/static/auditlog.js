@@ -1,6 +1,6 @@
 // The audit log a page at a time, newest first: which entries are shown and of how many, and the way to all others.
 
-import { card, clock, count, el, empty } from "./dom.js";
+import { card, clock, count, el, empty, turnButton } from "./dom.js";
 import { keep, parameter } from "./place.js";
 
 const PAGE = 200;
@@ -46,7 +46,7 @@ function content(found, redraw) {
 }
 
 function pager({ first, last, total }, redraw) {
-  const to = (before, text, possible) => el("button", { class: "quiet", type: "button", disabled: !possible, onclick: () => { keep("before", before); redraw(); } }, text);
+  const to = (before, text, possible) => turnButton(text, possible, () => { keep("before", before); redraw(); });
   return el("div", { class: "pager", role: "group", "aria-label": "Pages of the audit log" },
     to(null, "Newest", last < total),
     to(last + PAGE >= total ? null : String(last + PAGE + 1), "Newer", last < total),

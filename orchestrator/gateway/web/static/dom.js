@@ -144,3 +144,8 @@ export function keyedRow(key, cells) {
 export function figure(name, value, unit, note) {
   return el("div", { "data-key": `figure ${name.split(" ")[0]}` }, el("dt", {}, name), el("dd", {}, el("span", { class: "value" }, value), el("span", { class: "unit" }, unit), el("span", { class: "note" }, note)));
 }
+
+// From one page of a list to another. One that leads nowhere says so and can have the focus: its reader may just have pressed it.
+export function turnButton(text, possible, turn, id = null) {
+  return el("button", { class: "quiet", type: "button", id, "aria-disabled": possible ? null : "true", onclick: () => possible && turn() }, text);
+}

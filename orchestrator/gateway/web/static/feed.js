@@ -72,6 +72,8 @@ export function valuesOf(set) {
   return parts.take();
 }
 
+let files = null; // which files the dashboard has: after an update this page is of others, and what it is sent may be unknown to it
+
 // on.values: of what changed, `whole` for the first lot of a connection; on.beat: nothing changed; on.lost; on.bye; on.loggedOut.
 export function follow(on) {
   const events = new EventSource("/api/events");
@@ -79,6 +81,8 @@ export function follow(on) {
   let parts = new Parts();
   let whole = false;
   listen("begin", (settings) => {
+    if (files !== null && files !== settings.files) return location.reload();
+    files = settings.files;
     beginWith(settings);
     parts = new Parts(); // after a break everything comes again
     for (const name of Object.keys(TABLES)) parts.changed.add(name);

@@ -3,6 +3,8 @@
 
 const here = new Map();
 const DRAFT = "edgeward-note ";
+const LOGOUTS = "edgeward-logouts"; // how many there were in this browser: every tab has drafts of its own, and all end with a logout
+const logouts = kept("localStorage", LOGOUTS);
 
 // A text kept under a name, in "localStorage" or "sessionStorage"; null takes it out.
 function keep(where, name, text) {
@@ -28,18 +30,22 @@ export function keepTheme(name) {
   keep("localStorage", "edgeward-theme", name);
 }
 
-// What was written on a run and not saved: {note, tags}, both texts; null for nothing.
+// What was written on a run since the last logout, and not saved: {note, tags}, both texts; null for nothing.
 export function draftOf(run) {
-  return JSON.parse(kept("sessionStorage", DRAFT + run) ?? "null");
+  const draft = JSON.parse(kept("sessionStorage", DRAFT + run) ?? "null");
+  if (draft === null || draft.logouts === logouts) return draft;
+  keepDraft(run, null);
+  return null;
 }
 
 export function keepDraft(run, draft) {
-  keep("sessionStorage", DRAFT + run, draft && JSON.stringify(draft));
+  keep("sessionStorage", DRAFT + run, draft && JSON.stringify({ ...draft, logouts }));
 }
 
-// Who logs out leaves nothing unsaved to the next at this screen.
+// Who logs out leaves nothing unsaved to the next at this screen, in no tab.
 export function forgetDrafts() {
   here.clear();
+  keep("localStorage", LOGOUTS, String(Number(kept("localStorage", LOGOUTS)) + 1));
   try {
     window.sessionStorage.clear();
   } catch {

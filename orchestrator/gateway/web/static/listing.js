@@ -1,7 +1,7 @@
 // A table people can search, sort and narrow, that begins short however long it is, and opened has pages. What they chose is in
 // the address.
 
-import { count, el } from "./dom.js";
+import { count, el, turnButton } from "./dom.js";
 import { keep, parameter } from "./place.js";
 
 const FEW = { narrow: 5, wide: 12 };
@@ -37,11 +37,12 @@ export function listing({ id, noun, caption, columns, items, row, keyOf, text, w
   ];
 }
 
+// Opens and closes the list in one and the same place, where who pressed the button stays.
 function pager({ id, noun, page, pages, change, many }) {
   const open = el("button", { class: "quiet", type: "button", id: `${id}-all`, "aria-expanded": String(page > 0), onclick: () => change("all", page ? null : "1") }, page ? "Show fewer" : `Show all ${count(many)}`);
-  if (!page || pages === 1) return open;
-  const to = (name, where) => el("button", { class: "quiet", type: "button", id: `${id}-${name.toLowerCase()}`, disabled: where < 1 || where > pages, onclick: () => change("all", String(where)) }, name);
-  return el("div", { class: "pager", role: "group", "aria-label": `Pages of ${noun}` }, to("Previous", page - 1), to("Next", page + 1), open);
+  const to = (name, where) => turnButton(name, where >= 1 && where <= pages, () => change("all", String(where)), `${id}-${name.toLowerCase()}`);
+  const paged = page > 0 && pages > 1;
+  return el("div", { class: "pager", role: paged ? "group" : null, "aria-label": paged ? `Pages of ${noun}` : null }, paged ? [to("Previous", page - 1), to("Next", page + 1)] : null, open);
 }
 
 function toolbar({ id, noun, columns, chosen, change, unwell }) {

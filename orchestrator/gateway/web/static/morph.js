@@ -4,7 +4,8 @@
 export function fill(place, wanted) {
   const nodes = wanted.flat(Infinity).filter((n) => n !== null && n !== undefined && n !== false).map((n) => (n instanceof Node ? n : document.createTextNode(n)));
   const keyed = new Map([...place.childNodes].filter(keyOf).map((n) => [keyOf(n), n]));
-  const kept = new Set(nodes.map(keyOf).filter(Boolean));
+  const stays = (next) => keyed.has(keyOf(next)) && same(keyed.get(keyOf(next)), next); // not where it is another kind of element now
+  const kept = new Set(nodes.filter(stays).map(keyOf));
   let at = place.firstChild;
   for (const next of nodes) {
     const old = keyOf(next) ? keyed.get(keyOf(next)) : alike(at, next);
@@ -21,10 +22,10 @@ export function fill(place, wanted) {
   while (at) at = dropped(at, new Set());
 }
 
-// Whether somebody's focus or selection is in it, which it would lose by being moved.
+// Whether somebody's focus, or an end of a selection, is in it, which would be lost if it were moved.
 function isHeld(node) {
   const selection = getSelection();
-  return node.contains(document.activeElement) || (!selection.isCollapsed && node.contains(selection.anchorNode));
+  return node.contains(document.activeElement) || (!selection.isCollapsed && (node.contains(selection.anchorNode) || node.contains(selection.focusNode)));
 }
 
 function follows(node, at) {

@@ -86,7 +86,7 @@ function nodesFigure(state) {
   const asked = state.nodes.filter((n) => n.state === ASKED).length;
   const declined = state.nodes.filter((n) => n.state === "declined").length;
   const note = `${declined} declined${asked ? `, ${asked} to be approved` : ""}`;
-  if (!goesOn(state)) return figure("Nodes", isOver(state) && trusted(state) ? count(state.live.joined) : "–", isOver(state) ? " took part" : "", isOver(state) ? note : ["unknown, last event ", ago(state.live.at)]);
+  if (!goesOn(state)) return figure("Nodes", isOver(state) && trusted(state) ? count(state.live.joined) : "–", isOver(state) ? " took part" : "", isOver(state) ? note : ["unknown", known(state.live.at) ? [", last event ", ago(state.live.at)] : null]);
   return figure("Nodes", count(state.live.online), ` / ${state.live.nodes_wanted} wanted`, note);
 }
 
