@@ -25,6 +25,7 @@ SLOW = (
     "analyses/test_oracles.py",
     "analyses/test_policies.py",
     "analyses/test_quantiles.py",
+    "analyses/test_penalized.py",
     "analyses/test_regression.py",
     "analyses/test_shape.py",
     "analyses/test_survival.py",

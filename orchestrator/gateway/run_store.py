@@ -60,7 +60,7 @@ class RunStore(Protocol):
         """Every event since the run began, or was compacted, in order."""
 
     def compact(self, run: str, event: Compacted) -> None:
-        """Puts `event` in the place of the whole journal; EdgewardError where there is none."""
+        """Puts `event` in the place of the whole journal; EdgewardError for a run that has no journal."""
 
     def joined(self, run: str) -> Set[str]:
         """Nodes that ever joined a run: even the number of records they state is charged."""
@@ -84,7 +84,7 @@ class RunStore(Protocol):
         """The nodes whose answers to a step are here, by name."""
 
     def answer(self, run: str, round_number: int, attempt: int, step: str, node: str) -> Optional[bytes]:
-        """None where there is none."""
+        """None for an answer that is not here."""
 
     def keep_answers(self, run: str, round_number: int, attempt: int, step: str, nodes: Sequence[str]) -> None:
         """Drops the answers to a step of all but these nodes."""
@@ -96,7 +96,7 @@ class RunStore(Protocol):
         """Stores a vector; float64 for `tail`, `partial` and a strategy's state, float32 for all others."""
 
     def vector(self, run: str, name: str) -> Optional[np.ndarray]:
-        """Nobody can write to it; None where there is none."""
+        """Nobody can write to it; None for one that was never put."""
 
     def vectors(self, run: str, prefix: str) -> Dict[str, np.ndarray]:
         """All vectors whose name begins with `prefix`."""

@@ -27,7 +27,7 @@ class TurnedClock:
         return self._ahead + self._monotonic
 
     def first(self, events: "queue.Queue[Any]", until: float) -> Any:
-        """Where there is none it is `until` at once."""
+        """With an empty queue it is `until` at once."""
         try:
             return events.get_nowait()
         except queue.Empty:

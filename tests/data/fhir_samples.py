@@ -77,3 +77,35 @@ DIABETIC = {"name": "diabetes", "from": "Condition", "code": DIABETES, "system":
 
 def measured(take: str, **said: Any) -> Dict[str, Any]:
     return {"name": "hba1c", "from": "Observation", "code": HBA1C, "system": LOINC, "take": take, **said}
+
+
+def whole(tmp_path: Path, **files: List[Any]) -> List[List[str]]:
+    """The rows that are made of an export with these files: patients, and whether each is diabetic."""
+    folder = export(tmp_path / "export", **files)
+    return table_of(described(tmp_path / "w.toml", [ID, DIABETIC], folder=folder.name))[1:]
+
+
+def one_value(tmp_path: Path, column: Dict[str, Any], *said: Dict[str, Any]) -> str:
+    """The cell of the only patient, whose observations say so."""
+    observations = [
+        observation(f"o{number}", "a", f"2026-01-0{number + 1}", **each) for number, each in enumerate(said)
+    ]
+    folder = export(tmp_path / "export", Patient=[patient("a")], Observation=observations)
+    return table_of(described(tmp_path / "w.toml", [column], folder=folder.name))[1][0]
+
+
+PERSON = patient(
+    "a",
+    active=True,
+    gender="female",
+    birthDate="1960-11",
+    deceasedDateTime="2020-01-01",
+    maritalStatus=coded("M", "http://m"),
+    address=[
+        {"use": "old", "postalCode": "1"},
+        {"use": "home", "postalCode": "2", "city": "B", "state": "S", "district": "D", "country": "C"},
+        {"use": "work", "postalCode": "3", "city": "B"},
+        {"use": "home", "postalCode": "4", "period": {"end": "2001"}},
+    ],
+    identifier=[{"system": "http://x", "value": "17"}, {"system": "http://y", "value": "18"}],
+)

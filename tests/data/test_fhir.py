@@ -1,7 +1,6 @@
 """A bulk export of FHIR resources as a table: a row a patient, as plain Python counts it; whatever does not fit is named."""
 
 import datetime
-import gzip
 import json
 import logging
 import random
@@ -19,9 +18,7 @@ from fhir_samples import (
     HBA1C,
     ID,
     LOINC,
-    PRESSURE,
-    SYSTOLIC,
-    UCUM,
+    PERSON,
     Resource,
     coded,
     condition,
@@ -29,16 +26,18 @@ from fhir_samples import (
     export,
     measured,
     observation,
+    one_value,
     patient,
     quantity,
     table_of,
+    whole,
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.data.dataset import load_dataset
 from orchestrator.data.described import is_live, versions_of
-from orchestrator.data.sources import fhir_columns, fhir_folder, fhir_reading, fhir_values
+from orchestrator.data.sources import fhir_columns, fhir_reading
 from orchestrator.errors import DataError
 from orchestrator.wire.schema import Feature, Schema
 
@@ -149,145 +148,6 @@ def test_what_is_made_of_several_values(tmp_path: Path) -> None:
     assert table_of(path)[1:] == rows, "the order of resources is not the order of events"
 
 
-def one_value(tmp_path: Path, column: Dict[str, Any], *said: Dict[str, Any]) -> str:
-    """The cell of the only patient, whose observations say so."""
-    observations = [
-        observation(f"o{number}", "a", f"2026-01-0{number + 1}", **each) for number, each in enumerate(said)
-    ]
-    folder = export(tmp_path / "export", Patient=[patient("a")], Observation=observations)
-    return table_of(described(tmp_path / "w.toml", [column], folder=folder.name))[1][0]
-
-
-GLUCOSE = {"value": 180.156, "unit": "mg per dL", "system": UCUM, "code": "mg/dL"}
-
-
-@pytest.mark.parametrize(
-    ("column", "said", "cell"),
-    [
-        (measured("value", unit="%"), {"valueQuantity": quantity(6.5)}, "6.5"),
-        (measured("value", unit="%"), {"valueQuantity": {"value": 7, "unit": "%"}}, "7"),
-        (measured("value"), {"valueQuantity": {"value": 7}}, "7"),
-        (measured("value", unit="mg/dL"), {"valueQuantity": GLUCOSE}, "180.156"),
-        (
-            measured("value", unit="g/dL", other_units=["mg/dL"]),
-            {"valueQuantity": {"value": 250, "unit": "mg/dL"}},
-            "0.25",
-        ),
-        (measured("value", unit="%"), {"valueQuantity": {"unit": "%"}}, ""),
-        (measured("value", unit="%"), {"dataAbsentReason": coded("unknown")}, ""),
-        (measured("value", unit="%", bounds="limit"), {"valueQuantity": {**quantity(5), "comparator": "<"}}, "5"),
-        (measured("value", unit="%", bounds="leave out"), {"valueQuantity": {**quantity(5), "comparator": "<"}}, ""),
-        (measured("value"), {"valueInteger": 3}, "3"),
-        (measured("mean"), {"valueInteger": 3}, "3"),
-        (measured("value"), {"valueBoolean": False}, "false"),
-        (measured("value"), {"valueString": " AB Rh+ "}, "AB Rh+"),
-        (measured("value"), {"valueCodeableConcept": coded("266919005")}, "266919005"),
-        (
-            measured("value", value_system="http://b"),
-            {
-                "valueCodeableConcept": {
-                    "coding": [{"system": "http://a", "code": "1"}, {"system": "http://b", "code": "2"}]
-                }
-            },
-            "2",
-        ),
-        (measured("any"), {"valueRatio": {}}, "1"),
-        (measured("value", system="http://other"), {"valueInteger": 3}, ""),
-        ({**measured("value"), "code": "x", "codes": []}, {"valueInteger": 3}, ""),
-    ],
-)
-def test_a_value(tmp_path: Path, column: Dict[str, Any], said: Dict[str, Any], cell: str) -> None:
-    assert one_value(tmp_path, column, said) == cell
-
-
-def test_a_value_in_another_unit_is_converted_where_that_is_declared(tmp_path: Path) -> None:
-    column = measured("mean", unit="mmol/L", other_units=["mg/dL"], substance="glucose")
-    got = one_value(tmp_path, column, {"valueQuantity": GLUCOSE}, {"valueQuantity": quantity(20, "mmol/L")})
-    assert float(got) == pytest.approx(15.0, rel=1e-12)  # 180.156 mg/dL are 10 mmol/L
-
-
-@pytest.mark.parametrize(
-    ("column", "said", "why"),
-    [
-        (measured("last", unit="%"), quantity(48, "mmol/mol"), "unit 'mmol/mol', expected '%'; no conversion is known"),
-        (
-            measured("last", unit="mmol/L", substance="glucose"),
-            quantity(90, "mg/dL"),
-            r"unit 'mg/dL', expected 'mmol/L'; other_units = \[\"mg/dL\"\] converts such values",
-        ),
-        (measured("last", unit="%"), {"value": 6}, "has no unit, expected '%'"),
-        (measured("last"), quantity(6), "has unit '%', and the column declares none; set unit = \"%\" if it is right"),
-        (
-            measured("last", unit="%"),
-            {**quantity(5), "comparator": "<"},
-            r"is a bound \(< 5\), no value; set bounds = \"limit\"",
-        ),
-        (measured("last", unit="%"), quantity("6.5"), "valueQuantity.value is no finite number"),
-        (measured("last", unit="%"), quantity(True), "valueQuantity.value is no finite number"),
-        (measured("last", unit="%"), quantity(10**400), "valueQuantity.value is no finite number"),
-        # The code of UCUM says what the unit is, not the text beside it.
-        (
-            measured("last", unit="mg/dL"),
-            {**GLUCOSE, "unit": "mg/dL", "code": "mmol/L"},
-            "unit 'mmol/L', expected 'mg/dL'",
-        ),
-    ],
-)
-def test_a_quantity_that_is_not_what_the_column_declares(tmp_path: Path, column: Any, said: Any, why: str) -> None:
-    with pytest.raises(DataError, match=rf"/export/Observation\.ndjson:1: column 'hba1c': {why}"):
-        one_value(tmp_path, column, {"valueQuantity": said})
-
-
-@pytest.mark.parametrize(
-    ("column", "said", "why"),
-    [
-        (measured("last"), {"valueRatio": {}}, "has valueRatio, which is not read"),
-        (measured("last", unit="%"), {"valueInteger": 3}, "has valueInteger, which has no unit"),
-        (measured("mean"), {"valueString": "3"}, "has valueString, which is no number, so there is no mean"),
-        (measured("last"), {"valueString": "a", "valueInteger": 3}, "has valueString and valueInteger"),
-        (
-            measured("last"),
-            {"valueCodeableConcept": {"coding": [{"system": "http://a", "code": "1"}, {"code": "2"}]}},
-            "has a code in several systems .*set value_system",
-        ),
-        (measured("last"), {"valueInteger": 3, "effectiveDateTime": None}, "has no date"),
-        (
-            measured("last"),
-            {"valueInteger": 3, "effectiveDateTime": "2.1.2026"},
-            "'2.1.2026' is not a date as 2026-11-27",
-        ),
-        (measured("last"), {"valueInteger": 3, "effectiveDateTime": "2026-02-30"}, "day is out of range"),
-    ],
-)
-def test_a_value_that_is_not_read(tmp_path: Path, column: Any, said: Any, why: str) -> None:
-    with pytest.raises(DataError, match=rf"Observation\.ndjson:1: column 'hba1c': .*{why}"):
-        one_value(tmp_path, column, said)
-
-
-def test_one_value_is_not_chosen_among_several(tmp_path: Path) -> None:
-    with pytest.raises(
-        DataError, match=r"Observation\.ndjson:2: column 'hba1c': is the patient's second value; take first"
-    ):
-        one_value(tmp_path, measured("value"), {"valueInteger": 3}, {"valueInteger": 3})
-
-
-def test_a_component_of_an_observation(tmp_path: Path) -> None:
-    parts = [
-        {"code": coded("8462-4", LOINC), "valueQuantity": quantity(70, "mm[Hg]")},
-        {"code": coded(SYSTOLIC, LOINC), "valueQuantity": quantity(121, "mm[Hg]")},
-    ]
-    column = {**measured("last", unit="mm[Hg]"), "code": PRESSURE, "component": SYSTOLIC}
-    said = {"code": coded(PRESSURE, LOINC), "component": parts}
-    assert one_value(tmp_path, column, said) == "121"
-    with pytest.raises(DataError, match=rf"has component '{SYSTOLIC}' twice"):
-        one_value(tmp_path, column, {**said, "component": parts + parts})
-
-
-def whole(tmp_path: Path, **files: List[Any]) -> List[List[str]]:
-    folder = export(tmp_path / "export", **files)
-    return table_of(described(tmp_path / "w.toml", [ID, DIABETIC], folder=folder.name))[1:]
-
-
 def test_what_is_not_so_is_left_out_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     statuses = ("entered-in-error", "refuted", "confirmed", "provisional")
@@ -383,237 +243,6 @@ def test_a_patient_who_is_recorded_twice_is_one(tmp_path: Path) -> None:
     link = [{"type": "replaced-by", "other": {"reference": "Patient/new"}}]
     rows = whole(tmp_path, Patient=[patient("old", link=link), patient("new")], Condition=[condition("c", "old")])
     assert rows == [["new", "1"]]
-
-
-LINES: Dict[str, Any] = {
-    "half a line": ('{"resourceType": "Cond', "is no JSON"),
-    "a list": ("[1]", "is no JSON object, as a resource is"),
-    "not a number": ('{"resourceType": "Condition", "x": NaN}', "is no JSON: NaN is not a number of JSON"),
-    "a key twice": ('{"resourceType": "Condition", "id": "d", "id": "e"}', "has 'id' twice; which one is meant"),
-    "very deep": ('{"x": ' + "[" * 100_000 + "]" * 100_000 + "}", "is nested too deeply"),
-    "very many digits": ('{"x": ' + "9" * 5000 + "}", "is no JSON|is a resource of type 'None'"),
-    "another type": (json.dumps(patient("b")), "is a resource of type 'Patient', expected Condition"),
-    "no type": ("{}", "is a resource of type 'None', expected Condition"),
-    "no id": (json.dumps(condition("", "a")), "has no id"),
-    "a code that is a text": (json.dumps({**condition("d", "a"), "code": DIABETES}), "code is no object"),
-    "codes that are none": (json.dumps({**condition("d", "a"), "code": {"coding": {}}}), "code.coding is no list"),
-    "a modifier": (
-        json.dumps({**condition("d", "a"), "modifierExtension": [{"url": "http://not"}]}),
-        "has modifierExtension, which changes what it means",
-    ),
-    "the same id with another content": (
-        json.dumps(condition("c", "a", note=[])),
-        "id 'c' was there before, with another",
-    ),
-}
-
-
-@pytest.mark.parametrize("what", LINES)
-def test_a_line_that_is_no_resource_is_named(tmp_path: Path, what: str) -> None:
-    line, why = LINES[what]
-    with pytest.raises(DataError, match=rf"/export/Condition\.ndjson:3: {why}"):
-        whole(tmp_path, Patient=[patient("a")], Condition=[condition("c", "a"), "", line])
-
-
-def test_many_problems_are_listed_at_once(tmp_path: Path) -> None:
-    with pytest.raises(DataError) as caught:
-        whole(tmp_path, Patient=["{", patient("a")], Condition=["[]", condition("c", "b")])
-    said = str(caught.value)
-    assert "3 problems" in said
-    assert all(each in said for each in ("export/Patient.ndjson:1:", "Condition.ndjson:1:", "Condition.ndjson:2:"))
-
-
-def test_not_utf8(tmp_path: Path) -> None:
-    folder = export(tmp_path / "export", Patient=[patient("a")], Condition=[])
-    (folder / "Condition.ndjson").write_bytes(b'{"resourceType": "Condition", "text": "caf\xe9"}\n')
-    with pytest.raises(DataError, match=r"Condition\.ndjson:1: is no JSON: .*utf-8"):
-        table_of(described(tmp_path / "w.toml", [DIABETIC], folder=folder.name))
-
-
-def test_a_resource_that_is_there_twice_counts_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
-    people = [patient("a"), patient("b")]
-    files = {"Patient": [*people, people[0]], "Condition": [condition("c", "a"), condition("c", "a")]}
-    assert whole(tmp_path, **files) == [["a", "1"], ["b", "0"]]
-    assert "1 Condition repeated" in caplog.text
-    assert "1 Patient repeated" in caplog.text
-
-
-def test_files_of_a_type_may_be_several_and_packed(tmp_path: Path) -> None:
-    folder = export(
-        tmp_path / "export", **{"Patient.000": [patient("a")], "2.Patient": ["", patient("b", birthDate="9")]}
-    )
-    export(
-        folder,
-        **{"Condition_1": [condition("c", "b")], "Condition.000": [condition("d", "a", "1")], "MyCondition": ["x"]},
-    )
-    packed = json.dumps(condition("e", "a")).encode() + b"\n"
-    (folder / "1.Condition.ndjson.gz").write_bytes(gzip.compress(packed))
-    path = described(tmp_path / "w.toml", [ID, DIABETIC], folder=folder.name)
-    assert table_of(path)[1:] == [["b", "1"], ["a", "1"]]
-    (folder / "1.Condition.ndjson.gz").write_bytes(gzip.compress(packed)[:-9])
-    with pytest.raises(DataError, match=r"1\.Condition\.ndjson\.gz: cannot be unpacked after line \d.*cut off"):
-        table_of(path)
-    (folder / "1.Condition.ndjson.gz").write_bytes(packed)
-    with pytest.raises(DataError, match=r"1\.Condition\.ndjson\.gz: cannot be unpacked"):
-        table_of(path)
-
-
-def test_a_line_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fhir_folder, "MOST_LINE", 1 << 16)
-    folder = export(tmp_path / "export", Patient=[patient("a")])
-    (folder / "Condition.ndjson.gz").write_bytes(gzip.compress(b"\n" + bytes(1 << 24)))
-    with pytest.raises(DataError, match=r"export/Condition\.ndjson\.gz:2: a line of more than"):
-        table_of(described(tmp_path / "w.toml", [DIABETIC], folder=folder.name))
-
-
-def test_a_type_without_a_file(tmp_path: Path) -> None:
-    folder = export(tmp_path / "export", Patient=[patient("a")])
-    path = described(tmp_path / "w.toml", [DIABETIC], folder=folder.name)
-    with pytest.raises(DataError, match=r"export: no Condition\.ndjson; it has Patient\.ndjson\. Export Condition too"):
-        table_of(path)
-    export(folder, Condition=[])
-    assert table_of(path)[1:] == [["0"]]
-
-
-def both_refuse(path: Path, why: str) -> None:
-    """What reads a table's rows, and what a node does."""
-    with pytest.raises(DataError, match=why):
-        table_of(path)
-    with pytest.raises(DataError, match=why):
-        load_dataset(path, Schema("table", "diabetes", ("no", "yes"), {"0": 0, "1": 1}, (Feature("age", 0, 120),)))
-
-
-def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
-    both_refuse(described(tmp_path / "w.toml", [AGE], folder="exprot"), "exprot: no such folder; `folder` names")
-
-
-def test_a_file_in_the_place_of_the_folder(tmp_path: Path) -> None:
-    (tmp_path / "Patient.ndjson").write_text("")
-    both_refuse(
-        described(tmp_path / "w.toml", [AGE], folder="Patient.ndjson"), "Patient.ndjson: a file; `folder` names"
-    )
-
-
-@pytest.mark.parametrize("failure", [PermissionError(13, "Permission denied"), OSError(5, "Input/output error")])
-def test_a_folder_that_cannot_be_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: OSError) -> None:
-    path = described(tmp_path / "w.toml", [AGE], folder="export")
-    export(tmp_path / "export", Patient=[patient("a", birthDate="1960")])
-
-    def denied(folder: Path) -> Any:
-        raise failure
-
-    monkeypatch.setattr(Path, "iterdir", denied)
-    both_refuse(path, rf"export: cannot be listed \({failure.strerror}\)")
-
-
-def test_a_file_that_vanishes_while_the_folder_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = described(tmp_path / "w.toml", [AGE], folder="export")
-    folder = export(tmp_path / "export", Patient=[patient("a", birthDate="1960")])
-    monkeypatch.setattr(fhir_folder, "files_of", lambda *_: [folder / "Gone.ndjson"])
-    with pytest.raises(DataError, match=r"Gone\.ndjson: No such file or directory"):
-        table_of(path)
-
-
-@pytest.mark.parametrize(
-    ("at", "born", "age"),
-    [
-        ("2026-11-27", "1960-11-27", "66"),
-        ("2026-11-27", "1960-11-28", "65"),
-        ("2027-02-28", "2024-02-29", "2"),
-        ("2027-03-01", "2024-02-29", "3"),
-        ("2026-12-31", "1960", "66"),
-        ("2026-11-30", "1960-11", "66"),
-        ("2026-10-01", "1960-11", "65"),
-        ("2026-11-27", "2026-11-27", "0"),
-    ],
-)
-def test_age(tmp_path: Path, at: str, born: str, age: str) -> None:
-    folder = export(tmp_path / "export", Patient=[patient("a", birthDate=born), patient("b")])
-    path = described(tmp_path / "w.toml", [{**AGE, "at": at}], folder=folder.name)
-    assert table_of(path)[1:] == [[age], [""]]
-
-
-@pytest.mark.parametrize(
-    ("born", "why"),
-    [
-        ("1960", 'birthDate 1960 is no whole date, so the age on 2026-11-27 is 65 or 66; set at = "2026-12-31"'),
-        ("1960-11", "birthDate 1960-11 is no whole date, so the age on 2026-11-27 is 65 or 66"),
-        ("2027-01-01", "birthDate 2027-01-01 is after 2026-11-27"),
-        ("27.11.1960", "'27.11.1960' is not a date as 2026-11-27"),
-        ("1960-13-01", "month must be in 1..12"),
-        ("1960-11-27T00:00:00Z", "is not a date as 2026-11-27: it has a time"),
-        (1960, "birthDate is no text"),
-    ],
-)
-def test_an_age_that_is_not_known(tmp_path: Path, born: Any, why: str) -> None:
-    folder = export(tmp_path / "export", Patient=[patient("a", birthDate=born)])
-    with pytest.raises(DataError, match=rf"Patient\.ndjson:1: column 'age': .*{why}"):
-        table_of(described(tmp_path / "w.toml", [AGE], folder=folder.name))
-
-
-PERSON = patient(
-    "a",
-    active=True,
-    gender="female",
-    birthDate="1960-11",
-    deceasedDateTime="2020-01-01",
-    maritalStatus=coded("M", "http://m"),
-    address=[
-        {"use": "old", "postalCode": "1"},
-        {"use": "home", "postalCode": "2", "city": "B", "state": "S", "district": "D", "country": "C"},
-        {"use": "work", "postalCode": "3", "city": "B"},
-        {"use": "home", "postalCode": "4", "period": {"end": "2001"}},
-    ],
-    identifier=[{"system": "http://x", "value": "17"}, {"system": "http://y", "value": "18"}],
-)
-
-
-@pytest.mark.parametrize(
-    ("path", "cell"),
-    {
-        "id": "a",
-        "active": "true",
-        "gender": "female",
-        "birthDate": "1960-11",
-        "age": "66",
-        "deceased": "1",
-        "deceasedBoolean": "",
-        "deceasedDateTime": "2020-01-01",
-        "maritalStatus": "M",
-        "address.city": "B",
-        "address.district": "D",
-        "address.state": "S",
-        "address.postalCode": "2",
-        "address.country": "C",
-        "identifier.value": "18",
-    }.items(),
-)
-def test_paths_of_a_patient(tmp_path: Path, path: str, cell: str) -> None:
-    also = {"age": {"at": "2026-12-31"}, "identifier.value": {"system": "http://y"}}
-    column = {"name": "v", "from": "Patient", "path": path, **also.get(path, {})}
-    folder = export(tmp_path / "export", Patient=[PERSON])
-    assert table_of(described(tmp_path / "w.toml", [column], folder=folder.name))[1] == [cell]
-    assert set(fhir_values.PATHS) == set(fhir_columns.PATHS)
-
-
-@pytest.mark.parametrize(
-    ("said", "cell"), [({"deceasedBoolean": True}, "1"), ({"deceasedBoolean": False}, "0"), ({}, "0")]
-)
-def test_deceased(tmp_path: Path, said: Dict[str, Any], cell: str) -> None:
-    folder = export(tmp_path / "export", Patient=[patient("a", **said)])
-    column = {"name": "dead", "from": "Patient", "path": "deceased"}
-    assert table_of(described(tmp_path / "w.toml", [column], folder=folder.name))[1] == [cell]
-
-
-def test_one_of_several_addresses_is_not_guessed(tmp_path: Path) -> None:
-    homes = [{"use": "home", "postalCode": "1"}, {"use": "home", "postalCode": "2"}]
-    folder = export(tmp_path / "export", Patient=[patient("a", address=homes)])
-    column = {"name": "zip", "from": "Patient", "path": "address.postalCode"}
-    with pytest.raises(
-        DataError, match=r"Patient\.ndjson:1: column 'zip': has 2 of address\.postalCode; which one is meant"
-    ):
-        table_of(described(tmp_path / "w.toml", [column], folder=folder.name))
 
 
 def test_what_does_not_fit_the_schema_is_said_by_the_line_of_the_patient(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Dict, List
 
 import numpy as np
 import pytest
-from test_guard import Node, data_of, task_of
+from guarded import Node, data_of, task_of
 
 from orchestrator.data.dataset import Dataset
 from orchestrator.errors import DisclosureError

@@ -5,7 +5,7 @@ from typing import Any, Dict
 
 import numpy as np
 import pytest
-from test_guard import AGE, COST, SEX, WARD, Node, data_of, tables, task_of
+from guarded import AGE, COST, SEX, WARD, Node, data_of, tables, task_of
 
 from orchestrator.data.dataset import Dataset
 

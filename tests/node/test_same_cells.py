@@ -6,7 +6,7 @@ from typing import Any, Dict, Tuple
 
 import numpy as np
 import pytest
-from test_guard import AGE, COST, SEX, Node, data_of, task_of
+from guarded import AGE, COST, SEX, Node, data_of, task_of
 
 from orchestrator.analyses.base import as_pairs, from_pairs
 from orchestrator.analyses.registry import analysis_of

@@ -5,9 +5,9 @@ from typing import Any, Dict, List, Tuple
 
 import numpy as np
 import pytest
+from guarded import AGE, COST, Node, data_of, task_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_guard import AGE, COST, Node, data_of, task_of
 
 from orchestrator.data.dataset import Dataset
 from orchestrator.node.between import left_over
