@@ -8,79 +8,28 @@ Times: `edgeward gateway run` and five `edgeward node run` as processes of their
 """
 
 import argparse
-import csv
-import json
 import os
 import platform
-import subprocess
-import sys
 import tempfile
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
+from analyses_times import times
+from hospital_tables import Data, data_sets, written
 
 from orchestrator.analyses.base import Result
 from orchestrator.analyses.registry import analysis_of
 from orchestrator.data.dataset import Dataset, load_for
-from orchestrator.gateway.broker import free_port
 from orchestrator.gateway.trial import planned, try_planned
 from orchestrator.wire.protection import Aggregation, Privacy
-from orchestrator.wire.schema import Feature, Schema
+from orchestrator.wire.schema import Schema
 from orchestrator.wire.task import Rounds, Task
 from orchestrator.wire.training import Training
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "analyses"))
-
-from hospitals import SCHEMA as HEART_SCHEMA
-from hospitals import rows_of as heart_rows_of
-
 DELTA = 1e-5
 EPSILONS = (1.0, 3.0)
-MAIN = [sys.executable, "-m", "orchestrator.cli.main"]
-
-HIE = (
-    Feature("xage", 0, 70),
-    Feature("mdvis", 0, 50),
-    Feature("income", 0, 40_000),
-    Feature("ghindx", 0, 100),
-    Feature("female", categories=("0", "1")),
-    Feature("child", categories=("0", "1")),
-)
-VISITS = (
-    Feature("age", 10, 70),
-    Feature("baseline", categories=("0", "1")),
-    Feature("treat", categories=("A", "P")),
-    Feature("sex", categories=("F", "M")),
-    Feature("outcome", categories=("0", "1")),
-)
-WILMS = (
-    Feature("edrel", 0, 6300),
-    Feature("rel", categories=("0", "1")),
-    Feature("histol", categories=("1", "2")),
-    Feature("age", 0, 200),
-)
-_HEART_NAMES = ("age", "trestbps", "chol", "thalach", "oldpeak", "sex", "cp", "exang", "slope", "thal", "disease")
-_HEART_FEATURES = {feature.name: feature for feature in HEART_SCHEMA.features}
-HEART = tuple(_HEART_FEATURES[name] for name in _HEART_NAMES)
-
-
-class Data(NamedTuple):
-    """Rows of some hospitals. patient: a column that says whose a row is, where patients have several."""
-
-    features: Tuple[Feature, ...]
-    sites: List[List[Dict[str, str]]]
-    patient: str = ""
-
-    @property
-    def records(self) -> int:
-        return sum(map(len, self.sites))
-
-    @property
-    def patients(self) -> int:
-        return len({row[self.patient] for site in self.sites for row in site}) if self.patient else self.records
 
 
 Figure = Callable[[Result, Result, Task, Sequence[Dataset]], Optional[float]]
@@ -93,28 +42,6 @@ class Case(NamedTuple):
     options: Dict[str, Any]
     measure: str  # in words, with what 0 means
     figure: Figure
-
-
-def read(path: Path) -> List[Dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def by(rows: Sequence[Dict[str, str]], column: str) -> List[List[Dict[str, str]]]:
-    return [[row for row in rows if row[column] == site] for site in sorted({row[column] for row in rows})]
-
-
-def data_sets(source: Path) -> Dict[str, Data]:
-    visits = [
-        {**row, "who": f"{row['center']}-{row['id']}"} for row in read(source / "respiratory" / "respiratory.csv")
-    ]
-    wilms = read(source / "nwtco" / "nwtco.csv")
-    return {
-        "rand-hie": Data(HIE, by(read(source / "rand-hie" / "randhie.csv"), "site")),
-        "respiratory": Data(VISITS, by(visits, "center"), "who"),
-        "heart-disease": Data(HEART, [rows for _, rows in heart_rows_of(source / "heart-disease")]),
-        "nwtco": Data(WILMS, [wilms[start::5] for start in range(5)]),
-    }
 
 
 def table(result: Result, name: str) -> List[Dict[str, Any]]:
@@ -360,24 +287,6 @@ CASES = (
 )
 
 
-def written(data: Data, folder: Path) -> List[Path]:
-    """A file for each hospital, of which secure sums need three: with fewer the rows are dealt out, patients whole."""
-    names = [feature.name for feature in data.features] + ([data.patient] if data.patient else [])
-    sites = [site for site in data.sites if site]
-    if len(sites) < 3:
-        rows = [row for site in sites for row in site]
-        keys = [row[data.patient] if data.patient else str(place) for place, row in enumerate(rows)]
-        place_of = {key: place % 3 for place, key in enumerate(dict.fromkeys(keys))}
-        sites = [[row for row, key in zip(rows, keys) if place_of[key] == place] for place in range(3)]
-    paths = [folder / f"{place}.csv" for place in range(len(sites))]
-    for path, site in zip(paths, sites):
-        with path.open("w", newline="") as file:
-            writer = csv.DictWriter(file, names, extrasaction="ignore")
-            writer.writeheader()
-            writer.writerows(site)
-    return paths
-
-
 def task_of(case: Case, data: Data, privacy: Privacy, nodes: int) -> Task:
     schema = Schema("table", "", (), {}, data.features, patient=data.patient, missing_markers=("",))
     declared = {"kind": case.kind, **case.options}
@@ -425,95 +334,6 @@ def errors(source: Path, seeds: int, wanted: Sequence[str]) -> None:
             f"| {name} | {case.data} | {data.records:,}, {data.patients:,} | {case.measure} | {' | '.join(cells)} |",
             flush=True,
         )
-
-
-TIMED: Dict[str, str] = {
-    "statistics": 'kind = "statistics"\nbins = 20\n',
-    "linear regression": 'kind = "regression"\noutcome = "ghindx"\n',
-    "logistic regression": 'kind = "regression"\nfamily = "logistic"\noutcome = "child"\ninputs = ["mdvis", "ghindx"]\n',
-    "kmeans": 'kind = "kmeans"\nclusters = 3\nrounds = 10\n',
-}
-
-
-def memory_mib(process: int) -> Dict[str, float]:
-    """resident and private, of /proc/PID/smaps_rollup."""
-    found = {}
-    for line in Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()[1:]:
-        name, size, *_ = line.split()
-        found[name] = int(size) / 1024
-    return {"resident": found["Rss:"], "private": found["Private_Clean:"] + found["Private_Dirty:"]}
-
-
-def timed(source: Path, declared: str, method: str) -> Dict[str, Any]:
-    """Seconds from the last node's `ready` to the end of all rounds and to the tables, and the largest node's memory."""
-    rows, port = read(source / "rand-hie" / "randhie.csv"), free_port()
-    with tempfile.TemporaryDirectory() as place:
-        folder, running = Path(place), []
-        paths = written(Data(HIE, [rows[start::5] for start in range(5)]), folder)
-        features = ", ".join(
-            f'{{ name = "{f.name}", categories = {json.dumps(list(f.categories))} }}'
-            if f.categories
-            else f'{{ name = "{f.name}", minimum = {f.minimum}, maximum = {f.maximum} }}'
-            for f in HIE
-        )
-        (folder / "edgeward.toml").write_text(
-            f'[gateway]\nfederation = "timed"\nport = {port}\n[task]\nname = "timed"\n[task.rounds]\nnodes = 5\nquorum = 5\n'
-            f'[task.privacy]\nunit = "none"\n[task.aggregation]\nmethod = "{method}"\n'
-            f'[task.schema]\nkind = "table"\nmissing_markers = [""]\nfeatures = [{features}]\n[task.analysis]\n{declared}'
-        )
-        quiet: Dict[str, Any] = {"cwd": folder, "stdin": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "text": True}
-        try:
-            gateway = subprocess.Popen(
-                [*MAIN, "gateway", "run", "edgeward.toml", "--out", "out", "--json"], stdout=subprocess.PIPE, **quiet
-            )
-            running.append(gateway)
-            at = ["--broker", f"mqtt://127.0.0.1:{port}", "--federation", "timed"]
-            for number, path in enumerate(paths):
-                words = [
-                    "node",
-                    "run",
-                    *at,
-                    "--name",
-                    f"n{number}",
-                    "--data",
-                    path.name,
-                    "--state",
-                    f"s{number}",
-                    "--once",
-                ]
-                running.append(subprocess.Popen([*MAIN, *words], stdout=subprocess.DEVNULL, **quiet))
-            joined = finished = 0.0
-            largest, rounds = {"resident": 0.0, "private": 0.0}, 0
-            assert gateway.stdout is not None
-            for event in map(json.loads, gateway.stdout):
-                now = time.monotonic()
-                if event["event"] == "joined":
-                    joined = now
-                elif event["event"] == "aggregated":
-                    rounds, finished = event["round"], now
-                    each = [memory_mib(process.pid) for process in running[1:]]
-                    largest = {name: max(largest[name], *(one[name] for one in each)) for name in largest}
-                elif event["event"] == "result":
-                    return {"rounds": rounds, "rounds_s": finished - joined, "result_s": now - joined, **largest}
-        finally:
-            for process in running:
-                process.kill()
-                process.wait()
-    raise SystemExit("the gateway ended without a result")
-
-
-def times(source: Path, wanted: Sequence[str], repeats: int) -> None:
-    print("| analysis | sums | rounds | s, all rounds | s, tables | node, MiB resident | private |\n|" + "---|" * 7)
-    for name, declared in TIMED.items():
-        for method in ("plain", "masked"):
-            if not wanted or name in wanted:
-                found = [timed(source, declared, method) for _ in range(repeats)]
-                middle = {key: float(np.median([each[key] for each in found])) for key in found[0]}
-                print(
-                    f"| {name} | {method} | {middle['rounds']:.0f} | {middle['rounds_s']:.2f} | {middle['result_s']:.2f} | "
-                    f"{middle['resident']:.0f} | {middle['private']:.0f} |",
-                    flush=True,
-                )
 
 
 def main() -> None:
