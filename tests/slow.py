@@ -53,6 +53,7 @@ SLOW = (
     "cli/test_working_folder.py",
     "cli/test_wrong_arguments.py",
     "data/test_joining.py",
+    "data/test_joining_sources.py",
     "data/test_postgresql.py",
     "gateway/test_broker_guard.py",
     "gateway/test_central_noise.py",
