@@ -11,8 +11,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "e2e"))
 
+from cut_off import CutOffError, cut_off_in_round_two, data_of
 from fixed_node import Fixed
-from harness import GRAPH, RECORDS, SIZE, expected_weights, make_task
+from harness import GRAPH, SIZE, expected_weights, make_task
 
 from orchestrator.errors import UsageError
 from orchestrator.gateway.memory_store import MemoryStore
@@ -25,16 +26,6 @@ from orchestrator.wire.task import Aggregation, Task
 
 FIRST = np.zeros(SIZE, np.float32)
 MASKED = Aggregation("masked", update_range=8.0)
-
-
-class CutOffError(Exception):
-    """The power goes."""
-
-
-def data_of(folder: Path) -> Dict[str, Path]:
-    for name in "abc":
-        (folder / f"{name}.csv").write_text("x,y\n" + "0.5,1\n" * RECORDS[name])
-    return {name: folder / f"{name}.csv" for name in "abc"}
 
 
 def played(store: RunStore, task: Task, folder: Path, progress: Any = lambda event: None) -> RunResult:
@@ -78,12 +69,7 @@ def test_a_store_in_memory_and_one_in_a_file_come_to_the_same(tmp_path: Path, ag
 def test_the_next_gateway_of_this_process_goes_on_with_a_run_that_was_cut_off(tmp_path: Path) -> None:
     store, rounds = MemoryStore(), []
 
-    def cut_off(event: Dict[str, Any]) -> None:
-        if event["event"] == "aggregated":
-            rounds.append(event["round"])
-            if event["round"] == 2:
-                raise CutOffError
-
+    cut_off = cut_off_in_round_two(rounds)
     with pytest.raises(CutOffError):
         played(store, make_task(rounds=4), tmp_path, cut_off)
     result = played(store, make_task(rounds=4), tmp_path, cut_off)

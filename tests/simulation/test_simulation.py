@@ -12,8 +12,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "e2e"))
 
+from cut_off import CutOffError, cut_off_in_round_two, data_of
 from fixed_node import Fixed
-from harness import GRAPH, RECORDS, SIZE, expected_weights, make_task
+from harness import GRAPH, SIZE, expected_weights, make_task
 
 from orchestrator.cli.main import main
 from orchestrator.errors import RoundError, UsageError
@@ -47,16 +48,6 @@ METHODS = {
 }
 
 
-class CutOffError(Exception):
-    """The power goes."""
-
-
-def data_of(folder: Path, empty: str = "") -> Dict[str, Path]:
-    for name in "abc":
-        (folder / f"{name}.csv").write_text("x,y\n" + "0.5,1\n" * (0 if name in empty else RECORDS[name]))
-    return {name: folder / f"{name}.csv" for name in "abc"}
-
-
 def played(folder: Path, task: Task, progress: Any = lambda event: None, empty: str = "") -> RunResult:
     store = Store(folder / "gateway.sqlite")
     if store.find_run("run") is None:
@@ -83,12 +74,7 @@ def test_weights_are_those_of_a_federation_of_processes(tmp_path: Path) -> None:
 def test_a_simulation_that_was_cut_off_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     rounds: List[int] = []
 
-    def cut_off(event: Dict[str, Any]) -> None:
-        if event["event"] == "aggregated":
-            rounds.append(event["round"])
-            if event["round"] == 2:
-                raise CutOffError
-
+    cut_off = cut_off_in_round_two(rounds)
     with pytest.raises(CutOffError):
         played(tmp_path, make_task(rounds=5), cut_off)
     result = played(tmp_path, make_task(rounds=5), cut_off)
