@@ -1,6 +1,6 @@
 """What nodes answer: updates, and their parts in the steps of secure rounds. Stored first, acknowledged then, counted last."""
 
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple, Type
 
 from orchestrator.errors import WireError
 from orchestrator.gateway.aggregation import Aggregation
@@ -13,10 +13,11 @@ from orchestrator.gateway.refused import ANSWER, ANSWERS, Refused
 from orchestrator.gateway.secure_aggregation import SecureAggregation
 from orchestrator.rounds.events import Abstained, Arrived, Event
 from orchestrator.rounds.steps import ACKNOWLEDGED_STEPS, VECTOR_STEPS
-from orchestrator.wire.announcing import Heading
+from orchestrator.wire.announcing import Heading, OfRound
 from orchestrator.wire.answering import Abstention, Update, WeightsWanted
 from orchestrator.wire.body import decode_body
 from orchestrator.wire.frames import Chunk, encode_frame
+from orchestrator.wire.message import M
 from orchestrator.wire.refusals import text_of
 from orchestrator.wire.secure_steps import AttemptOf, Step
 from orchestrator.wire.transfer import Inbox
@@ -77,7 +78,7 @@ class Answers:
         except WireError:
             self._acknowledge_now(node, chunk)  # it would be refused again
             raise
-        heading = Heading.read(header)
+        heading = self._read(node, chunk, Heading, header)
         kind, of_run = heading.kind, heading.run == self._course.run
         if kind in ("step", "abstain") and self._secure is not None:
             self._take_answer(node, chunk, kind, header, tensors, body)
@@ -88,13 +89,14 @@ class Answers:
                 self._announcer.whole(node, WeightsWanted.read(header).round)
             return
         if kind != "update":
+            self._acknowledge_now(node, chunk)
             raise WireError(f"a node may send updates{', steps' if self._secure else ''}, not {kind!r}")
-        update = Update.read(header)
-        number = update.round
+        number = self._read(node, chunk, OfRound, header).round
         wanted = of_run and self._coordinator.accepts(node, number)
         wanted = wanted and node not in self._coordinator.declined  # a broadcast round reaches it all the same
         if wanted:
             try:  # before anything is stored
+                update = Update.read(header)
                 self._course.check_counts(node, number, header)
                 self._aggregation.check_update(number, header, tensors)
             except WireError:
@@ -122,6 +124,14 @@ class Answers:
             )
             self._course.follow(event)
 
+    def _read(self, node: str, chunk: Chunk, of: Type[M], header: Dict[str, Any]) -> M:
+        """What of a message is of this class; WireError where it cannot be read, acknowledged as it would be refused again."""
+        try:
+            return of.read(header)
+        except WireError:
+            self._acknowledge_now(node, chunk)
+            raise
+
     def _ledger_head(self, node: str, chunk: Chunk, header: Dict[str, Any]) -> Optional[Dict[str, Any]]:
         """What to keep of where a node's ledger ends with this answer, so that an older copy of it shows later.
 
@@ -129,7 +139,11 @@ class Answers:
         """
         if "ledger" not in header:  # a relay has none
             return None
-        lost, head = self._attendance.ledgers.judge(node, header)
+        try:
+            lost, head = self._attendance.ledgers.judge(node, header)
+        except WireError:
+            self._refuse_answer(node, chunk)
+            raise
         if lost:
             self._acknowledge_now(node, chunk)
             self._attendance.decline(node, LOST, lost)
@@ -155,7 +169,7 @@ class Answers:
     ) -> None:
         """A node's answer to a step of a secure round, or word that it is out of it."""
         assert self._secure is not None
-        said: AttemptOf = (Step if kind == Step.KIND else Abstention).read(header)
+        said: AttemptOf = self._read(node, chunk, Step if kind == Step.KIND else Abstention, header)
         of_run, number, attempt = said.run == self._course.run, said.round, said.attempt
         event: Optional[Event] = None
         if of_run and isinstance(said, Abstention) and self._open(node, number, attempt):

@@ -104,6 +104,7 @@ class NodeAgent(Member):
         if run is None:
             return
         if run.task.aggregation.secure and run.task.stages.of(number):
+            AttemptOf.read(header)  # before a talk begins: what neighbours get is of private data
             if not self._talks.waits_for(self._at, header, tensors):
                 self._steps.begin(run, header, tensors)
                 for held in self._talks.held_steps(self._at):

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Callable, List, Tuple
+from typing import Callable, Dict, List, Tuple
 
 _CALL = (
     "import sys; sys.path[:1] = filter(None, sys.path[:1]); "
@@ -91,31 +91,42 @@ def forget_start(new_peak: bool = False) -> None:
     if libc is None or not hasattr(libc, "malloc_trim"):
         return
     libc.malloc_trim(0)
-    for start, end in _as_in_files():
+    for start, end in as_in_files(_own_mappings()):
         libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), _MADV_DONTNEED)
     if new_peak:
         _count_peak_from_now()
 
 
-def _as_in_files() -> List[Tuple[int, int]]:
+def as_in_files(mappings: str) -> List[Tuple[int, int]]:
     """Addresses of files' content that nobody can write, and nobody has: not of what a linker filled in and then protected.
 
-    None where the kernel does not say: its pages stay.
+    mappings: as proc(5) has them in smaps. What was written may be on the swap device, and does not count as anonymous then.
     """
-    try:
-        lines = Path("/proc/self/smaps").read_text(errors="replace").splitlines()
-    except OSError:
-        return []
     found: List[Tuple[int, int]] = []
     place = ""
-    for line in lines:  # proc(5): one for each mapping, then its figures
+    own: Dict[str, bool] = {}  # of the mapping at `place`: whether it has pages of its own, in memory and swapped out
+    for line in mappings.splitlines():  # one for each mapping, then its figures
         first, *rest = line.split()
         if not first.endswith(":"):
             place = first if rest[0] in ("r-xp", "r--p") and rest[3] != "0" else ""
-        elif first == "Anonymous:" and place and rest[0] == "0":
-            start, end = (int(address, 16) for address in place.split("-"))
-            found.append((start, end))
+            own = {}
+        elif first in _OWN_PAGES and place:
+            own[first] = rest[0] != "0"
+            if len(own) == len(_OWN_PAGES) and not any(own.values()):
+                start, end = (int(address, 16) for address in place.split("-"))
+                found.append((start, end))
     return found
+
+
+_OWN_PAGES = ("Anonymous:", "Swap:")
+
+
+def _own_mappings() -> str:
+    """Nothing where the kernel does not say: their pages stay."""
+    try:
+        return Path("/proc/self/smaps").read_text(errors="replace")
+    except OSError:
+        return ""
 
 
 def _count_peak_from_now() -> None:

@@ -14,7 +14,7 @@ from orchestrator.gateway.store import Store
 from orchestrator.rounds.events import Declined, Ticked
 from orchestrator.wire.body import encode_body
 from orchestrator.wire.event_queue import Message
-from orchestrator.wire.frames import encode_frame, split
+from orchestrator.wire.frames import Ack, encode_frame, split
 from orchestrator.wire.link import BrokerAddress
 from orchestrator.wire.protection import Aggregation, Privacy
 from orchestrator.wire.schema import Feature, Schema
@@ -52,7 +52,9 @@ class World:
 
     def send(self, name: str, update: np.ndarray, number: Optional[int] = None) -> None:
         header = {"kind": "update", "run": "run", "round": number or self.round, "records": 10, "codec": "float32"}
-        body = encode_body(header, {"update": update})
+        self.send_body(name, encode_body(header, {"update": update}))
+
+    def send_body(self, name: str, body: bytes) -> None:
         for chunk in split(transfer_id(body), body):
             self.gateway.receive(Message(f"edgeward/1/f/node/{name}/up", encode_frame(chunk)))
 
@@ -86,6 +88,52 @@ def test_a_refused_update_costs_no_deadline_and_after_three_its_node_is_out(tmp_
     ]
     assert {e["node"] for e in world.said("refused")} == {"n2"}
     np.testing.assert_array_equal(world.gateway.aggregation.weights(), np.full(8, 6, np.float32))
+
+
+HEAD = {"entries": 3, "hash": "0" * 64, "process": "p", "n": 1}
+UNREADABLE: List[Dict[str, Any]] = [
+    *({"records": said} for said in (-1, 0, 1 << 40, "10", 10.0, None, True, [], b"10")),
+    *({"ledger": said} for said in (None, {}, [], {**HEAD, "entries": -1}, {**HEAD, "hash": "0"}, {**HEAD, "n": "1"})),
+    *({"codec": said} for said in (None, "", 7, "x" * 41)),
+]
+
+
+@pytest.mark.parametrize("said", UNREADABLE)
+def test_an_update_that_cannot_be_read_costs_no_deadline_either(tmp_path: Path, said: Dict[str, Any]) -> None:
+    world = World(tmp_path, make_task(3, 2))
+    for number in (1, 2, 3):
+        header = {"kind": "update", "run": "run", "round": number, "records": 10, "codec": "float32", **said}
+        world.send_body("n2", encode_body(header, {"update": np.ones(8, np.float32)}))
+        world.send("n0", np.ones(8, np.float32))
+        world.send("n1", np.ones(8, np.float32))
+        assert world.round == number + 1, "without a tick"
+    assert [(e["node"], e["code"]) for e in world.said("declined")] == [("n2", "gateway.updates")]
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"kind": "update", "run": "run", "round": "1", "records": 10, "codec": "float32"},
+        {"kind": "update", "run": "run", "records": 10, "codec": "float32"},
+        {"kind": "update", "run": "../x", "round": 1, "records": 10, "codec": "float32"},
+        {"kind": "update", "round": 1, "records": 10},
+        {"kind": ["update"], "run": "run", "round": 1},
+        {"kind": "step", "run": "run", "round": 1, "attempt": 1},
+        {"kind": "whole", "run": "run", "round": None},
+        {"run": "run", "round": 1},
+    ],
+)
+def test_a_message_that_cannot_be_read_is_acknowledged_so_that_it_does_not_come_again(
+    tmp_path: Path, header: Dict[str, Any]
+) -> None:
+    world = World(tmp_path, make_task(3, 2))
+    body, sent = encode_body(header), []
+    world.gateway.link.publish = lambda topic, payload, retain=False: sent.append(payload)  # type: ignore[method-assign]
+    world.send_body("n2", body)
+    assert [told["node"] for told in world.said("refused")] == ["n2"]
+    assert encode_frame(Ack(transfer_id(body))) in sent
+    assert world.round == 1
+    assert world.said("declined") == []
 
 
 def test_a_run_with_nothing_but_refused_updates_ends_without_a_model(tmp_path: Path) -> None:

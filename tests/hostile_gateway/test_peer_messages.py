@@ -21,7 +21,7 @@ from orchestrator.privacy.peer_channel import Hello, PeerKey
 from orchestrator.wire.event_queue import Message
 from orchestrator.wire.link import Link
 from orchestrator.wire.peer_frames import HELLO, SEALED, PeerFrame, decode_peer, encode_peer
-from orchestrator.wire.protection import Privacy
+from orchestrator.wire.protection import Aggregation, Privacy
 from orchestrator.wire.schema import Feature, Schema
 from orchestrator.wire.task import Rounds, Task
 from orchestrator.wire.topics import Topics
@@ -148,6 +148,18 @@ def test_too_few_patients_for_an_answer_are_too_few_for_a_message(
     assert said.get("code") == f"disclosure.{code}"
     tap.listen()
     assert tap.heard == []
+
+
+def test_a_secure_round_that_cannot_be_read_begins_no_exchange(attack: Attack, tap: Tap) -> None:
+    attack.node.rule(OPEN + ALLOW + CONFIRMED)
+    masked = replace(task_of(NODE, "b", "c"), aggregation=Aggregation("masked"))
+    assert attack.gateway.offer(NODE, "unread", masked)["kind"] == "ready"
+    header = {"kind": "round", "run": "unread", "round": 2}
+    for attempt in (None, "1", True, 1.0, [1]):
+        attack.gateway.send(NODE, {**header, "attempt": attempt}, asked(EXCHANGED))
+    tap.listen(0.5)
+    assert tap.heard == []
+    assert attack.gateway.refusal(NODE, header, asked(EXCHANGED))["code"] == "message"
 
 
 def refused(attack: Attack, header: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> None:

@@ -48,6 +48,31 @@ def test_memory_that_only_the_start_took_does_not_count_later() -> None:
     assert after < before - 48
 
 
+def mapping(place: str, rights: str, inode: int, anonymous: int, swap: int) -> str:
+    """As proc(5) has it in smaps."""
+    figures = f"Rss: 8 kB\nAnonymous: {anonymous} kB\nAnonHugePages: 0 kB\nSwap: {swap} kB\nSwapPss: {swap} kB\n"
+    return f"{place} {rights} 00001000 08:01 {inode} {'/lib/a library.so' if inode else ''}\n{figures}VmFlags: rd mr mw me\n"
+
+
+def test_only_pages_that_are_as_in_their_file_are_given_back() -> None:
+    """What a linker filled in is in no file; a machine short of memory may have put all of it on its swap device by then."""
+    assert process.as_in_files(
+        mapping("1000-3000", "r-xp", 7, 0, 0)
+        + mapping("3000-5000", "r--p", 7, 4, 0)
+        + mapping("5000-7000", "r--p", 7, 0, 8)
+        + mapping("7000-9000", "r--p", 7, 4, 4)
+        + mapping("9000-b000", "rw-p", 7, 0, 0)
+        + mapping("b000-d000", "r--s", 7, 0, 0)
+        + mapping("d000-f000", "r--p", 0, 0, 0)
+        + mapping("f000-11000", "r--p", 7, 0, 0)
+    ) == [(0x1000, 0x3000), (0xF000, 0x11000)]
+    assert process.as_in_files("") == []
+
+
+def test_a_kernel_that_does_not_say_what_is_swapped_out_keeps_all() -> None:
+    assert process.as_in_files("1000-3000 r--p 00001000 08:01 7 /lib/a.so\nAnonymous: 0 kB\n") == []
+
+
 BUFFERS = """
 import resource, sys
 import numpy as np
