@@ -152,8 +152,13 @@ def needles(bundle: Path, raw: np.ndarray) -> Dict[str, List[bytes]]:
         "a column in its order": [
             np.ascontiguousarray(x[:8, c]).tobytes() for x in (int8, *floats) for c in range(len(COLUMNS))
         ],
-        TEXT: [f"{value:.4f}".encode() for row in raw for value in row if value >= 10],
+        TEXT: [text.encode() for row in raw for value in row if value >= 10 for text in written(value)],
     }
+
+
+def written(value: float) -> List[str]:
+    """As a file of rows has it, with more digits, and as a program shows what it kept in single precision."""
+    return [*(f"{value:.{digits}f}" for digits in (4, 5, 6)), repr(float(np.float32(value)))]
 
 
 def found_in(content: bytes, wanted: Dict[str, List[bytes]]) -> List[str]:
@@ -161,10 +166,10 @@ def found_in(content: bytes, wanted: Dict[str, List[bytes]]) -> List[str]:
 
 
 def _is_in(content: bytes, part: bytes, what: str) -> bool:
-    """The end of a longer number, such as a time, is not a value: there are thousands of both."""
+    """A part of a longer number, such as a time or MiB of memory, is not a value: there are thousands of both."""
     if what != TEXT or part not in content:
         return part in content
-    return re.search(rb"(?<!\d)" + re.escape(part), content) is not None
+    return re.search(rb"(?<!\d)" + re.escape(part) + rb"(?!\d)", content) is not None
 
 
 def contents(path: Path) -> List[bytes]:
@@ -192,6 +197,10 @@ def test_the_search_finds_rows_where_they_are(made: Made) -> None:
         archive.writestr("rows", rows)
     assert "a row as int8" in found_in(contents(packed)[1], wanted)
     assert TEXT in found_in((made.out.parent / "held-out.csv").read_bytes(), wanted)
+    for value in made.data["held-out"][0][:1]:
+        for text in written(value):
+            assert TEXT in found_in(f'{{"x": [{text}, 1]}}'.encode(), wanted), text
+            assert found_in(f"1{text}, {text}1".encode(), wanted) == []
 
 
 def test_kept_rows_are_the_owners_alone_and_in_no_bundle(made: Made) -> None:
