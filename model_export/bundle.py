@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
@@ -21,8 +22,8 @@ from model_export.errors import BundleError, ExportError
 from model_export.input_profile import InputProfile, make_profile
 from model_export.known_rows import fair_rows
 from model_export.manifest import (
+    ALL_FILES,
     FILES,
-    FLOAT_FILES,
     MANIFEST,
     PRIVACY_PAGE,
     SCHEMA,
@@ -39,6 +40,7 @@ from model_export.signing import check_bundle_signature, manifest_signature
 from model_export.sources import model_data_header, model_data_source, op_resolver_header
 from model_export.synthetic_rows import choose_rows, inner_ends, telling_rows
 from model_export.tflm import Quantized, TflmModel, check_rows
+from model_export.trees import is_trees, parse_trees, run_trees
 
 KNOWN_ANSWER_ROWS = 4
 ROWS_OFFERED = 32
@@ -84,7 +86,7 @@ def write_bundle(
     An existing bundle at `out_dir` is replaced; anything else there is refused. Raises ExportError.
     """
     out_dir = Path(out_dir)
-    _check_replaceable(out_dir)
+    check_replaceable(out_dir)
     tflite, edges = fold_edges(tflite)
     tflite = relu6_as_relu(tflite)
     model = TflmModel(tflite)
@@ -110,14 +112,10 @@ def write_bundle(
         plan=plan.blob if plan else None,
         arena_direct_bytes=direct_bytes,
         known_answers=answers,
-        input_profile=_profile(model.input.shape, described, reference, anomaly),
+        input_profile=profile_of(model.input.shape, described, reference, anomaly),
         sign=sign,
     )
-    claim = None if privacy is None else dict(privacy)
-    if privacy_page is not None:
-        if claim is None:
-            raise ExportError("a privacy page belongs to a privacy statement: give both")
-        claim["page_sha256"] = _sha256(privacy_page.encode())
+    claim = claim_with_page(privacy, privacy_page)
     contents = {
         "model.tflite": tflite,
         "model_data.h": model_data_header(len(tflite)).encode(),
@@ -130,9 +128,9 @@ def write_bundle(
         {
             "schema": SCHEMA,
             "name": name,
-            "created_by": f"edgeward {_version()}",
+            "created_by": created_by(),
             "model_digest": parse_model_bin(packed).digest,
-            "files": {file: _recorded(contents[file]) for file in FILES},
+            "files": {file: recorded(contents[file]) for file in FILES},
             "input": _edge(model.input),
             "output": _edge(model.output),
             "labels": shown,
@@ -152,7 +150,7 @@ def write_bundle(
                 "int8_ranges": "as they were in the .tflite"
                 + (f", whose {' and '.join(edges)} became int8 by its own scales" if edges else ""),
                 "known_answers": answers_origin,
-                "input_profile": _profile_origin(described, reference),
+                "input_profile": profile_origin(described, reference),
                 **(origin or {}),
             },
             "accuracy": dict(accuracy or {}),
@@ -167,7 +165,7 @@ def write_bundle(
         contents[PRIVACY_PAGE] = privacy_page.encode()
     if sign is not None:
         contents[SIGNATURE] = manifest_signature(contents[MANIFEST], sign, signer)
-    _write_folder(out_dir, contents, signer_known=sign is None or signer is not None)
+    write_folder(out_dir, contents, signer_known=sign is None or signer is not None)
     return read_manifest(out_dir)
 
 
@@ -188,25 +186,32 @@ def verify_bundle(folder: Path, run: bool = True, public_key: Optional[Ed25519Pu
 
 def strays(folder: Path) -> List[str]:
     """Names in a bundle's folder that belong to no bundle, sorted: early versions left rows of data there, in `evaluation`."""
-    return sorted(
-        {path.name for path in Path(folder).iterdir()} - {*FILES, *FLOAT_FILES, MANIFEST, PRIVACY_PAGE, SIGNATURE}
-    )
+    return sorted({path.name for path in Path(folder).iterdir()} - {*ALL_FILES})
 
 
 def verify_known_answers(packed: ModelBin) -> int:
-    """Run the known answers of a model.bin in TFLM; returns how many rows agreed. Raises BundleError at the first other."""
-    model = TflmModel(packed.tflite)
+    """Run the known answers of a model.bin, in TFLM or those of trees by trees.run_trees; returns how many rows agreed.
+
+    Raises BundleError at the first other.
+    """
+    trees = is_trees(packed.tflite)
+    run = partial(run_trees, parse_trees(packed.tflite)) if trees else TflmModel(packed.tflite).run
     if packed.known_answers is None:
         return 0
-    outputs = model.run(packed.known_answers.inputs).reshape(len(packed.known_answers.inputs), -1)
+    outputs = run(packed.known_answers.inputs).reshape(len(packed.known_answers.inputs), -1)
     wrong = np.flatnonzero((outputs != packed.known_answers.outputs).any(1))
     if len(wrong):
         row = int(wrong[0])
         raise BundleError(
             f"model.bin: known answer {row} is {packed.known_answers.outputs[row].tolist()}, "
-            f"TFLM gives {outputs[row].tolist()}"
+            f"{runner_of(packed.tflite)} gives {outputs[row].tolist()}"
         )
     return len(outputs)
+
+
+def runner_of(model: bytes) -> str:
+    """What known answers are compared with, for people."""
+    return "the reference for trees" if is_trees(model) else "TFLM"
 
 
 def arena_with_margin(measured_bytes: int) -> int:
@@ -219,6 +224,15 @@ def arena_with_margin(measured_bytes: int) -> int:
     return -(-(measured_bytes + max(ARENA_MARGIN_BYTES, measured_bytes // 8)) // 16) * 16
 
 
+def claim_with_page(privacy: Optional[Mapping[str, Any]], page: Optional[str]) -> Optional[Dict[str, Any]]:
+    """The manifest's privacy statement, with the digest of the page for people."""
+    if page is None:
+        return None if privacy is None else dict(privacy)
+    if privacy is None:
+        raise ExportError("a privacy page belongs to a privacy statement: give both")
+    return {**privacy, "page_sha256": _sha256(page.encode())}
+
+
 def _float_model(files: Optional[Mapping[str, bytes]], features: Sequence[Any]) -> Dict[str, Any]:
     """What the manifest says of the model before quantization; nothing where a model came as int8."""
     if files is None:
@@ -226,14 +240,14 @@ def _float_model(files: Optional[Mapping[str, bytes]], features: Sequence[Any]) 
     units = (
         "float32, standardized: (raw - mean) / std of `features`" if features else "float32, in the model's own units"
     )
-    return {"float_model": {"input": units, "files": {name: _recorded(content) for name, content in files.items()}}}
+    return {"float_model": {"input": units, "files": {name: recorded(content) for name, content in files.items()}}}
 
 
-def _recorded(content: bytes) -> Dict[str, Any]:
+def recorded(content: bytes) -> Dict[str, Any]:
     return {"sha256": _sha256(content), "bytes": len(content)}
 
 
-def _profile(
+def profile_of(
     shape: Sequence[int],
     features: Sequence[Mapping[str, Any]],
     reference: Optional["np.ndarray"],
@@ -250,7 +264,7 @@ def _size(edge: Quantized) -> int:
     return int(np.prod(edge.shape))
 
 
-def _profile_origin(features: Sequence[Mapping[str, Any]], reference: Optional["np.ndarray"]) -> str:
+def profile_origin(features: Sequence[Mapping[str, Any]], reference: Optional["np.ndarray"]) -> str:
     if reference is not None and len(reference):
         return f"deciles of {len(reference)} reference rows the caller gave"
     return "means and deviations the caller gave" if features else "left out"
@@ -309,7 +323,7 @@ def _edge(tensor: Quantized) -> Dict[str, Any]:
     }
 
 
-def _check_replaceable(out_dir: Path) -> None:
+def check_replaceable(out_dir: Path) -> None:
     if out_dir.is_dir():
         if any(out_dir.iterdir()) and not (out_dir / MANIFEST).is_file():
             raise ExportError(f"{out_dir}: is a folder with other files in it; name a new folder or an existing bundle")
@@ -317,7 +331,7 @@ def _check_replaceable(out_dir: Path) -> None:
         raise ExportError(f"{out_dir}: is a file; name a folder")
 
 
-def _write_folder(out_dir: Path, contents: Mapping[str, bytes], signer_known: bool) -> None:
+def write_folder(out_dir: Path, contents: Mapping[str, bytes], signer_known: bool) -> None:
     """All files or none: written and verified beside `out_dir`, then renamed into place."""
     out_dir.parent.mkdir(parents=True, exist_ok=True)
     new = Path(tempfile.mkdtemp(prefix=f".{out_dir.name}.", dir=out_dir.parent))
@@ -348,8 +362,9 @@ def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _version() -> str:
+def created_by() -> str:
+    """This version, as a manifest names it."""
     try:
-        return importlib.metadata.version("edgeward")
+        return f"edgeward {importlib.metadata.version('edgeward')}"
     except importlib.metadata.PackageNotFoundError:  # run from a source tree that was never installed
-        return "(not installed)"
+        return "edgeward (not installed)"

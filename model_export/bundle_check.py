@@ -9,9 +9,10 @@ import numpy as np
 
 from model_export.errors import BundleError, ExportError
 from model_export.input_profile import make_profile
-from model_export.manifest import MANIFEST, check_features, check_labels, read_manifest, recorded_files
+from model_export.manifest import CUTS, MANIFEST, TREES, check_features, check_labels, read_manifest, recorded_files
 from model_export.model_bin import ModelBin, ModelBinError, parse_model_bin
 from model_export.tflite_file import read_tflite, single_edges
+from model_export.trees import TreesError, edges_of, is_trees, parse_trees, sizes_of
 
 
 def check_files(folder: Path) -> Dict[str, Any]:
@@ -34,14 +35,14 @@ def check_files(folder: Path) -> Dict[str, Any]:
         packed = parse_model_bin((folder / "model.bin").read_bytes())
     except ModelBinError as error:
         raise BundleError(f"model.bin: {error}") from error
-    arena = manifest["arena"]
+    arena, model_file = manifest["arena"], "model.trees" if "kind" in manifest else "model.tflite"
     for what, in_bin, in_manifest in (
         *_said_of_the_model(packed, manifest),
         ("name", packed.name, manifest["name"]),
         ("digest", packed.digest, manifest["model_digest"]),
         ("arena for TFLM", packed.arena_tflm_bytes, arena["tflm_bytes"]),
         ("arena for engine/direct", packed.arena_direct_bytes, arena["direct_bytes"]),
-        ("model", hashlib.sha256(packed.tflite).hexdigest(), manifest["files"]["model.tflite"]["sha256"]),
+        ("model", hashlib.sha256(packed.tflite).hexdigest(), manifest["files"][model_file]["sha256"]),
     ):
         if in_bin != in_manifest:
             raise BundleError(f"model.bin: its {what} is {in_bin!r}, the manifest records {in_manifest!r}")
@@ -54,16 +55,14 @@ def _listed(values: Optional[np.ndarray]) -> Any:
 
 def _said_of_the_model(packed: ModelBin, manifest: Mapping[str, Any]) -> Iterator[Tuple[str, Any, Any]]:
     """(what, as it is in model.bin, as the manifest has it)."""
-    model = read_tflite(packed.tflite)
-    for side, tensor in zip(("input", "output"), single_edges(model)):
-        scale, zero_point = float(tensor.scales[0]), int(tensor.zero_points[0])
-        found = {"shape": list(tensor.shape), "dtype": tensor.dtype, "scale": scale, "zero_point": zero_point}
+    yield "kind", TREES if is_trees(packed.tflite) else None, manifest.get("kind")
+    edges, counts = _trees(packed.tflite, manifest) if is_trees(packed.tflite) else _graph(packed.tflite)
+    for side, found in edges.items():
         yield side, found, {**manifest[side], "scale": float(np.float32(manifest[side]["scale"]))}
-    counts = Counter(op.code for graph in model.subgraphs for op in graph.ops)
     yield "operators", dict(sorted(counts.items())), {op.get("name"): op.get("count") for op in manifest["operators"]}
     answers = 0 if packed.known_answers is None else len(packed.known_answers.inputs)
     yield "number of known answers", answers, manifest["known_answer_rows"]
-    inputs, outputs = (edge.shape for edge in single_edges(model))
+    inputs, outputs = (edge["shape"] for edge in edges.values())
     labels, features = manifest["labels"], manifest["features"]
     try:
         yield "labels", check_labels(labels, outputs[-1]) if labels else [], labels
@@ -78,5 +77,31 @@ def _said_of_the_model(packed: ModelBin, manifest: Mapping[str, Any]) -> Iterato
         known = [[float(m), float(s)] for m, s in zip(profile.mean, profile.std)]
         said = [[float(np.float32(f["mean"])), float(np.float32(f["std"]))] for f in described]
         yield "means and deviations", known, said
-        ranges = make_profile(tuple(inputs), described, None).ranges
-        yield "ranges of logarithms", _listed(profile.ranges), _listed(ranges)
+    if described and profile is not None:
+        made = make_profile(tuple(inputs), described, None)
+        yield "ranges of logarithms", _listed(profile.ranges), _listed(made.ranges)
+        in_bin, in_manifest = (None if p.cuts is None else [_listed(cuts) for cuts in p.cuts] for p in (profile, made))
+        yield "cuts of inputs", in_bin, in_manifest
+
+
+def _graph(tflite: bytes) -> Tuple[Dict[str, Any], Dict[str, int]]:
+    """(what a manifest says of input and output, how often there is each operator)."""
+    model, edges = read_tflite(tflite), {}
+    for side, tensor in zip(("input", "output"), single_edges(model)):
+        scale, zero_point = float(tensor.scales[0]), int(tensor.zero_points[0])
+        edges[side] = {"shape": list(tensor.shape), "dtype": tensor.dtype, "scale": scale, "zero_point": zero_point}
+    return edges, Counter(op.code for graph in model.subgraphs for op in graph.ops)
+
+
+def _trees(blob: bytes, manifest: Mapping[str, Any]) -> Tuple[Dict[str, Any], Dict[str, int]]:
+    """The same; BundleError where the manifest says otherwise of the trees, or a feature has no cuts."""
+    try:
+        model = parse_trees(blob)
+    except TreesError as error:
+        raise BundleError(f"model.bin: {error}") from error
+    for name, found in sizes_of(model).items():
+        if manifest["trees"][name] != found:
+            raise BundleError(f"{MANIFEST}: trees: {name} is {manifest['trees'][name]}, the model has {found}")
+    if not all(CUTS & set(feature) for feature in manifest["features"]):
+        raise BundleError(f"{MANIFEST}: features: an input of trees has neither cuts nor categories")
+    return edges_of(model), {}

@@ -3,7 +3,7 @@ its inputs drift. Read by firmware/core/input_profile.h.
 
 Little-endian:
 
-    u32 version (1, or 2 with logarithms; 256 more with a threshold)
+    u32 version (1, or 2 with logarithms; 256 more with a threshold, 512 more with cuts)
                       u32 channels: the input's last axis    u32 standardized (0 or 1)
     u32 groups        u32 bins (1 to 16)                     u32 rows of the reference
     if standardized: float32 mean[channels], float32 std[channels]: x = (raw - mean) / std
@@ -11,6 +11,8 @@ Little-endian:
         value clamped to that range (orchestrator/wire/logarithm.py, firmware/core/logarithm.h); both are 0 elsewhere
     with a threshold: float32, the largest score that is not unusual: the model gives back its input, and its score is how far it
         is off (reconstruction.py, firmware/core/score.h)
+    with cuts, of a model of trees: u16 number[channels], zero bytes up to a multiple of 4, float32 cuts[sum of them], ascending
+        in each channel: the input is -127 + how many of its cuts are not above the value. -128 is a value that is missing
     int8 edges[groups][bins - 1], ascending; bin k of a group holds values above edge k - 1 and not above edge k
     zero bytes up to a multiple of 4
     u16 shares[groups][bins]: the reference's, in 1/65535
@@ -22,17 +24,21 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import Any, Mapping, Optional, Sequence
+from typing import Any, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
 from model_export.errors import ExportError
-from model_export.manifest import LEAST, RANGE
+from model_export.manifest import CUTS, LEAST, RANGE
 
 PLAIN, LOGARITHMS = 1, 2
 """Versions: the second only where there is a logarithm, so that older firmware reads all others."""
 SCORED = 0x100
 """Added to the version where there is a threshold, likewise."""
+CUT = 0x200
+"""And where there are cuts."""
+MOST_CUTS = 254
+"""Of a channel."""
 BINS = 10
 MAX_BINS = 16
 MAX_GROUPS = 32
@@ -54,6 +60,8 @@ class InputProfile:
     """float32 (2, channels): least and most value of each channel with a logarithm, 0 for others; None without any."""
     threshold: Optional[float] = None
     """The largest score that is not unusual, a float32; None where the model has no score."""
+    cuts: Optional[Tuple[np.ndarray, ...]] = None
+    """float32 of each channel, ascending; None where inputs are not counted in cuts."""
 
 
 def make_profile(
@@ -64,14 +72,16 @@ def make_profile(
     Bins are the reference's deciles, so each holds about a tenth of it; where a value takes more than that, some are empty.
     """
     channels = int(input_shape[-1])
-    mean = np.array([f["mean"] for f in features], np.float32) if features else None
-    std = np.array([f["std"] for f in features], np.float32) if features else None
+    counted = tuple(cuts_of(f) for f in features) if any(CUTS & set(f) for f in features) else None
+    standardized = bool(features) and counted is None
+    mean = np.array([f["mean"] for f in features], np.float32) if standardized else None
+    std = np.array([f["std"] for f in features], np.float32) if standardized else None
     ranges = np.array([[f.get(key, 0.0) if f.get("transform") else 0.0 for f in features] for key in RANGE], np.float32)
     logarithms = ranges if ranges.any() else None
     groups = channels if channels <= MAX_GROUPS else 1
     if reference is None or not len(reference):
         none = np.zeros((0, BINS - 1), np.int8), np.zeros((0, BINS), np.uint16)
-        return InputProfile(channels, mean, std, *none, 0, logarithms)
+        return InputProfile(channels, mean, std, *none, 0, logarithms, cuts=counted)
     if reference.dtype != np.int8:
         raise ExportError(f"the reference rows are {reference.dtype}; accepted is int8, as the model takes them")
     values = reference.reshape(-1, groups)
@@ -79,7 +89,13 @@ def make_profile(
     edges = np.quantile(values, cuts, axis=0, method="inverted_cdf").T.astype(np.int8)
     counts = np.stack([histogram(values[:, g], edges[g]) for g in range(groups)])
     shares = np.rint(counts / len(values) * 65535).astype(np.uint16)
-    return InputProfile(channels, mean, std, edges, shares, len(reference), logarithms)
+    return InputProfile(channels, mean, std, edges, shares, len(reference), logarithms, cuts=counted)
+
+
+def cuts_of(feature: Mapping[str, Any]) -> np.ndarray:
+    """float32, ascending: what values of a feature of trees are counted in; a category's value is the number of its level."""
+    found = feature["cuts"] if "cuts" in feature else range(1, len(feature["categories"]))
+    return np.array(found, np.float32)
 
 
 def histogram(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
@@ -98,6 +114,7 @@ def pack_profile(profile: InputProfile) -> bytes:
     groups, bins = profile.shares.shape
     standardized = profile.mean is not None
     version = (PLAIN if profile.ranges is None else LOGARITHMS) + (0 if profile.threshold is None else SCORED)
+    version += 0 if profile.cuts is None else CUT
     head = _HEAD.pack(version, profile.channels, int(standardized), groups, bins, profile.rows)
     if profile.mean is not None and profile.std is not None:
         head += profile.mean.astype("<f4").tobytes() + profile.std.astype("<f4").tobytes()
@@ -105,6 +122,9 @@ def pack_profile(profile: InputProfile) -> bytes:
         head += profile.ranges.astype("<f4").tobytes()
     if profile.threshold is not None:
         head += struct.pack("<f", profile.threshold)
+    if profile.cuts is not None:
+        counts = np.array([len(cuts) for cuts in profile.cuts], "<u2").tobytes()
+        head += counts + bytes(-len(counts) % 4) + np.concatenate(profile.cuts).astype("<f4").tobytes()
     edges = profile.edges.astype(np.int8).tobytes()
     return head + edges + bytes(-len(edges) % 4) + profile.shares.astype("<u2").tobytes()
 
@@ -114,7 +134,8 @@ def parse_profile(section: bytes) -> InputProfile:
     if len(section) < _HEAD.size:
         raise ExportError(f"input profile of {len(section)} bytes has no head")
     version, channels, standardized, groups, bins, rows = _HEAD.unpack_from(section)
-    version, score_bytes = version & ~SCORED, 4 if version & SCORED else 0
+    cut, score_bytes = bool(version & CUT), 4 if version & SCORED else 0
+    version &= ~(SCORED | CUT)
     if version not in (PLAIN, LOGARITHMS):
         raise ExportError(f"input profile of version {version}, this reader knows {PLAIN} and {LOGARITHMS}")
     if not 1 <= bins <= MAX_BINS or groups > MAX_GROUPS or standardized > 1 or not 1 <= channels <= 1 << 20:
@@ -123,8 +144,10 @@ def parse_profile(section: bytes) -> InputProfile:
     scale_bytes = 4 * channels * standardized
     edge_bytes = groups * (bins - 1)
     range_bytes = 8 * channels if version == LOGARITHMS else 0
-    wanted = at + 2 * scale_bytes + range_bytes + score_bytes + -(-edge_bytes // 4) * 4 + 2 * groups * bins
-    if len(section) != wanted:
+    before_cuts = at + 2 * scale_bytes + range_bytes + score_bytes
+    cuts = _cuts(section, before_cuts, channels) if cut else None
+    cut_bytes = 0 if cuts is None else -(-2 * channels // 4) * 4 + 4 * sum(map(len, cuts))
+    if len(section) != before_cuts + cut_bytes + -(-edge_bytes // 4) * 4 + 2 * groups * bins:
         raise ExportError(f"input profile of {len(section)} bytes does not hold {groups} groups of {bins} bins")
     mean = np.frombuffer(section, "<f4", channels, at) if standardized else None
     std = np.frombuffer(section, "<f4", channels, at + scale_bytes) if standardized else None
@@ -132,7 +155,7 @@ def parse_profile(section: bytes) -> InputProfile:
     ranges = _ranges(np.frombuffer(section, "<f4", 2 * channels, at)) if range_bytes else None
     at += range_bytes
     threshold = _threshold(section, at) if score_bytes else None
-    at += score_bytes
+    at += score_bytes + cut_bytes
     edges = np.frombuffer(section, np.int8, edge_bytes, at).reshape(groups, bins - 1)
     if groups and np.any(np.diff(edges.astype(int), axis=1) < 0):
         raise ExportError("input profile: edges of a group do not ascend")
@@ -142,7 +165,21 @@ def parse_profile(section: bytes) -> InputProfile:
         raise ExportError("input profile: a mean or a standard deviation is not finite")
     if std is not None and np.any(std <= 0):
         raise ExportError("input profile: a standard deviation is not above 0")
-    return InputProfile(channels, mean, std, edges, shares, rows, ranges, threshold)
+    return InputProfile(channels, mean, std, edges, shares, rows, ranges, threshold, cuts)
+
+
+def _cuts(section: bytes, at: int, channels: int) -> Tuple[np.ndarray, ...]:
+    counts_bytes = -(-2 * channels // 4) * 4
+    if len(section) < at + counts_bytes or any(section[at + 2 * channels : at + counts_bytes]):
+        raise ExportError("input profile: no whole list of how many cuts each channel has")
+    counts = np.frombuffer(section, "<u2", channels, at).astype(np.int64)
+    at += counts_bytes
+    if counts.max() > MOST_CUTS or len(section) < at + 4 * int(counts.sum()):
+        raise ExportError("input profile: a channel has too many cuts")
+    found = np.split(np.frombuffer(section, "<f4", int(counts.sum()), at), counts.cumsum()[:-1])
+    if not all(np.isfinite(cuts).all() and (cuts[1:] > cuts[:-1]).all() for cuts in found):
+        raise ExportError("input profile: cuts of a channel do not ascend")
+    return tuple(found)
 
 
 def _threshold(section: bytes, at: int) -> float:

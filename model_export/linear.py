@@ -29,6 +29,8 @@ def bundled_linear(folder: Path) -> Linear:
     """
     manifest = read_manifest(folder)
     path = folder / MODEL
+    if MODEL not in manifest["files"]:
+        raise ExportError(f"{folder}: has no {MODEL}: trees are no linear model")
     try:
         data = path.read_bytes()
     except OSError as error:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import re
+import struct
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
@@ -15,6 +16,11 @@ SIGNATURE = "manifest.sig"  # in signed bundles only, see signing.py
 PRIVACY_PAGE = "privacy.md"  # in bundles of federations only; its digest is privacy.page_sha256
 FILES = ("model.tflite", "model_data.h", "model_data.cc", "op_resolver.h", "model.bin")
 FLOAT_FILES = ("model_float.tflite", "model.keras")  # of models that were quantized here; a board has no use for them
+TREES = "trees"
+"""`kind` of a bundle whose model is one of trees (trees.py); others have no `kind`."""
+TREES_FILES = ("model.trees", "model_trees.h", "model.bin")
+ALL_FILES = tuple(dict.fromkeys((*FILES, *TREES_FILES, *FLOAT_FILES, MANIFEST, PRIVACY_PAGE, SIGNATURE)))
+"""That any bundle may have."""
 _DIGEST = re.compile(rb'"manifest_sha256": "([0-9a-f]{64})"')
 _BLANK = b"0" * 64
 
@@ -46,14 +52,24 @@ _SCHEMA: Dict[str, Any] = {
     "privacy": (dict, type(None)),
     "manifest_sha256": str,
 }
+_TREES_SCHEMA: Dict[str, Any] = {**_SCHEMA, "files": {name: _FILE for name in TREES_FILES}}
 RANGE = ("minimum", "maximum")
 """Keys of a feature with a transform: what its values are clamped to before the logarithm."""
+LARGEST = 3.4e38
+"""Of numbers a float32 holds."""
 LEAST = 1e-37
 """Of such a range: below are numbers that boards do not compute with."""
+
+CUTS = frozenset(("cuts", "categories"))
+"""Keys of a feature of a model of trees, which has one of them: its input is -127 + how many cuts are not above the value, or the
+logarithm that is declared, or -127 + the number of its category; -128 where it is missing."""
+MOST_LEVELS = 255
 
 ORIGINS = ("output", "int8_ranges", "known_answers", "input_profile")
 """Where parts of a bundle come from, in words, under the key `origin`; bundles of earlier versions lack it."""
 _OPTIONAL: Dict[str, Any] = {
+    "kind": str,
+    "trees": {"trees": int, "nodes": int, "leaves": int, "depth": int, "of": str},
     "origin": {name: str for name in ORIGINS},
     "float_model": {"input": str, "files": {name: _FILE for name in FLOAT_FILES}},
     "data_schema": dict,
@@ -61,7 +77,8 @@ _OPTIONAL: Dict[str, Any] = {
 }
 """`float_model`: the model before quantization, and in which units it takes its input. `data_schema`: the schema of the data
 files the model was trained on (orchestrator.wire.task.Schema), so that raw rows can be read as the nodes read theirs.
-`anomaly`: of a model that gives back its input, the largest score that is not unusual, which quantile it is, and of what."""
+`anomaly`: of a model that gives back its input, the largest score that is not unusual, which quantile it is, and of what.
+`kind` and `trees`: of a bundle of trees, how many there are, and which analysis they are of."""
 
 
 def recorded_files(manifest: Mapping[str, Any]) -> Dict[str, str]:
@@ -118,12 +135,15 @@ def _no_number(text: str) -> float:
 
 def check_schema(content: Any, schema: Any = None, where: str = MANIFEST) -> None:
     """Raises BundleError naming the first key that is missing, unknown or of the wrong type."""
-    schema = _SCHEMA if schema is None else schema
+    whole = schema is None
     if not isinstance(content, dict):
         raise BundleError(f"{where}: is {type(content).__name__}, must be an object")
-    if schema is _SCHEMA and content.get("schema") != SCHEMA:
+    if whole and content.get("kind", TREES) != TREES:
+        raise BundleError(f"{where}: kind is {content.get('kind')!r}, accepted is {TREES!r}, or none")
+    schema = (_TREES_SCHEMA if "kind" in content else _SCHEMA) if whole else schema
+    if whole and content.get("schema") != SCHEMA:
         raise BundleError(f"{where}: schema version is {content.get('schema')!r}, this version reads {SCHEMA}")
-    optional = _OPTIONAL if schema is _SCHEMA else {}
+    optional = _OPTIONAL if whole else {}
     for key, kind in {**schema, **optional}.items():
         if key not in content and key in optional:
             continue
@@ -136,7 +156,9 @@ def check_schema(content: Any, schema: Any = None, where: str = MANIFEST) -> Non
     unknown = sorted(set(content) - set(schema) - set(optional))
     if unknown:
         raise BundleError(f"{where}: key '{unknown[0]}' is unknown")
-    if schema is _SCHEMA:
+    if whole and ("kind" in content) != ("trees" in content):
+        raise BundleError(f"{where}: 'kind' and 'trees' go together")
+    if whole:
         for i, operator in enumerate(content["operators"]):
             check_schema(operator, _OPERATOR, f"{where}: operators[{i}]")
 
@@ -174,11 +196,14 @@ def check_features(
     if entries and len(entries) != input_shape[-1]:
         raise ExportError(f"{len(entries)} features for an input of shape {input_shape}; give {input_shape[-1]}")
     for i, entry in enumerate(entries):
-        if set(entry) - {"name", "mean", "std", "unit", "transform", *RANGE} or not isinstance(entry.get("name"), str):
+        if set(entry) - {"name", "mean", "std", "unit", "transform", *RANGE, *CUTS} or not isinstance(
+            entry.get("name"), str
+        ):
             raise ExportError(
                 f"feature {i} is {entry!r}; accepted are name, mean, std and unit, and transform with minimum and maximum"
             )
         _check_transform(entry)
+        _check_cuts(entry)
         entry.setdefault("mean", 0.0)
         entry.setdefault("std", 1.0)
         for key in ("mean", "std"):
@@ -188,6 +213,26 @@ def check_features(
         if entry["std"] <= 0:
             raise ExportError(f"feature '{entry['name']}': std is {entry['std']}, must be above 0")
     return entries
+
+
+def _check_cuts(entry: Mapping[str, Any]) -> None:
+    """ExportError for cuts that are no ascending float32, and for categories that are no names."""
+    given = [key for key in sorted(CUTS) if key in entry]
+    if not given:
+        return
+    name, values = entry["name"], entry[given[0]]
+    if len(given) > 1 or not isinstance(values, (list, tuple)):
+        raise ExportError(f"feature '{name}': has one list, of cuts or of categories")
+    if given == ["categories"]:
+        if not 1 <= len(set(values)) == len(values) <= MOST_LEVELS or not all(isinstance(v, str) and v for v in values):
+            raise ExportError(f"feature '{name}': categories are 1 to {MOST_LEVELS} different texts")
+        return
+    numbers = [v for v in values if isinstance(v, NUMBER) and not isinstance(v, bool) and math.isfinite(v)]
+    singles = [struct.unpack("<f", struct.pack("<f", v))[0] for v in numbers if abs(v) < LARGEST]
+    if len(singles) < len(values) or singles != numbers or len(values) > MOST_LEVELS - 1:
+        raise ExportError(f"feature '{name}': cuts are up to {MOST_LEVELS - 1} numbers that a float32 holds")
+    if any(not a < b for a, b in zip(singles, singles[1:])):
+        raise ExportError(f"feature '{name}': cuts do not ascend")
 
 
 def _check_transform(entry: Mapping[str, Any]) -> None:

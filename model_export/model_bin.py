@@ -15,6 +15,7 @@ from model_export.errors import ExportError
 from model_export.input_profile import InputProfile, pack_profile, parse_profile
 from model_export.manifest import bundle_inside
 from model_export.tflite_file import read_tflite
+from model_export.trees import is_trees, parse_trees
 
 MAGIC = b"EWMB"
 VERSION = 1
@@ -93,13 +94,18 @@ def pack_model_bin(
 ) -> bytes:
     """Pack one model.bin. `sign` maps the first 80 header bytes to a 64-byte Ed25519 signature.
 
-    Raises ModelBinError for a name or a size the format cannot hold, TfliteError for a bad `tflite`.
+    `tflite` may be a model of trees (trees.py).
+
+    Raises ModelBinError for a name or a size the format cannot hold, TfliteError or TreesError for a bad `tflite`.
     """
-    codes = sorted({op.code_int for graph in read_tflite(tflite).subgraphs for op in graph.ops})
+    trees = is_trees(tflite)
+    codes = [] if trees else sorted({op.code_int for graph in read_tflite(tflite).subgraphs for op in graph.ops})
     if len(codes) > MAX_OPERATOR_CODES:
         raise ModelBinError(f"the model uses {len(codes)} operators, model.bin holds {MAX_OPERATOR_CODES}")
     encoded = check_model_name(name)
-    if (plan is None) != (arena_direct_bytes == 0):
+    if trees and (plan is not None or not arena_direct_bytes == arena_tflm_bytes == parse_trees(tflite).arena_bytes):
+        raise ModelBinError("a model of trees has no plan, and one arena for all engines")
+    if not trees and (plan is None) != (arena_direct_bytes == 0):
         raise ModelBinError("a plan and its arena_direct_bytes go together")
     body = bytearray()
     sections: List[Tuple[int, int]] = []

@@ -21,6 +21,7 @@ from model_export.relu6 import rescaling_relu6
 from model_export.signing import key_id, verify_model_bin
 from model_export.tflite_file import TfliteError, TfliteModel, read_tflite
 from model_export.tflm import TflmModel
+from model_export.trees import TreesError, is_trees, parse_trees
 
 _OPERATORS = (
     "ADD AVERAGE_POOL_2D CONCATENATION CONV_2D DEPTHWISE_CONV_2D EXPAND_DIMS FULLY_CONNECTED HARD_SWISH LEAKY_RELU "
@@ -108,6 +109,10 @@ def preflight(
     report = Preflight(chip)
     packed = parse_model_bin(content) if content[:4] == b"EWMB" else None
     tflite = content if packed is None else packed.tflite
+    if packed is not None and is_trees(tflite):
+        _trees(report, tflite, packed, len(content), slot_bytes, board)
+        _signature(report, packed, content, public_key)
+        return report
     try:
         tflite, edges = fold_edges(tflite)
         model = read_tflite(tflite)
@@ -125,6 +130,31 @@ def preflight(
     _signature(report, packed, content, public_key)
     _known_bad(report, model)
     return report
+
+
+def _trees(
+    report: Preflight, blob: bytes, packed: ModelBin, size: int, slot_bytes: int, board: Optional[Board]
+) -> None:
+    """Every firmware of this version has engine/trees, whose memory is known exactly."""
+    try:
+        model = parse_trees(blob)
+    except TreesError as error:
+        report.add("error", "file", str(error), "export the bundle again: these are no usable trees")
+        return
+    report.direct_arena_bytes = model.arena_bytes
+    report.add(
+        "ok", "trees", f"{len(model.trees)} trees of {model.nodes:,} nodes: any firmware of this version runs them"
+    )
+    there, whose = (
+        CHIPS[report.chip].arena_bytes,
+        f"the firmware has about {CHIPS[report.chip].arena_bytes:,} on {report.chip}",
+    )
+    if board is not None:
+        there, whose = board.arena_bytes, f"this board's firmware has {board.arena_bytes:,}"
+    level = "ok" if packed.arena_direct_bytes <= there else "error"
+    fix = "" if level == "ok" else "fewer inputs"
+    report.add(level, "arena", f"needs {packed.arena_direct_bytes:,} bytes (exact); {whose}", fix)
+    _slot(report, "model.bin has", size, slot_bytes, "fewer trees, or less depth")
 
 
 def _operators(report: Preflight, model: TfliteModel) -> bool:
@@ -249,12 +279,16 @@ def _flash(
             )
             size = len(blob)
     what = "model.bin has" if packed is not None else "as model.bin without known answers it has"
+    _slot(report, what, size, slot_bytes, "fewer weights")
+
+
+def _slot(report: Preflight, what: str, size: int, slot_bytes: int, fix: str) -> None:
     if size > slot_bytes:
         report.add(
             "error",
             "flash",
             f"{what} {size:,} bytes, a model slot {slot_bytes:,}",
-            "fewer weights; or larger slots in partitions.csv and orchestrator/boards/partitions.py, and --everything",
+            f"{fix}; or larger slots in partitions.csv and orchestrator/boards/partitions.py, and --everything",
         )
     else:
         report.add("ok", "flash", f"{what} {size:,} of a slot's {slot_bytes:,} bytes")

@@ -11,6 +11,8 @@ constexpr uint32_t kHeadBytes = 24;
 constexpr uint32_t kMaxChannels = 1u << 20;
 constexpr uint32_t kPlain = 1, kLogarithms = 2;  // versions
 constexpr uint32_t kScored = 0x100;              // added to either
+constexpr uint32_t kCut = 0x200;                 // likewise
+constexpr uint32_t kMostCuts = 254;
 constexpr float kLeast = 1e-37f;                 // above the least normal number, 2^-126
 
 uint32_t u32(const uint8_t* p) {
@@ -37,7 +39,38 @@ bool ranges_fit(const uint8_t* ranges, uint32_t channels) {
   return true;
 }
 
+uint32_t u16(const uint8_t* p) { return uint32_t{p[0]} | uint32_t{p[1]} << 8; }
+
+// How many bytes the cuts have, 0 where they are not whole: at most `room`, finite, and ascending in each channel.
+uint32_t cut_bytes(const uint8_t* at, uint32_t room, uint32_t channels) {
+  const uint32_t counts_bytes = (2 * channels + 3) / 4 * 4;
+  if (room < counts_bytes) return 0;
+  for (uint32_t i = 2 * channels; i < counts_bytes; ++i) {
+    if (at[i] != 0) return 0;
+  }
+  uint32_t bytes = counts_bytes;
+  for (uint32_t channel = 0; channel < channels; ++channel) {
+    const uint32_t count = u16(at + 2 * channel);
+    if (count > kMostCuts || room - bytes < 4 * count) return 0;
+    for (uint32_t i = 0; i < count; ++i) {
+      const uint8_t* const cut = at + bytes + 4 * i;
+      if (!finite(cut) || (i > 0 && !(real(cut) > real(cut - 4)))) return 0;
+    }
+    bytes += 4 * count;
+  }
+  return bytes;
+}
+
 }  // namespace
+
+int8_t InputProfile::counted(uint32_t channel, float value) const {
+  const uint8_t* cut = cuts;
+  for (uint32_t i = 0; i < channel; ++i) cut += 4 * u16(cut_counts + 2 * i);
+  const uint32_t count = u16(cut_counts + 2 * channel);
+  uint32_t below = 0;
+  while (below < count && real(cut + 4 * below) <= value) ++below;
+  return static_cast<int8_t>(static_cast<int32_t>(below) - 127);
+}
 
 float InputProfile::transformed(uint32_t channel, float raw) const {
   if (ranges == nullptr || u32(ranges + 4 * channel) == 0) return raw;
@@ -63,7 +96,7 @@ bool read_input_profile(const uint8_t* model, Section section, InputProfile* out
   const uint8_t* const head = model + section.offset;
   InputProfile profile;
   profile.channels = u32(head + 4);
-  const uint32_t version = u32(head) & ~kScored, standardized = u32(head + 8);
+  const uint32_t version = u32(head) & ~(kScored | kCut), standardized = u32(head + 8);
   profile.scored = (u32(head) & kScored) != 0;
   profile.groups = u32(head + 12);
   profile.bins = u32(head + 16);
@@ -74,7 +107,12 @@ bool read_input_profile(const uint8_t* model, Section section, InputProfile* out
   const uint32_t range_bytes = version == kLogarithms ? 8 * profile.channels : 0;
   const uint32_t edge_bytes = profile.groups * (profile.bins - 1);
   const uint32_t score_at = kHeadBytes + scale_bytes + range_bytes;
-  const uint32_t edges_at = score_at + (profile.scored ? 4 : 0);
+  const uint32_t cuts_at = score_at + (profile.scored ? 4 : 0);
+  if (cuts_at > section.bytes) return false;
+  const bool cut = (u32(head) & kCut) != 0;
+  const uint32_t cuts_bytes = cut ? cut_bytes(head + cuts_at, section.bytes - cuts_at, profile.channels) : 0;
+  if (cut && cuts_bytes == 0) return false;
+  const uint32_t edges_at = cuts_at + cuts_bytes;
   const uint32_t shares_at = edges_at + (edge_bytes + 3) / 4 * 4;
   if (section.bytes != shares_at + 2 * profile.groups * profile.bins) return false;
   if (standardized != 0) profile.scales = head + kHeadBytes;
@@ -82,6 +120,10 @@ bool read_input_profile(const uint8_t* model, Section section, InputProfile* out
   if (profile.scored) {
     if (!finite(head + score_at) || !(real(head + score_at) >= 0)) return false;
     profile.threshold = real(head + score_at);
+  }
+  if (cut) {
+    profile.cut_counts = head + cuts_at;
+    profile.cuts = head + cuts_at + (2 * profile.channels + 3) / 4 * 4;
   }
   profile.edges = reinterpret_cast<const int8_t*>(head + edges_at);
   profile.shares = head + shares_at;

@@ -15,6 +15,8 @@ struct InputProfile {
   uint32_t rows = 0;
   const uint8_t* scales = nullptr;  // float mean[channels], std[channels]; null where inputs are not standardized
   const uint8_t* ranges = nullptr;  // float least[channels], most[channels], 0 where there is no logarithm; null without any
+  const uint8_t* cut_counts = nullptr;  // u16[channels]; null where inputs are not counted in cuts
+  const uint8_t* cuts = nullptr;        // float of each channel, one channel after another
   const int8_t* edges = nullptr;    // [groups][bins - 1]
   const uint8_t* shares = nullptr;  // u16 [groups][bins], in 1/65535
   bool scored = false;              // the model gives back its input, and how far it is off (core/score.h) says how unusual that is
@@ -22,6 +24,8 @@ struct InputProfile {
 
   // What is standardized of a raw value: the value, or the logarithm of the nearest one in the channel's range.
   float transformed(uint32_t channel, float raw) const;
+  // -127 + how many of the channel's cuts are not above the value.
+  int8_t counted(uint32_t channel, float value) const;
   float mean(uint32_t channel) const;
   float deviation(uint32_t channel) const;
   uint32_t share(uint32_t group, uint32_t bin) const;

@@ -40,6 +40,7 @@ bool Stream::push(int16_t counts, const InputProfile& profile) {
 // As model_export.tflm.Quantized.quantize: float32, halves to even, saturated.
 int8_t Stream::quantize(int16_t counts, const InputProfile& profile) const {
   const float value = static_cast<float>(counts) / static_cast<float>(settings_.counts_per_unit);
+  if (profile.cut_counts != nullptr) return profile.counted(channel_, profile.transformed(channel_, value));
   const float standardized = (profile.transformed(channel_, value) - profile.mean(channel_)) / profile.deviation(channel_);
   const float q = std::nearbyint(standardized / scale_) + static_cast<float>(zero_point_);
   return static_cast<int8_t>(q >= 127.0f ? 127.0f : q > -128.0f ? q : -128.0f);

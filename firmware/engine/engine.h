@@ -1,5 +1,5 @@
-// What the firmware core needs of an inference engine. Two implementations: engine/tflm (the product) and
-// engine/direct (own kernels). Exactly one is linked; the build picks the files.
+// What the firmware core needs of an inference engine. Two for graphs: engine/tflm (the product) and engine/direct (own
+// kernels); exactly one is linked, and the build picks the files. Beside it always engine/trees, for models of trees.
 #pragma once
 
 #include <cstddef>
@@ -9,7 +9,7 @@ namespace edgeward {
 
 // The parts of a model.bin an engine may read, in place. Both stay mapped while the model is loaded.
 struct ModelView {
-  const uint8_t* tflite;  // 16-byte aligned flatbuffer
+  const uint8_t* tflite;  // 16-byte aligned flatbuffer, or a model of trees (engine/trees/format.h)
   uint32_t tflite_bytes;
   const uint8_t* plan;    // 16-byte aligned plan of engine/direct; null when the model carries none
   uint32_t plan_bytes;
@@ -94,7 +94,10 @@ class Engine {
   ~Engine() = default;  // engines are static objects, never deleted
 };
 
-// The engine this firmware was built with: a static object defined in engine/tflm or engine/direct.
+// The engine for graphs this firmware was built with: a static object defined in engine/tflm or engine/direct.
+Engine& graph_engine();
+
+// It and engine/trees behind one face: a model's first bytes decide which of the two runs it.
 Engine& engine();
 
 }  // namespace edgeward

@@ -1,4 +1,5 @@
-// Runs rows through engine/direct on the host: the program behind `edgeward model run --engine direct`.
+// Runs rows through engine/direct on the host: the program behind `edgeward model run --engine direct`. Models of trees have no
+// plan, and run in engine/trees.
 //
 // stdin:  for each model u32 .tflite bytes, u32 plan bytes, u32 rows (little-endian), the .tflite, the plan, the int8 rows.
 // stdout: the int8 output rows, model after model.
@@ -10,6 +11,7 @@
 
 #include "engine/direct/plan.h"
 #include "engine/engine.h"
+#include "engine/trees/format.h"
 
 namespace {
 
@@ -25,6 +27,12 @@ int fail(const edgeward::Result& result) {
   return 1;
 }
 
+uint32_t trees_arena_bytes(const edgeward::ModelView& model) {
+  edgeward::trees::Parts parts;
+  const bool whole = static_cast<bool>(edgeward::trees::check(model.tflite, model.tflite_bytes, &parts));
+  return whole ? edgeward::trees::places_of(parts).bytes : 0;
+}
+
 int run_model(const uint32_t* sizes) {
   using namespace edgeward;
   // Vectors of exactly these sizes, so that a sanitizer sees one byte too far.
@@ -33,8 +41,8 @@ int run_model(const uint32_t* sizes) {
   if (!read_all(tflite.data(), tflite.size()) || !read_all(plan.data(), plan.size())) {
     return fail("input ended inside the model");
   }
-  const ModelView model{tflite.data(), sizes[0], plan.data(), sizes[1]};
-  uint32_t arena_bytes = 0;
+  const ModelView model{tflite.data(), sizes[0], plan.empty() ? nullptr : plan.data(), sizes[1]};
+  uint32_t arena_bytes = trees_arena_bytes(model);
   if (plan.size() >= sizeof(direct::PlanHeader)) {
     std::memcpy(&arena_bytes, plan.data() + offsetof(direct::PlanHeader, arena_bytes), sizeof arena_bytes);
   }

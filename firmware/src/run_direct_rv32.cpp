@@ -1,4 +1,5 @@
-// Runs rows through engine/direct on a bare RV32IMC machine (qemu, -M virt) and counts instructions.
+// Runs rows through engine/direct, or those of a model of trees through engine/trees, on a bare RV32IMC machine (qemu, -M virt)
+// and counts instructions.
 //
 // At 0x81000000: u32 .tflite bytes, u32 plan bytes, u32 rows, u32 0; the .tflite, the plan and the rows, each from a
 // multiple of 16. Prints `load INSTRUCTIONS`, then `row INSTRUCTIONS OUTPUT` for each row, the output in hex, then `end`;
@@ -76,7 +77,7 @@ int main() {
   const uint8_t* const plan = tflite + aligned(sizes[0]);
   const uint8_t* row = plan + aligned(sizes[1]);
   uint64_t before = instructions();
-  const Result loaded = engine().load(ModelView{tflite, sizes[0], plan, sizes[1]}, g_arena, kArenaBytes);
+  const Result loaded = engine().load(ModelView{tflite, sizes[0], sizes[1] > 0 ? plan : nullptr, sizes[1]}, g_arena, kArenaBytes);
   uint64_t after = instructions();
   if (!loaded) stop(loaded.reason);
   print("load ");

@@ -3,6 +3,6 @@
 
 int main() {
   using namespace edgeward;
-  if (!engine().load(ModelView{}, nullptr, 0)) return 1;
-  return engine().invoke() ? engine().output().data[0] + engine().input().data[0] : 2;
+  if (!graph_engine().load(ModelView{}, nullptr, 0)) return 1;
+  return graph_engine().invoke() ? graph_engine().output().data[0] + graph_engine().input().data[0] : 2;
 }

@@ -14,6 +14,7 @@ import numpy as np
 
 from orchestrator.analyses.base import Analysis, Cell, Folded, Result, State, Sums, Table, Total, as_pairs, from_pairs
 from orchestrator.analyses.blocks import CELLS, PRODUCTS, Block, aside, places, unused
+from orchestrator.analyses.grown import Grown, Node, Rows, Split, nodes_of
 from orchestrator.analyses.histograms import MOST_VALUE, Histograms, Rule
 from orchestrator.analyses.scores import auc_of
 from orchestrator.analyses.splits import Columns, apart
@@ -414,6 +415,42 @@ class Boosted(Analysis):
             return feature.name, None, feature.categories[cell], side
         edge = float(column.edges()[cell + 1])
         return feature.name, math.exp(edge) if feature.transform else edge, None, side
+
+    def grown(self, tables: Rows) -> Grown:
+        """The model of a result's tables. ValueError for tables of another one."""
+        assert self._outcome is not None
+        figures = {str(row[0]): row[1] for row in tables["fit"]}
+        trees: List[Dict[int, Node]] = []
+        for rows in nodes_of(tables["trees"], int(figures["trees"]), 1):
+            trees.append(
+                {n: values if cells[0] is None else self._split_of(cells) for n, (cells, values) in rows.items()}
+            )
+        classes = self._outcome.categories
+        base = float(figures["base (log-odds)" if self._two else "base"])
+        return Grown(self._columns.features, self._outcome, trees, classes, mean=False, base=base)
+
+    def _split_of(self, cells: Tuple[Cell, ...]) -> Split:
+        """What `_split_cells` wrote."""
+        name, edge, level, side = cells
+        columns = [column for column in self._histograms.columns if column.feature.name == name]
+        if not columns or side not in ("left", "right"):
+            raise ValueError(f"table trees: {list(cells)} splits no column of the task")
+        column, missing = columns[0], side == "right"
+        number = self._histograms.columns.index(column)
+        if level == "(missing)" and edge is None:
+            return Split(number, True, () if column.feature.categories else None, math.inf)
+        if column.feature.categories:
+            if level not in column.feature.categories:
+                raise ValueError(f"table trees: {name} has no category {level!r}")
+            return Split(number, missing, (column.feature.categories.index(level),))
+        edges = column.edges()
+        if not isinstance(edge, (int, float)) or (not edge > 0 and column.feature.transform):
+            raise ValueError(f"table trees: {list(cells)} has no edge")
+        place = math.log(edge) if column.feature.transform else float(edge)
+        nearest = int(np.abs(edges - place).argmin())
+        if not abs(edges[nearest] - place) <= 1e-9 * (edges[-1] - edges[0]):
+            raise ValueError(f"table trees: {edge} is no edge of a bin of {name}")
+        return Split(number, missing, None, float(edges[nearest]))
 
     def _notes(self, model: _Model, grown: int, units: str) -> Iterator[str]:
         what = "the log-odds" if self._two else "the prediction"

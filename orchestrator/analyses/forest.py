@@ -8,7 +8,7 @@ second round records that a hash keeps apart are scored: how many of each class 
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Callable, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from orchestrator.analyses.base import (
     interval,
 )
 from orchestrator.analyses.blocks import CELLS, MARGINS, Block, aside, places, unused
+from orchestrator.analyses.grown import Grown, Node, Rows, Split, nodes_of
 from orchestrator.analyses.impurity import gain_of
 from orchestrator.analyses.scores import auc_of
 from orchestrator.analyses.splits import Columns, Drawn, apart, drawn
@@ -369,6 +370,29 @@ class Forest(Analysis):
         low, high = feature.scaled_range
         cut = low + (high - low) * (1 + float(trees.threshold[at])) / 2
         return feature.name, math.exp(cut) if feature.transform else cut, None, side
+
+    def grown(self, tables: Rows) -> Grown:
+        """The forest of a result's tables: splits are drawn again from the seed. ValueError for tables of another one."""
+        assert self._outcome is not None
+        drawn_again, features, trees = self.trees, self._columns.features, []
+        for tree, rows in enumerate(nodes_of(tables["trees"], int(self.options.trees), self._scored)):
+            found: Dict[int, Node] = {}
+            for number, (cells, values) in rows.items():
+                if cells[0] is None:
+                    found[number] = values
+                    continue
+                at = tree, number - 1
+                if number > self._leaves - 1 or cells != self._split(drawn_again, at):
+                    raise ValueError(f"table trees: tree {tree + 1} was drawn otherwise at node {number}")
+                feature = features[int(drawn_again.column[at])]
+                levels = tuple(np.flatnonzero(drawn_again.right[at][: len(feature.categories)]).tolist())
+                split = Split(int(drawn_again.column[at]), bool(drawn_again.missing[at]), levels)
+                if not feature.categories:
+                    split = split._replace(levels=None, cut=float(drawn_again.threshold[at]), scaled=True)
+                    split = split._replace(low=feature.scaled_range[0], high=feature.scaled_range[1])
+                found[number] = split
+            trees.append(found)
+        return Grown(features, self._outcome, trees, self._classes, mean=True)
 
     def _notes(self, state: State, announced: _Asked, units: str) -> Iterator[str]:
         deviation = float(state["deviation"][0])

@@ -6,19 +6,24 @@ from typing import Any, Dict, Optional
 
 import numpy as np
 
+from model_export import trees_rows
 from model_export.model_bin import ModelBin
 from model_export.plan import PlanError, compile_plan
 from model_export.synthetic_rows import ROWS, synthetic_rows
 from model_export.tflm import TflmModel
+from model_export.trees import is_trees, parse_trees, run_trees
 from orchestrator.boards.host_engine import HostBuildError, build, run_plan
 from orchestrator.errors import EdgewardError
 
 
 def compare_engines(tflite: bytes, packed: Optional[ModelBin]) -> Dict[str, Any]:
-    """{rows, direct_skipped}: synthetic rows in TFLM, and in engine/direct on this machine by the plan a board would run.
+    """{rows, direct_skipped}: synthetic rows in TFLM, and in engine/direct on this machine
+    by the plan a board would run; of trees in the reference and in engine/trees.
 
     direct_skipped says why the second could not be. Raises EdgewardError where the engines differ.
     """
+    if is_trees(tflite):
+        return _compare_trees(tflite)
     model = TflmModel(tflite)
     rows = synthetic_rows(model.input, ROWS)
     expected = model.run(rows).reshape(len(rows), -1)
@@ -38,5 +43,23 @@ def compare_engines(tflite: bytes, packed: Optional[ModelBin]) -> Dict[str, Any]
         raise EdgewardError(
             f"engine/direct differs from TFLM in {int(differs.sum())} of {len(rows)} synthetic rows, first in row {first}: "
             "a board with engine/direct would give wrong numbers; export the model again with this version"
+        )
+    return {"rows": len(rows), "direct_skipped": None}
+
+
+def _compare_trees(blob: bytes) -> Dict[str, Any]:
+    """The same of a model of trees: the reference in Python, and engine/trees on this machine."""
+    model = parse_trees(blob)
+    rows = trees_rows.synthetic_rows(model, ROWS)
+    expected = run_trees(model, rows)
+    try:
+        build("run-direct")
+    except HostBuildError as error:
+        return {"rows": len(rows), "direct_skipped": str(error).splitlines()[0]}
+    differs = (run_plan(blob, b"", rows).reshape(expected.shape) != expected).any(axis=1)
+    if differs.any():
+        raise EdgewardError(
+            f"engine/trees differs from the reference in {int(differs.sum())} of {len(rows)} synthetic rows, first in row "
+            f"{int(np.flatnonzero(differs)[0])}: a board would give wrong numbers; export the model again with this version"
         )
     return {"rows": len(rows), "direct_skipped": None}

@@ -21,12 +21,14 @@ SANITIZE = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=
 
 FUZZ = (*SANITIZE, "-fsanitize-coverage=trace-pc", "-fexceptions")
 
+ENGINES = ("engine/direct/*.cpp", "engine/trees/*.cpp")
+
 PROGRAMS = {
-    "run-direct": ("src/run_direct.cpp", "engine/direct/*.cpp"),
-    "damage-plan": ("test/damage_plan.cpp", "engine/direct/*.cpp"),
+    "run-direct": ("src/run_direct.cpp", *ENGINES),
+    "damage-plan": ("test/damage_plan.cpp", *ENGINES),
     "parse-stdio": ("test/parse_stdio.cpp", "core/input_parser.cpp", "core/crc.cpp"),
-    "power-cut": ("test/power_cut.cpp", "core/*.cpp", "engine/direct/*.cpp", "hal/host/source.cpp"),
-    "fuzz-board": ("test/fuzz_board.cpp", "core/*.cpp", "engine/direct/*.cpp"),
+    "power-cut": ("test/power_cut.cpp", "core/*.cpp", *ENGINES, "hal/host/source.cpp"),
+    "fuzz-board": ("test/fuzz_board.cpp", "core/*.cpp", *ENGINES),
     "verify-stdio": ("test/verify_stdio.cpp", "core/ed25519.cpp", "core/sha512.cpp"),
     "stream-stdio": (
         "test/stream_stdio.cpp",
@@ -36,11 +38,11 @@ PROGRAMS = {
     "board-stdio": (
         "test/board_stdio.cpp",
         "core/*.cpp",
-        "engine/direct/*.cpp",
+        *ENGINES,
         "hal/host/flash.cpp",
         "hal/host/source.cpp",
     ),
-    "edgeward-board": ("src/main_host.cpp", "core/*.cpp", "engine/direct/*.cpp", "hal/host/*.cpp"),
+    "edgeward-board": ("src/main_host.cpp", "core/*.cpp", *ENGINES, "hal/host/*.cpp"),
 }
 """Program -> its sources below `firmware/`."""
 

@@ -19,7 +19,8 @@ from typing import Dict, Optional, Sequence
 import numpy as np
 
 from model_export.plan import compile_plan
-from orchestrator.boards.host_engine import HostBuildError, _digest, cache_dir, firmware_dir
+from model_export.trees import is_trees, parse_trees
+from orchestrator.boards.host_engine import ENGINES, HostBuildError, _digest, cache_dir, firmware_dir
 from orchestrator.boards.partitions import SECTOR_BYTES
 
 COMPILER = "riscv64-unknown-elf-gcc"
@@ -59,11 +60,19 @@ def missing(*programs: str) -> Optional[str]:
 
 
 def run_rv32(model_tflite: bytes, rows: np.ndarray, optimize: str = "-O2") -> Rv32Run:
-    """Run int8 `rows` (n, input elements; any shape that flattens to it). Raises PlanError, TfliteError or HostBuildError."""
-    plan = compile_plan(model_tflite)
-    table = np.ascontiguousarray(rows, np.int8).reshape(len(rows), plan.input_bytes)
-    head = struct.pack("<4I", len(model_tflite), len(plan.blob), len(table), 0)
-    image = head + _padded(model_tflite) + _padded(plan.blob) + table.tobytes()
+    """Run int8 `rows` (n, input elements; any shape that flattens to it). Of a model of trees, too.
+
+    Raises PlanError, TfliteError, TreesError or HostBuildError.
+    """
+    if is_trees(model_tflite):
+        trees = parse_trees(model_tflite)
+        blob, width, outputs = b"", trees.channels, trees.outputs
+    else:
+        plan = compile_plan(model_tflite)
+        blob, width, outputs = plan.blob, plan.input_bytes, plan.output_bytes
+    table = np.ascontiguousarray(rows, np.int8).reshape(len(rows), width)
+    head = struct.pack("<4I", len(model_tflite), len(blob), len(table), 0)
+    image = head + _padded(model_tflite) + _padded(blob) + table.tobytes()
     if len(image) > _IMAGE_BYTES:
         raise HostBuildError(f"model and rows are {len(image)} bytes, the simulated machine has {_IMAGE_BYTES}")
     problem = missing()
@@ -82,7 +91,7 @@ def run_rv32(model_tflite: bytes, rows: np.ndarray, optimize: str = "-O2") -> Rv
             done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_RUN_S, check=False)
         except subprocess.TimeoutExpired as error:
             raise HostBuildError(f"qemu did not finish {len(table)} rows in {_RUN_S} s") from error
-    return _parse(done.stdout.decode("ascii", "replace"), done.stderr.decode("utf-8", "replace"), plan.output_bytes)
+    return _parse(done.stdout.decode("ascii", "replace"), done.stderr.decode("utf-8", "replace"), outputs)
 
 
 def _padded(data: bytes) -> bytes:
@@ -174,7 +183,7 @@ def build_elf(program: str, optimize: str, *, target: str = "rv32_virt", extra: 
     root = firmware_dir()
     sources = [root / program, *(path for pattern in extra for path in sorted(root.glob(pattern)))]
     if program != "test/size_nothing.cpp":
-        sources += sorted(root.glob("engine/direct/*.cpp"))
+        sources += [path for pattern in ENGINES for path in sorted(root.glob(pattern))]
     start, script = root / f"hal/{target}/start.S", root / f"hal/{target}/link.ld"
     cstd = root / "hal/rv32_virt/cstd"
     version = subprocess.run([COMPILER, "--version"], capture_output=True, text=True, check=False).stdout

@@ -9,10 +9,12 @@ from orchestrator.gateway.score_tables import rows, shown_of
 
 def manifest_text(path: Path, manifest: Mapping[str, Any]) -> str:
     """Lines on model, operators, memory and figures, of a manifest that `verify_bundle` accepts."""
+    if "trees" in manifest:
+        return _of_trees(path, manifest)
     arena, output = manifest["arena"], manifest["output"]
     operators = ", ".join(f"{op['name']} x{op['count']}" for op in manifest["operators"])
     direct = f"{arena['direct_bytes']} bytes" if not arena["direct_refused"] else arena["direct_refused"]
-    labels = f": {', '.join(manifest['labels'])}" if manifest["labels"] else ""
+    labels = _labels(manifest)
     lines = [
         f"{path}: {manifest['name']}, digest {manifest['model_digest']}",
         f"  input      int8 {manifest['input']['shape']}",
@@ -34,3 +36,23 @@ def manifest_text(path: Path, manifest: Mapping[str, Any]) -> str:
     if manifest["accuracy"]:
         lines += ["", table(rows(shown_of(manifest["accuracy"]), manifest["labels"])), "Intervals are of 95 %."]
     return "\n".join(lines)
+
+
+def _labels(manifest: Mapping[str, Any]) -> str:
+    return f": {', '.join(manifest['labels'])}" if manifest["labels"] else ""
+
+
+def _of_trees(path: Path, manifest: Mapping[str, Any]) -> str:
+    output, trees = manifest["output"], manifest["trees"]
+    return "\n".join(
+        [
+            f"{path}: {manifest['name']}, digest {manifest['model_digest']}",
+            f"  trees      {trees['trees']} ({trees['of']}), {trees['nodes']} nodes, {trees['leaves']} leaves, depth {trees['depth']}",
+            f"  input      int8 {manifest['input']['shape']}: codes of {', '.join(f['name'] for f in manifest['features'])}",
+            f"  output     int8 {output['shape']}{_labels(manifest)}",
+            *([f"             {manifest['origin']['output']}"] if "origin" in manifest else []),
+            f"             scale {output['scale']:g}, zero point {output['zero_point']}",
+            f"  model      {manifest['files']['model.trees']['bytes']} bytes",
+            f"  arena      {manifest['arena']['direct_bytes']} bytes, in every firmware",
+        ]
+    )

@@ -25,15 +25,22 @@ def register(subparsers: Any) -> None:
     parser = subparsers.add_parser("model", help=COMMANDS["model"])
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    export = verbs.add_parser("export", help="write the bundle of a .keras or an int8 .tflite model")
-    export.add_argument("model", metavar="MODEL.keras|MODEL.tflite", type=Path, help="the model to export")
+    export = verbs.add_parser(
+        "export", help="write the bundle of a .keras, an int8 .tflite, or the trees of an analysis"
+    )
+    export.add_argument(
+        "model",
+        metavar="MODEL.keras|MODEL.tflite|result.json",
+        type=Path,
+        help="the model to export, or the result of a forest or of boosted trees (or the folder with its result.json)",
+    )
     export.add_argument("--out", required=True, metavar="DIR", type=Path, help="the bundle's folder")
     export.add_argument(
         "--representative",
         metavar="X.npy",
         type=Path,
-        help="rows in the model's units, (rows, ...): they set the int8 ranges of a .keras model; the bundle gets their "
-        "deciles, which a board measures drift against, and no row",
+        help="rows in the model's units, (rows, ...), for trees a table in the task's schema: they set the int8 ranges of a "
+        ".keras model; the bundle gets their deciles, which a board measures drift against, and no row",
     )
     export.add_argument("--labels", metavar="A,B,...", help="names of the classes, in the order of the outputs")
     ends = export.add_mutually_exclusive_group()
@@ -113,6 +120,8 @@ def run_export(arguments: argparse.Namespace) -> int:
     from orchestrator.cli.manifest_text import manifest_text
     from orchestrator.cli.tables import say
 
+    if arguments.model.suffix.lower() == ".json" or (arguments.model / "result.json").is_file():
+        return _export_trees(arguments)
     labels = arguments.labels.split(",") if arguments.labels is not None else None
     suffix = arguments.model.suffix.lower()
     with naming(arguments.model):
@@ -146,6 +155,29 @@ def run_export(arguments: argparse.Namespace) -> int:
         else:
             _export_tflite(arguments, name, labels)
         manifest = verify_bundle(arguments.out, run=False)
+    if arguments.json:
+        print(json.dumps({**manifest, "bundle": str(arguments.out)}, indent=1))
+    else:
+        say(manifest_text(arguments.out, manifest))
+    return 0
+
+
+def _export_trees(arguments: argparse.Namespace) -> int:
+    from model_export.model_bin import check_model_name
+    from orchestrator.cli.manifest_text import manifest_text
+    from orchestrator.cli.tables import say
+    from orchestrator.gateway.trees_bundle import export_trees
+
+    for option in ("labels", "softmax", "engine"):
+        if getattr(arguments, option) is not None:
+            raise UsageError(
+                f"--{option}: is for a .keras or a .tflite model; trees have theirs, and run in every firmware"
+            )
+    check_output_folder(arguments.out.parent if arguments.out.is_dir() else arguments.out, "--out")
+    with naming(arguments.model):
+        if arguments.name is not None:
+            check_model_name(arguments.name)
+    manifest = export_trees(arguments.model, arguments.out, arguments.name or "", arguments.representative)
     if arguments.json:
         print(json.dumps({**manifest, "bundle": str(arguments.out)}, indent=1))
     else:

@@ -18,6 +18,7 @@ def run_verify(arguments: argparse.Namespace) -> int:
     from model_export.model_bin import parse_model_bin
     from model_export.signing import check_bundle_signature, read_public_key, verify_model_bin
     from model_export.tflm import TflmModel
+    from model_export.trees import is_trees
     from orchestrator.boards.compare import compare_engines
     from orchestrator.cli.manifest_text import manifest_text
     from orchestrator.cli.tables import say
@@ -54,9 +55,11 @@ def run_verify(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(report, indent=1))
         return 0
+    trees = packed is not None and is_trees(packed.tflite)
+    runner, engine = ("the reference for trees", "engine/trees") if trees else ("TFLM", "engine/direct")
     if report["kind"] == "bundle":
         say(manifest_text(path, report["manifest"]))
-        print(f"every digest agrees; TFLM gives all {report['known_answer_rows']} known answers")
+        print(f"every digest agrees; {runner} gives all {report['known_answer_rows']} known answers")
         if report["signed_by"]:
             whose = "the key given" if arguments.key is not None else "whose is yours to compare: --key"
             print(f"model and manifest are signed by key {report['signed_by']}, {whose}")
@@ -72,11 +75,11 @@ def run_verify(arguments: argparse.Namespace) -> int:
     else:
         say(
             f"{path}: {report['name']}, digest {report['model_digest']}, {'signed' if report['signed'] else 'not signed'}; "
-            f"TFLM gives all {report['known_answer_rows']} known answers"
+            f"{runner} gives all {report['known_answer_rows']} known answers"
         )
     engines = report["engines"]
-    skipped = f", not in engine/direct: {engines['direct_skipped']}" if engines["direct_skipped"] else ""
-    print(f"{engines['rows']} synthetic rows ran in TFLM{skipped or ' and gave the same bits in engine/direct'}")
+    skipped = f", not in {engine}: {engines['direct_skipped']}" if engines["direct_skipped"] else ""
+    print(f"{engines['rows']} synthetic rows ran in {runner}{skipped or f' and gave the same bits in {engine}'}")
     return 0
 
 

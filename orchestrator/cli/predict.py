@@ -84,10 +84,12 @@ def _run(arguments: argparse.Namespace) -> int:
     _check_out(arguments)
     if arguments.model == "float" and arguments.engine is not None:
         raise UsageError(f"--engine {arguments.engine}: is for the int8 model; --model float runs in LiteRT")
-    arguments.engine = arguments.engine or "tflm"
     bundle = read_described(arguments.bundle, arguments.key)
+    if bundle.of_trees and arguments.engine is not None:
+        raise UsageError(f"--engine {arguments.engine}: is for models of layers; {arguments.bundle} has trees")
+    arguments.engine = arguments.engine or ("trees" if bundle.of_trees else "tflm")
     show_milestones()
-    data = read_rows(arguments.data, bundle.schema)
+    data = read_rows(arguments.data, bundle.schema, gaps=bundle.of_trees)
     found = outputs_of(bundle, bundle.inputs(data), arguments.model, arguments.engine)
     predictions = Predictions(bundle.schema, data, found, bundle.manifest.get("anomaly", {}).get("threshold"))
     if arguments.out is not None:

@@ -27,12 +27,15 @@ from orchestrator.privacy.noisy_sum import analysis_sum
 from orchestrator.privacy.statement_page import markdown
 from orchestrator.privacy.terms import counted
 from orchestrator.wire.plain import as_run_name, csv_cell, file_name, plain
-from orchestrator.wire.task import Task
+from orchestrator.wire.task import Task, plain_data
 
 FOLDER = "analysis"
 """Below OUT: a folder for each run, with a CSV for each table, a picture and the privacy page."""
 
 NO_BUNDLE = "an analysis gives tables, and no model for a board"
+OF_TREES = ("forest", "boosted")
+"""Analyses whose tables are a model: result.json also says of which columns, and `edgeward model export` makes a bundle of it."""
+NO_BUNDLE_YET = "an analysis gives tables; `edgeward model export OUT --out DIR` makes a bundle of these trees"
 FIGURES = "analysis"
 """Of a round's figures: those its analysis gave."""
 
@@ -89,7 +92,20 @@ def report_of(result: Result, task: Task) -> Dict[str, Any]:
         {"name": table.name, "columns": list(table.columns), "rows": [list(row) for row in table.rows]}
         for table in result.tables
     ]
-    return {"kind": task.analysis[KIND], "tables": tables, "notes": list(result.notes)}
+    made = {"kind": task.analysis[KIND], "tables": tables, "notes": list(result.notes)}
+    if task.analysis[KIND] in OF_TREES:
+        made["of"] = {"task": task.name, "schema": plain_data(task.schema), "analysis": plain_values(task.analysis)}
+    return made
+
+
+def plain_values(declared: Mapping[str, Any]) -> Dict[str, Any]:
+    """What a task says of its analysis, as JSON has it."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in declared.items()}
+
+
+def no_bundle(task: Task) -> str:
+    """Why a run of an analysis makes no bundle."""
+    return NO_BUNDLE_YET if task.analysis[KIND] in OF_TREES else NO_BUNDLE
 
 
 def folder_of(out: Path, run: str) -> Path:

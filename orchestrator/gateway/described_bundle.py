@@ -8,10 +8,11 @@ import numpy as np
 
 from model_export.bundle import verify_bundle
 from model_export.errors import ExportError
-from model_export.manifest import SIGNATURE, check_features
+from model_export.manifest import SIGNATURE, TREES, check_features
 from model_export.signing import check_bundle_signature, read_public_key
 from orchestrator.data.dataset import Dataset, load_dataset
 from orchestrator.errors import EdgewardError, UsageError
+from orchestrator.gateway.trees_inputs import codes_of
 from orchestrator.privacy.standardization import standardize
 from orchestrator.wire.schema import Schema
 from orchestrator.wire.structure import structure
@@ -30,8 +31,15 @@ class Described(NamedTuple):
     std: np.ndarray
     signed_by: str = ""
 
+    @property
+    def of_trees(self) -> bool:
+        """Whether the model is one of trees, for which values may be missing."""
+        return self.manifest.get("kind") == TREES
+
     def inputs(self, data: Dataset) -> np.ndarray:
-        """float32 (n, *input_shape): the records as the model was trained on them."""
+        """float32 (n, *input_shape): the records as the model was trained on them; for trees the codes of their values."""
+        if self.of_trees:
+            return codes_of(data, self.schema, self.manifest["features"]).astype(np.float32)
         return standardize(data.x, self.mean, self.std)
 
 
@@ -64,7 +72,7 @@ def read_described(folder: Path, public_key: Optional[Path] = None) -> Described
         schema: Schema = structure(declared, Schema, f"{folder}/manifest.json: data_schema")
     except UsageError as error:
         raise EdgewardError(str(error)) from error
-    if schema.input_shape != tuple(manifest["input"]["shape"][1:]) or list(schema.learned.names) != manifest["labels"]:
+    if not _fits(manifest, schema) or list(schema.learned.names) != manifest["labels"]:
         raise EdgewardError(f"{folder}/manifest.json: data_schema is not of this model: input or classes differ")
     try:
         return Described(folder, manifest, schema, *_standardization(manifest, schema), signed_by)
@@ -72,9 +80,22 @@ def read_described(folder: Path, public_key: Optional[Path] = None) -> Described
         raise EdgewardError(f"{folder}/manifest.json: {error}") from error
 
 
+def _fits(manifest: Dict[str, Any], schema: Schema) -> bool:
+    """Whether the records of a schema become inputs of this shape."""
+    if manifest.get("kind") != TREES:
+        return schema.input_shape == tuple(manifest["input"]["shape"][1:])
+    levels = {feature.name: list(feature.categories) for feature in schema.features}
+    said = {feature["name"]: feature.get("categories", []) for feature in manifest["features"]}
+    logarithms = {(feature.name, feature.transform) for feature in schema.features}
+    same = logarithms >= {(feature["name"], feature.get("transform")) for feature in manifest["features"]}
+    return schema.kind == "table" and said == levels and same
+
+
 def _standardization(manifest: Dict[str, Any], schema: Schema) -> Tuple[np.ndarray, np.ndarray]:
     """(mean, std) of the manifest's features. Raises ExportError where they are not of this input."""
-    if schema.kind == "signal":  # the reader divides by the unit scale; nothing else is done to a signal
+    if (
+        schema.kind == "signal" or manifest.get("kind") == TREES
+    ):  # the reader divides a signal by the unit scale; trees count cuts
         return np.zeros(schema.input_shape, np.float32), np.ones(schema.input_shape, np.float32)
     features = check_features(manifest["features"], schema.input_shape)
     if not features:
@@ -82,6 +103,6 @@ def _standardization(manifest: Dict[str, Any], schema: Schema) -> Tuple[np.ndarr
     return np.array([f["mean"] for f in features], np.float32), np.array([f["std"] for f in features], np.float32)
 
 
-def read_rows(path: Path, schema: Schema) -> Dataset:
+def read_rows(path: Path, schema: Schema, gaps: bool = False) -> Dataset:
     """The records of a data file as a node would read them, but labels are read only where there are any."""
-    return load_dataset(path, replace(schema, patient=""), unlabelled=True)
+    return load_dataset(path, replace(schema, patient=""), unlabelled=True, gaps=gaps)

@@ -231,7 +231,7 @@ class Orchestrator:
         folder = analysed.write_result(self._out, run, result, claim)
         self.progress({"event": "tables", "run": run, "folder": str(folder)})
         made = {"analysis": {**analysed.report_of(result, task), "over": whose.as_dict(), "folder": str(folder)}}
-        return {**made, "bundle": None, "digest": "", "no_bundle": analysed.NO_BUNDLE}
+        return {**made, "bundle": None, "digest": "", "no_bundle": analysed.no_bundle(task)}
 
     def _open(self, run: str, number: int) -> Tuple[Task, bytes]:
         if number == 1 or self._store.find_run(run) is not None:

@@ -16,7 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple
 
-from model_export.manifest import FILES, FLOAT_FILES, MANIFEST, PRIVACY_PAGE, SIGNATURE
+from model_export.manifest import ALL_FILES
 from orchestrator.errors import EdgewardError, UsageError
 from orchestrator.files import replace_file, sync_path
 from orchestrator.gateway.history import History, RoundView
@@ -68,7 +68,7 @@ def keep_model(out: Path, run: str) -> Path:
     fresh = folder.parent / f".new-{hex_name(digest)}"
     # A copy, not a hard link: the next training writes OUT/bundle again. Of a bundle only what belongs to one.
     (fresh / "bundle").mkdir(parents=True)
-    for name in (*FILES, *FLOAT_FILES, MANIFEST, PRIVACY_PAGE, SIGNATURE):
+    for name in ALL_FILES:
         if (out / "bundle" / name).is_file():
             shutil.copyfile(out / "bundle" / name, fresh / "bundle" / name)
     _write(fresh / "lineage.json", {"schema": SCHEMA, "digest": digest, "kept_at": time.time(), "made_by": [entry]})

@@ -10,6 +10,7 @@ from model_export.gradient_check import run_graph
 from model_export.model_bin import parse_model_bin
 from model_export.reconstruction import float_scores, int8_scores
 from model_export.tflm import Quantized, TflmModel
+from model_export.trees import parse_trees, run_trees
 from orchestrator.boards.host_engine import run_plan
 from orchestrator.errors import EdgewardError
 from orchestrator.gateway.described_bundle import Described
@@ -24,13 +25,16 @@ def outputs_of(bundle: Described, inputs: np.ndarray, model: str = "int8", engin
     """float32 (n, outputs) for standardized float32 inputs (n, *input_shape). Raises EdgewardError.
 
     Of classes they are probabilities; of a model that has scores these, (n, 1).
-    model: one of MODELS; engine: of ENGINES, for int8. Each runs in a process of its own.
+    model: one of MODELS; engine: of ENGINES, for int8. Each runs in a process of its own, but trees here, as boards run them.
     """
     try:
         if model == "float":
             return _float(bundle, inputs)
         rows = _edge(bundle, "input").quantize(inputs)
-        outputs = _tflm(bundle, rows) if engine == "tflm" else _direct(bundle, rows)
+        if bundle.of_trees:
+            outputs = run_trees(parse_trees((bundle.folder / "model.trees").read_bytes()), rows)
+        else:
+            outputs = _tflm(bundle, rows) if engine == "tflm" else _direct(bundle, rows)
         if bundle.schema.learned.scored:
             return int8_scores(rows, _by_record(bundle, outputs, len(rows)), *map(partial(_edge, bundle), SIDES))[
                 :, None

@@ -69,7 +69,7 @@ class DirectEngine final : public Engine {
 
 }  // namespace
 
-Engine& engine() {
+Engine& graph_engine() {
   static DirectEngine instance;
   return instance;
 }

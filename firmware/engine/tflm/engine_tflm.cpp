@@ -270,7 +270,7 @@ TflmEngine g_engine;
 
 }  // namespace
 
-Engine& engine() { return g_engine; }
+Engine& graph_engine() { return g_engine; }
 
 }  // namespace edgeward
 

@@ -6,7 +6,7 @@ import zipfile
 from pathlib import Path
 from typing import IO, Any, Dict, Optional, Tuple
 
-from model_export.manifest import FILES, FLOAT_FILES, MANIFEST, PRIVACY_PAGE, SIGNATURE
+from model_export.manifest import ALL_FILES, PRIVACY_PAGE
 from orchestrator.errors import EdgewardError
 from orchestrator.gateway.analysed import folder_of
 from orchestrator.gateway.registry import MODELS
@@ -62,6 +62,6 @@ def _write(content: IO[bytes], bundle: Path, name: str) -> None:
         content.write((bundle / PRIVACY_PAGE).read_bytes())
         return
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
-        for part in (*FILES, *FLOAT_FILES, MANIFEST, PRIVACY_PAGE, SIGNATURE):
+        for part in ALL_FILES:
             if (bundle / part).is_file():
                 archive.write(bundle / part, part)
