@@ -38,7 +38,8 @@ def trees_header(model: Trees) -> str:
             "}",
         ]
     for number, tree in enumerate(model.trees):
-        lines += ["", f"inline void tree_{number}(const int8_t* x, int32_t* s) {{", *_tree(model, tree), "}"]
+        lines += ["", f"inline void tree_{number}(const int8_t* {'x' if len(tree.nodes) else ''}, int32_t* s) {{"]
+        lines += [*_tree(tree), "}"]
     lines += [
         *("", "inline int code_of(int32_t sum) {", "  int low = 0, high = 255;", "  while (low < high) {"),
         *("    const int middle = (low + high) / 2;", "    if (kCuts[middle] <= sum) {", "      low = middle + 1;"),
@@ -60,7 +61,7 @@ def _number(value: int) -> str:
     return str(value) if value > -(1 << 31) else "INT32_MIN"
 
 
-def _tree(model: Trees, tree: Tree) -> Iterator[str]:
+def _tree(tree: Tree) -> Iterator[str]:
     """Nested questions, from a list of what is still to be written."""
     ahead: List[Tuple[str, int, int]] = [("", 0 if len(tree.nodes) else LEAF, 1)]
     while ahead:

@@ -44,10 +44,11 @@ def _labels(manifest: Mapping[str, Any]) -> str:
 
 def _of_trees(path: Path, manifest: Mapping[str, Any]) -> str:
     output, trees = manifest["output"], manifest["trees"]
+    sizes = ", ".join(f"{trees[name]} {name}" for name in ("nodes", "leaves"))
     return "\n".join(
         [
             f"{path}: {manifest['name']}, digest {manifest['model_digest']}",
-            f"  trees      {trees['trees']} ({trees['of']}), {trees['nodes']} nodes, {trees['leaves']} leaves, depth {trees['depth']}",
+            f"  trees      {trees['trees']} ({trees['of']}), {sizes}, depth {trees['depth']}",
             f"  input      int8 {manifest['input']['shape']}: codes of {', '.join(f['name'] for f in manifest['features'])}",
             f"  output     int8 {output['shape']}{_labels(manifest)}",
             *([f"             {manifest['origin']['output']}"] if "origin" in manifest else []),
