@@ -153,7 +153,14 @@ def samples_as(profile: bytes, counts: np.ndarray) -> "subprocess.CompletedProce
 
 def test_samples_are_counted_in_the_cuts_of_a_model() -> None:
     """A board makes of raw samples what a reader of data makes of them: level 1 of a category is a sample of 1."""
-    counts = np.stack([np.append(np.arange(-30, 70), np.linspace(70, 32767, 800).astype(int)), np.arange(900) % 5 * 10 - 10, np.arange(900)], axis=1)
+    counts = np.stack(
+        [
+            np.append(np.arange(-30, 70), np.linspace(70, 32767, 800).astype(int)),
+            np.arange(900) % 5 * 10 - 10,
+            np.arange(900),
+        ],
+        axis=1,
+    )
     done = samples_as(pack_profile(make_profile((1, 3), COUNTED, None)), counts)
     assert done.returncode == 0, done.stderr
     found = np.frombuffer(done.stdout, np.int8).reshape(-1, 3)

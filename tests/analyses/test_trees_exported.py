@@ -1,0 +1,362 @@
+"""Forests and boosted trees as bundles for boards: labels and ranking of the analysis itself, on four hospitals' records."""
+
+import csv
+import json
+import math
+from pathlib import Path
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
+
+import numpy as np
+import pytest
+from analysed_rows import SCHEMA as SMALL
+from analysed_rows import task_of
+from hospitals import SCHEMA, hospitals
+
+from model_export.bundle import verify_bundle
+from model_export.evaluation import area_under_roc
+from model_export.model_bin import parse_model_bin
+from model_export.trees import MISSING, Trees, leaves_of, parse_trees, run_trees
+from orchestrator.analyses.forest import Forest
+from orchestrator.analyses.grown import Grown, Split
+from orchestrator.analyses.registry import make
+from orchestrator.boards.client import BoardClient
+from orchestrator.boards.host_engine import run_plan
+from orchestrator.boards.rv32 import missing, run_rv32
+from orchestrator.boards.virtual import VirtualBoard
+from orchestrator.cli.main import main
+from orchestrator.data.dataset import Dataset
+from orchestrator.errors import EdgewardError
+from orchestrator.gateway.analysed import report_of
+from orchestrator.gateway.trees_bundle import cut_of, export_trees, integers, predicted, read_result
+from orchestrator.gateway.trees_inputs import codes_of
+from orchestrator.gateway.trial import try_planned
+from orchestrator.wire.schema import Feature, Schema
+
+OPTIONS: Dict[str, Tuple[str, Dict[str, Any]]] = {
+    "forest": ("forest", {"outcome": "disease", "trees": 100, "depth": 4, "bins": 20}),
+    "deep": ("forest", {"outcome": "disease", "trees": 60, "depth": 7, "bins": 20, "least": 2, "seed": 3}),
+    "pains": ("forest", {"outcome": "cp", "trees": 40, "depth": 4, "bins": 10}),
+    "boosted": ("boosted", {"outcome": "disease", "trees": 30, "depth": 3, "bins": 32}),
+    "pulse": ("boosted", {"outcome": "thalach", "trees": 20, "depth": 3, "bins": 32}),
+}
+
+
+class Study(NamedTuple):
+    """x: all records. files: of each hospital."""
+
+    x: np.ndarray
+    files: List[Path]
+    results: Dict[str, Path]
+
+
+@pytest.fixture(scope="module")
+def study(shared_data: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Study:
+    folder = tmp_path_factory.mktemp("trees")
+    sites, _ = hospitals(shared_data("heart-disease"), folder)
+    files, results = sorted(folder.glob("*.csv")), {}
+    for name, (kind, options) in OPTIONS.items():
+        task = task_of(kind, schema=SCHEMA, **options)
+        results[name] = folder / f"{name}.json"
+        results[name].write_text(json.dumps({"analysis": report_of(try_planned(task, sites).result, task)}))
+    return Study(np.concatenate([site.x for site in sites]), files, results)
+
+
+def float_scores(x: np.ndarray, path: Path) -> np.ndarray:
+    """float64 (n, scores) as the analysis itself has them of every record: of a boosted number its value."""
+    said = json.loads(path.read_text())["analysis"]
+    tables = {table["name"]: table["rows"] for table in said["tables"]}
+    analysis = make(said["of"]["analysis"], SCHEMA)
+    if isinstance(analysis, Forest):
+        columns = [feature for feature in SCHEMA.features if feature.name != analysis.options.outcome]
+        leaf = analysis.trees.leaves(columns_read(x, analysis), np.array([bool(f.categories) for f in columns]))
+        inner = 2**analysis.options.depth - 1
+        shares = np.array([row[6:] for row in tables["trees"] if row[2] is None])
+        shares = shares.reshape(analysis.options.trees, inner + 1, -1)
+        return shares[np.arange(len(shares)), leaf].mean(axis=1)
+    return np.array([walked(tables, record) for record in cells_of(x)])[:, np.newaxis]
+
+
+def columns_read(x: np.ndarray, analysis: Forest) -> np.ndarray:
+    from orchestrator.analyses.splits import Columns
+
+    return Columns(SCHEMA, (), analysis.options.outcome).read(x)
+
+
+def cells_of(x: np.ndarray) -> List[Dict[str, Any]]:
+    """Records by column: numbers, names of categories, None where a value is missing."""
+    found: List[Dict[str, Any]] = [{} for _ in x]
+    at = 0
+    for feature in SCHEMA.features:
+        for record, cells in zip(found, x[:, at : at + feature.width].tolist()):
+            if feature.categories:
+                record[feature.name] = feature.categories[cells.index(1.0)] if 1.0 in cells else None
+            else:
+                record[feature.name] = None if math.isnan(cells[0]) else cells[0]
+        at += feature.width
+    return found
+
+
+def walked(tables: Dict[str, List[Any]], record: Dict[str, Any]) -> float:
+    """Base and leaves of a record, as the tables of the result have them."""
+    figures = {row[0]: row[1] for row in tables["fit"]}
+    score = figures.get("base", figures.get("base (log-odds)"))
+    nodes = {(row[0], row[1]): row[2:] for row in tables["trees"]}
+    for tree in range(1, figures["trees"] + 1):
+        number = 1
+        while nodes[tree, number][0] is not None:
+            name, edge, level, missing, _ = nodes[tree, number]
+            value = record[name]
+            right = missing == "right" if value is None else value >= edge if edge is not None else value == level
+            number = 2 * number + right
+        score += nodes[tree, number][-1]
+    return float(score)
+
+
+def whole_numbers(study: Study, name: str) -> Tuple[Trees, np.ndarray, Grown, Schema]:
+    """(the model, the codes of all records, the trees, the schema of its bundle)."""
+    found = read_result(study.results[name])
+    made = integers(found.grown, found.schema)
+    records = Dataset(study.x, np.zeros(len(study.x), np.int32))
+    return made.model, codes_of(records, SCHEMA, made.features), found.grown, found.schema
+
+
+def outcomes(study: Study, column: str) -> np.ndarray:
+    at = 0
+    for feature in SCHEMA.features:
+        if feature.name == column:
+            cells = study.x[:, at : at + feature.width]
+            return np.asarray(np.where(cells.any(axis=1), cells.argmax(axis=1), -1))
+        at += feature.width
+    raise AssertionError(column)
+
+
+@pytest.mark.parametrize("name", ["forest", "deep", "boosted"])
+def test_labels_and_ranking_are_those_of_the_analysis(study: Study, name: str) -> None:
+    model, codes, _, _ = whole_numbers(study, name)
+    scores, outputs = float_scores(study.x, study.results[name])[:, 0], run_trees(model, codes).astype(int)
+    shares = scores if name != "boosted" else 1 / (1 + np.exp(-scores))
+    np.testing.assert_array_equal(outputs.argmax(axis=1), shares > 0.5)
+    assert 0.2 < (shares > 0.5).mean() < 0.8, "one label for all shows nothing"
+    assert np.abs((outputs[:, 1] + 128) / 256 - shares).max() <= 1 / 256
+    assert np.abs((outputs[:, 0] + 128) / 256 - (1 - shares)).max() <= 1 / 256
+    ill = outcomes(study, "disease") == 1
+    assert area_under_roc(outputs[:, 1], ill) == pytest.approx(area_under_roc(scores, ill), abs=1e-3)
+
+
+def test_of_several_classes_each_has_its_share(study: Study) -> None:
+    model, codes, _, _ = whole_numbers(study, "pains")
+    shares, outputs = float_scores(study.x, study.results["pains"]), run_trees(model, codes).astype(int)
+    np.testing.assert_array_equal(outputs.argmax(axis=1), shares.argmax(axis=1))
+    assert np.abs((outputs + 128) / 256 - shares).max() <= 1.5 / 256
+
+
+def test_a_number_is_told_to_half_a_step(study: Study) -> None:
+    model, codes, _, schema = whole_numbers(study, "pulse")
+    values, outputs = float_scores(study.x, study.results["pulse"])[:, 0], run_trees(model, codes)[:, 0].astype(int)
+    found = schema.learned.base + model.scale * (outputs - model.zero_point)  # type: ignore[attr-defined]
+    assert np.abs(found - np.clip(values, 60, 220)).max() <= 0.501 * model.scale
+    assert model.scale < 1
+
+
+@pytest.mark.parametrize("name", sorted(OPTIONS))
+def test_the_host_and_rv32_give_the_bits_of_the_reference(study: Study, name: str) -> None:
+    from model_export.trees import pack_trees
+
+    model, codes, _, _ = whole_numbers(study, name)
+    expected = run_trees(model, codes)
+    np.testing.assert_array_equal(run_plan(pack_trees(model), b"", codes), expected.ravel())
+    if name in ("forest", "boosted") and missing() is None:
+        np.testing.assert_array_equal(run_rv32(pack_trees(model), codes[:200]).outputs, expected[:200])
+
+
+@pytest.mark.parametrize("name", ["forest", "boosted"])
+def test_values_on_both_sides_of_every_threshold_go_where_the_analysis_sends_them(study: Study, name: str) -> None:
+    """The float32 beside each cut, and numbers of one digit behind the point, among which boosted trees have their edges."""
+    _, _, grown, _ = whole_numbers(study, name)
+    splits = {
+        node for nodes in grown.trees for node in nodes.values() if isinstance(node, Split) and node.levels is None
+    }
+    assert len(splits) > 20
+    for split in splits:
+        feature = grown.inputs[split.column]
+        cut = cut_of(split, feature)
+        low, high = feature.range
+        if not math.isfinite(cut):
+            continue
+        below = np.nextafter(np.float32(cut), np.float32(-np.inf))
+        assert split.beyond(float(str(np.float32(cut)))) or cut == low
+        assert not split.beyond(float(str(below))) or below < low
+        for tenth in range(math.ceil(10 * low), math.floor(10 * high) + 1, 3):
+            value = tenth / 10
+            assert (np.float32(value) >= np.float32(cut)) == split.beyond(value), (feature.name, value, cut)
+
+
+def test_a_logarithm_has_its_cuts_in_logarithms() -> None:
+    feature = Feature("ferritin", 1, 5000, transform="log")
+    low, high = feature.scaled_range
+    for cut in (-0.5, 0.0, 0.3):
+        split = Split(0, False, None, cut, low, high, scaled=True)
+        found = np.float32(cut_of(split, feature))
+        assert split.beyond(float(found))
+        assert not split.beyond(float(np.nextafter(found, np.float32(-1))))
+    assert cut_of(Split(0, False, None, math.inf), feature) == math.inf
+    assert cut_of(Split(0, False, None, low - 1), feature) == float(np.float32(0.0))
+
+
+def test_more_thresholds_than_an_input_tells_apart_have_inputs_of_their_own() -> None:
+    """500 thresholds of one number, in as many trees: two inputs, and the same leaves."""
+    feature, outcome = Feature("age", 0, 100), Feature("ill", categories=("no", "yes"))
+    thresholds = np.linspace(0.1, 99.9, 500)
+    trees = [{1: Split(0, at % 2 == 0, None, float(cut)), 2: (0.25,), 3: (0.5,)} for at, cut in enumerate(thresholds)]
+    grown = Grown([feature], outcome, trees, ("no", "yes"), mean=True)  # type: ignore[arg-type]
+    schema = Schema("table", "", (), {}, (feature, outcome))
+    made = integers(grown, predicted(schema, grown))
+    assert [len(each["cuts"]) for each in made.features] == [254, 246]
+    ages = np.linspace(0, 100, 997)
+    data = Dataset(np.append(ages, np.nan)[:, np.newaxis], np.zeros(998, np.int32))
+    codes = codes_of(data, predicted(schema, grown), made.features)
+    assert (codes[-1] == MISSING).all()
+    right = np.stack([leaves_of(made.model, tree, codes.astype(np.int64) + 128) for tree in made.model.trees], axis=1)
+    np.testing.assert_array_equal(right[:-1].sum(axis=1), (ages[:, np.newaxis] >= thresholds).sum(axis=1))
+    assert right[-1].sum() == 250
+
+
+def test_more_than_sixteen_categories_are_a_set() -> None:
+    levels = tuple(f"l{i}" for i in range(40))
+    feature, outcome = Feature("town", categories=levels), Feature("ill", categories=("no", "yes"))
+    split = Split(0, False, (3, 17, 39))
+    grown = Grown([feature], outcome, [{1: split, 2: (0.1,), 3: (0.9,)}], ("no", "yes"), mean=True)
+    made = integers(grown, predicted(Schema("table", "", (), {}, (feature, outcome)), grown))
+    codes = np.arange(-128, -87, dtype=np.int8)[:, np.newaxis]
+    answers = run_trees(made.model, codes).argmax(axis=1)
+    assert np.flatnonzero(answers).tolist() == [4, 18, 40]
+
+
+def test_a_bundle_is_verified_signed_predicted_with_and_run_on_a_board(
+    study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle, rows = tmp_path / "bundle", study.files[0]
+
+    def command(*words: object) -> str:
+        assert main([str(word) for word in words]) == 0
+        return capsys.readouterr().out
+
+    said = command("model", "export", study.results["boosted"], "--out", bundle, "--representative", rows)
+    assert "30 (boosted)" in said
+    manifest = verify_bundle(bundle)
+    assert (manifest["kind"], manifest["trees"]["of"], manifest["labels"]) == ("trees", "boosted", ["no", "yes"])
+    assert sorted(path.name for path in bundle.iterdir()) == [
+        *("manifest.json", "model.bin", "model.trees", "model_trees.h")
+    ]
+    packed = parse_model_bin((bundle / "model.bin").read_bytes())
+    assert packed.known_answers is not None
+    assert set(packed.known_answers.outputs.argmax(axis=1).tolist()) == {0, 1}
+    command("model", "keygen", tmp_path / "key.pem")
+    command("model", "sign", bundle, "--key", tmp_path / "key.pem")
+    report = json.loads(command("model", "verify", bundle, "--key", tmp_path / "key.pem.pub", "--json"))
+    assert report["engines"] == {"rows": 256, "direct_skipped": None}
+    assert report["signed_by"]
+    assert "can run on esp32c3" in command("model", "preflight", bundle, "--chip", "esp32c3")
+    found = json.loads(command("predict", bundle, "--data", rows, "--json"))
+    with open(rows, encoding="utf-8") as file:
+        table = list(csv.DictReader(file))
+    assert (found["records"], found["dropped"]) == (len(table), 0)
+    assert found["figures"]["auc"] > 0.8
+    model = parse_trees(packed.tflite)
+    _, codes, _, _ = whole_numbers(study, "boosted")
+    first = sum(1 for _ in found["predictions"])
+    at = [
+        place
+        for place in range(len(codes) - first + 1)
+        if predictions(model, codes[place : place + first]) == said_of(found)
+    ]
+    assert len(at) == 1, "the file's records, among those of all hospitals, have the same labels and probabilities"
+    with VirtualBoard((bundle / "model.bin").read_bytes()) as board, BoardClient(board.port) as client:
+        np.testing.assert_array_equal(client.infer(codes[:40]).outputs, run_trees(model, codes[:40]))
+
+
+def predictions(model: Trees, codes: np.ndarray) -> List[Tuple[str, float]]:
+    outputs = run_trees(model, codes).astype(int)
+    return [(("no", "yes")[int(row.argmax())], round((int(row[1]) + 128) / 256, 6)) for row in outputs]
+
+
+def said_of(found: Dict[str, Any]) -> List[Tuple[str, float]]:
+    return [(row["predicted"], round(row["probabilities"]["yes"], 6)) for row in found["predictions"]]
+
+
+def test_a_number_and_several_classes_are_predicted(
+    study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, column in (("pulse", "thalach"), ("pains", "cp")):
+        assert main(["model", "export", str(study.results[name]), "--out", str(tmp_path / name)]) == 0
+        capsys.readouterr()
+        assert main(["predict", str(tmp_path / name), "--data", str(study.files[0]), "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        with open(study.files[0], encoding="utf-8") as file:
+            truth = [row[column] for row in csv.DictReader(file)]
+        if name == "pulse":
+            off = [abs(row["predicted"] - float(true)) for row, true in zip(found["predictions"], truth) if true]
+            assert np.mean(off) < 20
+        else:
+            assert {row["predicted"] for row in found["predictions"]} <= set("1234")
+
+
+def changed(path: Path, out: Path, change: Callable[[Dict[str, Any]], Optional[object]]) -> Path:
+    report = json.loads(path.read_text())
+    change(report)
+    out.write_text(json.dumps(report))
+    return out
+
+
+def trees_of(report: Dict[str, Any]) -> List[List[Any]]:
+    return next(table["rows"] for table in report["analysis"]["tables"] if table["name"] == "trees")
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "said"),
+    [
+        ("boosted", lambda r: r["analysis"].pop("of"), "does not say of which columns"),
+        ("boosted", lambda r: r["analysis"].update(kind="pca"), "is of 'pca'"),
+        ("boosted", lambda r: r.pop("analysis"), "is no result of an analysis"),
+        ("boosted", lambda r: trees_of(r).pop(3), "lacks node|other leads to"),
+        ("boosted", lambda r: trees_of(r).append([1, 999, None, None, None, None, 0.5]), "no other leads to"),
+        ("boosted", lambda r: trees_of(r)[0].__setitem__(2, "nowhere"), "splits no column"),
+        ("boosted", lambda r: trees_of(r)[-1].__setitem__(6, None), "is no row of it"),
+        ("boosted", lambda r: r["analysis"]["of"]["analysis"].update(outcome="cp"), "has 4 categories"),
+        ("forest", lambda r: r["analysis"]["of"]["analysis"].update(seed=2), "was drawn otherwise"),
+        ("forest", lambda r: r["analysis"]["of"]["schema"]["features"].pop(0), "was drawn otherwise|is no row"),
+    ],
+)
+def test_results_that_are_none_are_refused(study: Study, tmp_path: Path, name: str, change: Any, said: str) -> None:
+    with pytest.raises(EdgewardError, match=said):
+        export_trees(changed(study.results[name], tmp_path / "result.json", change), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_options_for_models_of_layers_are_refused(
+    study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for option in (["--labels", "a,b"], ["--engine", "direct"], ["--softmax"]):
+        assert main(["model", "export", str(study.results["forest"]), "--out", str(tmp_path / "out"), *option]) == 2
+        assert option[0] in capsys.readouterr().err
+    assert main(["model", "export", str(study.results["forest"]), "--out", str(tmp_path / "out")]) == 0
+    assert main(["predict", str(tmp_path / "out"), "--data", str(study.files[0]), "--engine", "tflm"]) == 2
+    assert "has trees" in capsys.readouterr().err
+
+
+def test_a_logarithm_and_categories_of_a_small_schema_are_exported(tmp_path: Path) -> None:
+    draw = np.random.default_rng(5)
+    ages = draw.uniform(18, 95, 400)
+    iron = np.log(draw.uniform(1, 5000, 400)).astype(np.float32)
+    sex, smoker = np.eye(2)[(iron > 6.5).astype(int)], np.eye(3)[draw.integers(0, 3, 400)]
+    x = np.column_stack([ages, iron, sex, smoker])
+    task = task_of("boosted", schema=SMALL, outcome="sex", trees=8, depth=2, bins=16, least=5, held_out=0.0)
+    result = try_planned(task, [Dataset(x, np.zeros(400, np.int32))]).result
+    (tmp_path / "result.json").write_text(json.dumps({"analysis": report_of(result, task)}))
+    manifest = export_trees(tmp_path, tmp_path / "out")
+    by_name = {feature["name"]: feature for feature in manifest["features"]}
+    assert by_name["ferritin"]["transform"] == "log"
+    assert any(6 < cut < 7 for cut in by_name["ferritin"]["cuts"])
+    packed = parse_model_bin((tmp_path / "out" / "model.bin").read_bytes())
+    assert packed.input_profile is not None
+    assert packed.input_profile.ranges is not None
