@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Dict, List
 
 import numpy as np
+from trees import lines_of, measure_trees
 
 from model_export.plan import compile_plan
 from model_export.tflm import TflmModel
@@ -83,6 +84,7 @@ def markdown(report: Dict[str, Any]) -> str:
             f"| {_millions(row['tflm_esp_nn_instructions'])} | {_millions(row['tflm_reference_instructions'])} "
             f"| {row['load_instructions']:,} | {row['rows_that_differ']} of {row['rows']} |"
         )
+    lines += lines_of(report["trees"], report["trees_code"])
     lines += ["", "## RAM for activations and scratch", "", "| model | engine/direct | TFLM's arena, 32 bit | ratio |"]
     lines.append("|---|---|---|---|")
     for row in report["models"]:
@@ -117,6 +119,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", default=",".join(TFLM), help="comma-separated (default: %(default)s)")
     parser.add_argument("--rows", type=int, default=4, help="rows per model (default: %(default)s)")
+    parser.add_argument("--tree-rows", type=int, default=100, help="records for models of trees (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="also write the table to FILE")
     arguments = parser.parse_args()
@@ -128,11 +131,13 @@ def main() -> int:
         "qemu": _first_line(QEMU),
         "path": str(arguments.markdown or "benchmarks/results/firmware.md"),
         "models": [measure(name, arguments.rows) for name in names],
+        "trees": measure_trees(DATA.parent, arguments.tree_rows),
+        "trees_code": code_bytes("-O2", "trees"),
         "code": {optimize: code_bytes(optimize) for optimize in ("-Os", "-O2")},
     }
-    report["ok"] = all(row["ok"] for row in report["models"]) and report["code"]["-O2"]["flash"] < min(
-        TFLM_CODE.values()
-    )
+    report["ok"] = all(row["ok"] for row in [*report["models"], *report["trees"]]) and report["code"]["-O2"][
+        "flash"
+    ] < min(TFLM_CODE.values())
     text = markdown(report)
     if arguments.markdown is not None:
         arguments.markdown.parent.mkdir(parents=True, exist_ok=True)

@@ -145,10 +145,12 @@ def said_by(elf: Path) -> str:
     return printed
 
 
-def code_bytes(optimize: str) -> Dict[str, int]:
-    """Bytes the whole engine/direct adds to a linked rv32 program, library routines included: `flash` and `ram` (no arena)."""
+def code_bytes(optimize: str, engine: str = "direct") -> Dict[str, int]:
+    """Bytes a whole engine, direct or trees, adds to a linked rv32 program, library routines included: `flash` and `ram` (no
+    arena).
+    """
     with_engine, without = (
-        _sizes(build_elf(source, optimize)) for source in ("test/size_direct.cpp", "test/size_nothing.cpp")
+        _sizes(build_elf(source, optimize)) for source in (f"test/size_{engine}.cpp", "test/size_nothing.cpp")
     )
     return {key: with_engine[key] - without[key] for key in with_engine}
 

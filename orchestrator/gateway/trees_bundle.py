@@ -39,6 +39,7 @@ from orchestrator.analyses.grown import Grown, Node, Split
 from orchestrator.analyses.registry import KIND, make
 from orchestrator.data.dataset import load_dataset
 from orchestrator.errors import EdgewardError, UsageError
+from orchestrator.gateway.analysed import OF_TREES
 from orchestrator.gateway.trees_inputs import codes_of
 from orchestrator.privacy.statement_page import markdown
 from orchestrator.wire.logarithm import logarithm
@@ -113,25 +114,32 @@ def read_result(path: Path) -> Finished:
         raise EdgewardError(f"{file}: is larger than {MOST_RESULT_BYTES} bytes, which no result is")
     try:
         report = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise EdgewardError(f"{file}: is no JSON: {error}") from error
+    return parse_result(report, str(file))
+
+
+def parse_result(report: Any, where: str) -> Finished:
+    """The same of what such a file holds; where: what errors name."""
+    try:
         analysis = report["analysis"]
         kind = analysis["kind"]
         tables = {str(table["name"]): [tuple(row) for row in table["rows"]] for table in analysis["tables"]}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise EdgewardError(f"{file}: is no result of an analysis as `edgeward gateway run` writes it") from error
-    if kind not in ("forest", "boosted"):
-        raise EdgewardError(f"{file}: is of {kind!r}; a bundle can be made of a forest and of boosted trees")
+    except (KeyError, TypeError, AttributeError) as error:
+        raise EdgewardError(f"{where}: is no result of an analysis as `edgeward gateway run` writes it") from error
+    if kind not in OF_TREES:
+        raise EdgewardError(f"{where}: is of {kind!r}; a bundle can be made of a forest and of boosted trees")
     said = analysis.get("of")
     if not isinstance(said, dict) or set(said) != {"task", "schema", "analysis"}:
-        raise EdgewardError(f"{file}: does not say of which columns it is: run the analysis again with this version")
-    schema: Schema = structure(said["schema"], Schema, f"{file}: schema")
+        raise EdgewardError(f"{where}: does not say of which columns it is: run the analysis again with this version")
+    schema: Schema = structure(said["schema"], Schema, f"{where}: schema")
     try:
         computed = make(said["analysis"], schema)
-        assert isinstance(computed, (Forest, Boosted))
-        grown = computed.grown(tables)
+        grown = computed.grown(tables) if isinstance(computed, (Forest, Boosted)) else None
     except (UsageError, ValueError, KeyError, TypeError, IndexError) as error:
-        raise EdgewardError(f"{file}: {error}") from error
-    if said["analysis"][KIND] != kind or not grown.trees:
-        raise EdgewardError(f"{file}: has no tree")
+        raise EdgewardError(f"{where}: {error}") from error
+    if grown is None or said["analysis"][KIND] != kind or not grown.trees:
+        raise EdgewardError(f"{where}: has no tree")
     return Finished(grown, predicted(schema, grown), kind, str(said["task"]), report.get("privacy"))
 
 
