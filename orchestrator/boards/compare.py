@@ -17,8 +17,9 @@ from orchestrator.errors import EdgewardError
 
 
 def compare_engines(tflite: bytes, packed: Optional[ModelBin]) -> Dict[str, Any]:
-    """{rows, direct_skipped}: synthetic rows in TFLM, and in engine/direct on this machine
-    by the plan a board would run; of trees in the reference and in engine/trees.
+    """{rows, direct_skipped}: synthetic rows in TFLM, and in engine/direct on this machine by the plan a board would run.
+
+    Of trees: in the reference in Python, and in engine/trees.
 
     direct_skipped says why the second could not be. Raises EdgewardError where the engines differ.
     """

@@ -301,6 +301,42 @@ def test_a_number_and_several_classes_are_predicted(
             assert {row["predicted"] for row in found["predictions"]} <= set("1234")
 
 
+FEDERATION = """
+[gateway]
+federation = "hearts"
+[task]
+name = "heart-trees"
+rounds = { nodes = 3, quorum = 3 }
+analysis = { kind = "forest", outcome = "disease", trees = 20, depth = 3, held_out = 0.0 }
+privacy = { unit = "record", epsilon = 4.0, delta = 1e-5 }
+[task.schema]
+kind = "table"
+features = [
+  { name = "age", minimum = 20, maximum = 90 },
+  { name = "chol", minimum = 100, maximum = 600, transform = "log" },
+  { name = "cp", categories = ["1", "2", "3", "4"] },
+  { name = "disease", categories = ["no", "yes"] },
+]
+"""
+
+
+def test_the_result_of_a_run_with_noise_brings_its_privacy_statement(
+    study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "edgeward.toml").write_text(FEDERATION)
+    data, out, bundle = [str(path) for path in study.files[:3]], tmp_path / "out", tmp_path / "bundle"
+    assert main(["simulate", str(tmp_path / "edgeward.toml"), "--data", *data, "--out", str(out)]) == 0
+    assert main(["model", "export", str(out), "--out", str(bundle)]) == 0
+    manifest = verify_bundle(bundle)
+    assert manifest["name"] == "heart-trees"
+    assert manifest["privacy"]["epsilon"] == json.loads((out / "result.json").read_text())["privacy"]["epsilon"]
+    assert manifest["privacy"]["simulated"] is True
+    assert (bundle / "privacy.md").read_text().count("epsilon") > 0
+    capsys.readouterr()
+    assert main(["predict", str(bundle), "--data", data[0], "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["figures"]["auc"] > 0.6
+
+
 def changed(path: Path, out: Path, change: Callable[[Dict[str, Any]], Optional[object]]) -> Path:
     report = json.loads(path.read_text())
     change(report)
