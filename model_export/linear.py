@@ -30,7 +30,7 @@ def bundled_linear(folder: Path) -> Linear:
     manifest = read_manifest(folder)
     path = folder / MODEL
     if MODEL not in manifest["files"]:
-        raise ExportError(f"{folder}: has no {MODEL}: trees are no linear model")
+        raise ExportError(f"{folder}: holds trees and no {MODEL}; name the bundle of a linear model")
     try:
         data = path.read_bytes()
     except OSError as error:

@@ -216,7 +216,7 @@ def check_features(
 
 
 def _check_cuts(entry: Mapping[str, Any]) -> None:
-    """ExportError for cuts that are no ascending float32, and for categories that are no names."""
+    """ExportError for cuts that do not ascend or do not fit a float32, and for categories without names of their own."""
     given = [key for key in sorted(CUTS) if key in entry]
     if not given:
         return

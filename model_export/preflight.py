@@ -139,7 +139,7 @@ def _trees(
     try:
         model = parse_trees(blob)
     except TreesError as error:
-        report.add("error", "file", str(error), "export the bundle again: these are no usable trees")
+        report.add("error", "file", str(error), "export the bundle again")
         return
     report.direct_arena_bytes = model.arena_bytes
     report.add(

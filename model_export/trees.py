@@ -162,7 +162,7 @@ def pack_trees(model: Trees) -> bytes:
 def parse_trees(blob: bytes) -> Trees:
     """Raises TreesError, which says what is wrong with a file and where; firmware/engine/trees/check.cpp refuses the same."""
     if blob[:4] != MAGIC or len(blob) < _HEAD.size:
-        raise TreesError(f"is no model of trees: {len(blob)} bytes that begin with {blob[:4]!r} instead of {MAGIC!r}")
+        raise TreesError(f"not a model of trees: {len(blob)} bytes that begin with {blob[:4]!r} instead of {MAGIC!r}")
     fields = _HEAD.unpack_from(blob)
     version, mode, total, channels, scores, trees, nodes, leaves, sets, depth, scale, zero_point, rest = fields[1:]
     for what, at, value, least, most in (

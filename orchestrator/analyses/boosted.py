@@ -449,7 +449,7 @@ class Boosted(Analysis):
         place = math.log(edge) if column.feature.transform else float(edge)
         nearest = int(np.abs(edges - place).argmin())
         if not abs(edges[nearest] - place) <= 1e-9 * (edges[-1] - edges[0]):
-            raise ValueError(f"table trees: {edge} is no edge of a bin of {name}")
+            raise ValueError(f"table trees: {edge} is not where a bin of {name} begins")
         return Split(number, missing, None, float(edges[nearest]))
 
     def _notes(self, model: _Model, grown: int, units: str) -> Iterator[str]:

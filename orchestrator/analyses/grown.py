@@ -1,4 +1,4 @@
-"""Trees an analysis ended in, read back from its tables: for whoever runs them elsewhere."""
+"""Trees an analysis ended in, read back from its tables, to run them elsewhere."""
 
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
@@ -73,7 +73,7 @@ def nodes_of(
         numbers = tuple(float(value) for value in leaf if isinstance(value, (int, float)) and np.isfinite(value))
         whole = isinstance(tree, int) and isinstance(node, int) and 1 <= tree <= trees and node >= 1
         if not whole or len(leaf) != values or (split[0] is None and len(numbers) < values) or node in found[tree - 1]:
-            raise ValueError(f"table trees: {list(row)} is no row of it")
+            raise ValueError(f"table trees: invalid row {list(row)}")
         found[tree - 1][node] = split, numbers
     for number, nodes in enumerate(found, 1):
         wanted = [1]

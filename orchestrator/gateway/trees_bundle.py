@@ -115,7 +115,7 @@ def read_result(path: Path) -> Finished:
     try:
         report = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise EdgewardError(f"{file}: is no JSON: {error}") from error
+        raise EdgewardError(f"{file}: not JSON: {error}") from error
     return parse_result(report, str(file))
 
 
@@ -126,7 +126,7 @@ def parse_result(report: Any, where: str) -> Finished:
         kind = analysis["kind"]
         tables = {str(table["name"]): [tuple(row) for row in table["rows"]] for table in analysis["tables"]}
     except (KeyError, TypeError, AttributeError) as error:
-        raise EdgewardError(f"{where}: is no result of an analysis as `edgeward gateway run` writes it") from error
+        raise EdgewardError(f"{where}: not the result of an analysis, as `edgeward gateway run` writes it") from error
     if kind not in OF_TREES:
         raise EdgewardError(f"{where}: is of {kind!r}; a bundle can be made of a forest and of boosted trees")
     said = analysis.get("of")

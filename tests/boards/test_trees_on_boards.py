@@ -180,7 +180,7 @@ def changed(profile: InputProfile, at: int, content: bytes) -> bytes:
     return section[:at] + content + section[at + len(content) :]
 
 
-def test_cuts_that_are_none_are_refused_by_reader_and_board() -> None:
+def test_invalid_cuts_are_refused_by_reader_and_board() -> None:
     profile = make_profile((1, 3), COUNTED, None)
     assert pack_profile(parse_profile(pack_profile(profile))) == pack_profile(profile)
     start = 24 + 8 * 3

@@ -211,7 +211,7 @@ def one_tree(table: np.ndarray, leaves: int, channels: int = 2) -> Trees:
         (nodes((0, 9, LEAF, LEAF + 1)), 3, "1 nodes and 3 leaves"),
     ],
 )
-def test_a_tree_that_is_none_is_refused_by_name(table: np.ndarray, leaves: int, reason: str) -> None:
+def test_invalid_trees_are_refused_by_name(table: np.ndarray, leaves: int, reason: str) -> None:
     with pytest.raises(TreesError, match=reason):
         pack_trees(one_tree(table, leaves))
 
