@@ -10,9 +10,12 @@ from typing import Any, Iterator, List, NamedTuple
 
 import numpy as np
 import pytest
+from random_trees import random_trees, rows_for
 
 from model_export.model_bin import KnownAnswers, pack_model_bin, parse_model_bin
 from model_export.plan import compile_plan
+from model_export.trees import pack_trees, run_trees
+from model_export.trees_rows import telling_rows
 from orchestrator.boards.host_engine import HostBuildError
 from orchestrator.boards.protocol import FRAME_INFER, Record, RecordParser, encode_frame
 from orchestrator.boards.rv32 import COMPILER, c3_elf, missing
@@ -141,3 +144,23 @@ def test_two_runs_are_the_same(dense: Sample, tmp_path: Path):
 def test_a_model_that_does_not_fit(tmp_path: Path):
     with pytest.raises(HostBuildError, match="69632"):
         c3_elf(bytes(70_000), tmp_path / "c3.elf")
+
+
+def test_the_whole_firmware_runs_trees(tmp_path: Path):
+    trees = random_trees(1)
+    rows = telling_rows(trees)
+    model_bin = pack_model_bin(
+        name="trees",
+        tflite=pack_trees(trees),
+        arena_tflm_bytes=trees.arena_bytes,
+        arena_direct_bytes=trees.arena_bytes,
+        known_answers=KnownAnswers(rows, run_trees(trees, rows)),
+    )
+    with labwired.Sim(str(c3_elf(model_bin, tmp_path / "c3.elf")), chip="esp32c3") as sim:
+        board = SimulatedC3(sim)
+        assert board.record("model").fields["name"] == "trees"
+        row = rows_for(trees, 9)[7]
+        sim.send_bytes(encode_frame(FRAME_INFER, 7, row.tobytes()))
+        assert bytes.fromhex(board.record("result").fields["out"]) == run_trees(trees, row[np.newaxis]).tobytes()
+        sim.send("\nselftest\n")
+        assert board.record("selftest").fields == {"rows": len(rows), "mismatches": 0}
