@@ -9,7 +9,7 @@ import numpy as np
 
 from model_export.errors import BundleError, ExportError
 from model_export.input_profile import make_profile
-from model_export.manifest import CUTS, MANIFEST, TREES, check_features, check_labels, read_manifest, recorded_files
+from model_export.manifest import MANIFEST, TREES, check_features, check_labels, read_manifest, recorded_files
 from model_export.model_bin import ModelBin, ModelBinError, parse_model_bin
 from model_export.tflite_file import read_tflite, single_edges
 from model_export.trees import TreesError, edges_of, is_trees, parse_trees, sizes_of
@@ -66,7 +66,7 @@ def _said_of_the_model(packed: ModelBin, manifest: Mapping[str, Any]) -> Iterato
     labels, features = manifest["labels"], manifest["features"]
     try:
         yield "labels", check_labels(labels, outputs[-1]) if labels else [], labels
-        described = check_features(features, tuple(inputs))
+        described = check_features(features, tuple(inputs), counted=is_trees(packed.tflite))
     except ExportError as error:
         raise BundleError(f"{MANIFEST}: {error}") from error
     profile = packed.input_profile
@@ -102,6 +102,4 @@ def _trees(blob: bytes, manifest: Mapping[str, Any]) -> Tuple[Dict[str, Any], Di
     for name, found in sizes_of(model).items():
         if manifest["trees"][name] != found:
             raise BundleError(f"{MANIFEST}: trees: {name} is {manifest['trees'][name]}, the model has {found}")
-    if not all(CUTS & set(feature) for feature in manifest["features"]):
-        raise BundleError(f"{MANIFEST}: features: an input of trees has neither cuts nor categories")
     return edges_of(model), {}

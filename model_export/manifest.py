@@ -182,12 +182,13 @@ def check_labels(labels: Sequence[str], classes: int) -> List[str]:
 
 
 def check_features(
-    features: Optional[Sequence[Mapping[str, Any]]], input_shape: Tuple[int, ...]
+    features: Optional[Sequence[Mapping[str, Any]]], input_shape: Tuple[int, ...], counted: bool = False
 ) -> List[Dict[str, Any]]:
     """Names and standardization of the input's last axis: [{name, mean, std}], x = (raw - mean) / std.
 
     With transform "log" x is of the natural logarithm of raw, clamped to minimum and maximum, and mean and std likewise.
 
+    counted: whether the model is one of trees, whose inputs all have cuts or categories; others have neither.
     Empty where nothing is known about the input. Raises ExportError for a wrong count or an impossible std.
     """
     if not all(isinstance(feature, Mapping) for feature in features or ()):
@@ -203,6 +204,13 @@ def check_features(
                 f"feature {i} is {entry!r}; accepted are name, mean, std and unit, and transform with minimum and maximum"
             )
         _check_transform(entry)
+        if bool(CUTS & set(entry)) != counted:
+            what = (
+                "needs cuts or categories, of which inputs of trees are codes"
+                if counted
+                else "has cuts: these are of trees"
+            )
+            raise ExportError(f"feature '{entry['name']}': {what}")
         _check_cuts(entry)
         entry.setdefault("mean", 0.0)
         entry.setdefault("std", 1.0)

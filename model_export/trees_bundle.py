@@ -66,7 +66,7 @@ def write_trees_bundle(
     blob = pack_trees(model)
     edges = edges_of(model)
     shown = [] if labels is None else check_labels(labels, model.outputs)
-    described = check_features(features, (model.channels,))
+    described = check_features(features, (model.channels,), counted=True)
     reference = None if reference_rows is None else check_rows(reference_rows, tuple(edges["input"]["shape"]))
     if reference is not None and not len(reference):
         raise ExportError("no representative rows: give some, or none at all")

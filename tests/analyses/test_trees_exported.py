@@ -13,8 +13,11 @@ from analysed_rows import task_of
 from hospitals import SCHEMA, hospitals
 
 from model_export.bundle import verify_bundle
+from model_export.errors import BundleError, ExportError
 from model_export.evaluation import area_under_roc
+from model_export.manifest import check_features
 from model_export.model_bin import parse_model_bin
+from model_export.signing import replace_manifest
 from model_export.trees import MISSING, Trees, leaves_of, parse_trees, run_trees
 from orchestrator.analyses.forest import Forest
 from orchestrator.analyses.grown import Grown, Split
@@ -369,6 +372,52 @@ def test_changed_results_are_refused(study: Study, tmp_path: Path, name: str, ch
     with pytest.raises(EdgewardError, match=said):
         export_trees(changed(study.results[name], tmp_path / "result.json", change), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_features_of_trees_are_checked() -> None:
+    good: List[Dict[str, Any]] = [{"name": "age", "cuts": [1.5, 2.0]}, {"name": "sex", "categories": ["f", "m"]}]
+    assert [each["name"] for each in check_features(good, (2,), counted=True)] == ["age", "sex"]
+    for change, said in (
+        ({"cuts": None}, "one list"),
+        ({"cuts": [2.0, 1.0]}, "do not ascend"),
+        ({"cuts": [0.1]}, "a float32 holds"),
+        ({"cuts": [math.nan]}, "a float32 holds"),
+        ({"cuts": [1e39]}, "a float32 holds"),
+        ({"cuts": [True]}, "a float32 holds"),
+        ({"cuts": list(range(255))}, "up to 254"),
+        ({"categories": ["a"]}, "one list"),
+    ):
+        with pytest.raises(ExportError, match=said):
+            check_features([{**good[0], **change}, good[1]], (2,), counted=True)
+    for levels in (["a", "a"], [], ["", "b"], [1, 2], [str(number) for number in range(256)]):
+        with pytest.raises(ExportError, match="different texts"):
+            check_features([good[0], {"name": "sex", "categories": levels}], (2,), counted=True)
+    with pytest.raises(ExportError, match="these are of trees"):
+        check_features(good, (2,))
+    with pytest.raises(ExportError, match="needs cuts or categories"):
+        check_features([good[0], {"name": "sex"}], (2,), counted=True)
+
+
+def test_a_bundle_whose_manifest_says_otherwise_is_refused(study: Study, tmp_path: Path) -> None:
+    bundle = tmp_path / "bundle"
+    manifest = export_trees(study.results["boosted"], bundle)
+
+    def refused(said: str, **changes: Any) -> None:
+        replace_manifest(bundle, {**manifest, **changes})
+        with pytest.raises(BundleError, match=said):
+            verify_bundle(bundle)
+
+    features = [dict(feature) for feature in manifest["features"]]
+    features[0]["cuts"] = features[0]["cuts"][1:]
+    refused("cuts of inputs", features=features)
+    refused("nodes is", trees={**manifest["trees"], "nodes": manifest["trees"]["nodes"] + 1})
+    refused("output", output={**manifest["output"], "zero_point": 0})
+    refused("number of known answers", known_answer_rows=3)
+    for wrong in ({key: value for key, value in manifest.items() if key != "kind"}, {**manifest, "kind": "forest"}):
+        with pytest.raises(BundleError, match="key 'model.tflite' is missing|go together|kind is 'forest'"):
+            replace_manifest(bundle, wrong)
+    replace_manifest(bundle, manifest)
+    assert verify_bundle(bundle)["kind"] == "trees"
 
 
 def test_options_for_models_of_layers_are_refused(
