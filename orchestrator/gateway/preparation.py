@@ -17,7 +17,8 @@ from orchestrator.gateway.scored_file import model_of
 from orchestrator.node.graph_check import check_graph
 from orchestrator.privacy.accounting_process import plan_apart
 from orchestrator.privacy.releases import work_of
-from orchestrator.wire.task import Task, export_spec, task_from_dict
+from orchestrator.wire.stated import export_spec
+from orchestrator.wire.task import Task, task_from_dict
 
 
 def open_or_prepare(

@@ -14,6 +14,7 @@ from orchestrator.privacy.mask_graph import complete_up_to, enough_neighbours, l
 from orchestrator.privacy.participation import secret_sample
 from orchestrator.privacy.standardization import range_scaling
 from orchestrator.rounds.fedbuff import FedBuff
+from orchestrator.rounds.fuala import LEAST_NODES
 from orchestrator.rounds.norm_bound import DEFAULT, OPTION, bounded, multiple_of
 from orchestrator.rounds.plan import Plan
 from orchestrator.rounds.robust import Median
@@ -160,6 +161,12 @@ def strategy_objections(
         yield (
             f"strategy {training.strategy!r} needs {strategy.least_updates} updates a round, the quorum is "
             f"{rounds.quorum}: raise rounds.quorum, or choose another strategy"
+        )
+    elif training.cross_scored and rounds.least_nodes < LEAST_NODES:
+        yield (
+            f"strategy {training.strategy!r} has each model scored by three other nodes, and a run may begin with "
+            f"{rounds.least_nodes}: raise rounds.nodes (and rounds.minimum_nodes) to {LEAST_NODES} or more, or choose another "
+            "strategy"
         )
     elif isinstance(strategy, Median):
         yield from strategy.idle(rounds.quorum)
