@@ -3,7 +3,7 @@ its inputs drift. Read by firmware/core/input_profile.h.
 
 Little-endian:
 
-    u32 version (1, or 2 with logarithms; 256 more with a threshold)
+    u32 version (1, or 2 with logarithms; 256 more with a threshold, 512 more with heads)
                       u32 channels: the input's last axis    u32 standardized (0 or 1)
     u32 groups        u32 bins (1 to 16)                     u32 rows of the reference
     if standardized: float32 mean[channels], float32 std[channels]: x = (raw - mean) / std
@@ -11,6 +11,7 @@ Little-endian:
         value clamped to that range (orchestrator/wire/logarithm.py, firmware/core/logarithm.h); both are 0 elsewhere
     with a threshold: float32, the largest score that is not unusual: the model gives back its input, and its score is how far it
         is off (reconstruction.py, firmware/core/score.h)
+    with heads: u32, how many: the output is (heads, classes), and the model's answer their mean (heads.py, firmware/core/heads.h)
     int8 edges[groups][bins - 1], ascending; bin k of a group holds values above edge k - 1 and not above edge k
     zero bytes up to a multiple of 4
     u16 shares[groups][bins]: the reference's, in 1/65535
@@ -27,12 +28,14 @@ from typing import Any, Mapping, Optional, Sequence
 import numpy as np
 
 from model_export.errors import ExportError
-from model_export.manifest import LEAST, RANGE
+from model_export.manifest import LEAST, MOST_HEADS, RANGE
 
 PLAIN, LOGARITHMS = 1, 2
 """Versions: the second only where there is a logarithm, so that older firmware reads all others."""
 SCORED = 0x100
 """Added to the version where there is a threshold, likewise."""
+HEADS = 0x200
+"""Added to the version where the model has several heads, likewise."""
 BINS = 10
 MAX_BINS = 16
 MAX_GROUPS = 32
@@ -54,6 +57,8 @@ class InputProfile:
     """float32 (2, channels): least and most value of each channel with a logarithm, 0 for others; None without any."""
     threshold: Optional[float] = None
     """The largest score that is not unusual, a float32; None where the model has no score."""
+    heads: int = 0
+    """How many output layers the model has over one body; 0 where it is a plain one."""
 
 
 def make_profile(
@@ -98,6 +103,7 @@ def pack_profile(profile: InputProfile) -> bytes:
     groups, bins = profile.shares.shape
     standardized = profile.mean is not None
     version = (PLAIN if profile.ranges is None else LOGARITHMS) + (0 if profile.threshold is None else SCORED)
+    version += HEADS if profile.heads else 0
     head = _HEAD.pack(version, profile.channels, int(standardized), groups, bins, profile.rows)
     if profile.mean is not None and profile.std is not None:
         head += profile.mean.astype("<f4").tobytes() + profile.std.astype("<f4").tobytes()
@@ -105,6 +111,8 @@ def pack_profile(profile: InputProfile) -> bytes:
         head += profile.ranges.astype("<f4").tobytes()
     if profile.threshold is not None:
         head += struct.pack("<f", profile.threshold)
+    if profile.heads:
+        head += struct.pack("<I", profile.heads)
     edges = profile.edges.astype(np.int8).tobytes()
     return head + edges + bytes(-len(edges) % 4) + profile.shares.astype("<u2").tobytes()
 
@@ -114,7 +122,8 @@ def parse_profile(section: bytes) -> InputProfile:
     if len(section) < _HEAD.size:
         raise ExportError(f"input profile of {len(section)} bytes has no head")
     version, channels, standardized, groups, bins, rows = _HEAD.unpack_from(section)
-    version, score_bytes = version & ~SCORED, 4 if version & SCORED else 0
+    score_bytes, heads_bytes = 4 if version & SCORED else 0, 4 if version & HEADS else 0
+    version &= ~(SCORED | HEADS)
     if version not in (PLAIN, LOGARITHMS):
         raise ExportError(f"input profile of version {version}, this reader knows {PLAIN} and {LOGARITHMS}")
     if not 1 <= bins <= MAX_BINS or groups > MAX_GROUPS or standardized > 1 or not 1 <= channels <= 1 << 20:
@@ -123,7 +132,9 @@ def parse_profile(section: bytes) -> InputProfile:
     scale_bytes = 4 * channels * standardized
     edge_bytes = groups * (bins - 1)
     range_bytes = 8 * channels if version == LOGARITHMS else 0
-    wanted = at + 2 * scale_bytes + range_bytes + score_bytes + -(-edge_bytes // 4) * 4 + 2 * groups * bins
+    wanted = (
+        at + 2 * scale_bytes + range_bytes + score_bytes + heads_bytes + -(-edge_bytes // 4) * 4 + 2 * groups * bins
+    )
     if len(section) != wanted:
         raise ExportError(f"input profile of {len(section)} bytes does not hold {groups} groups of {bins} bins")
     mean = np.frombuffer(section, "<f4", channels, at) if standardized else None
@@ -133,6 +144,8 @@ def parse_profile(section: bytes) -> InputProfile:
     at += range_bytes
     threshold = _threshold(section, at) if score_bytes else None
     at += score_bytes
+    heads = _heads(section, at) if heads_bytes else 0
+    at += heads_bytes
     edges = np.frombuffer(section, np.int8, edge_bytes, at).reshape(groups, bins - 1)
     if groups and np.any(np.diff(edges.astype(int), axis=1) < 0):
         raise ExportError("input profile: edges of a group do not ascend")
@@ -142,7 +155,14 @@ def parse_profile(section: bytes) -> InputProfile:
         raise ExportError("input profile: a mean or a standard deviation is not finite")
     if std is not None and np.any(std <= 0):
         raise ExportError("input profile: a standard deviation is not above 0")
-    return InputProfile(channels, mean, std, edges, shares, rows, ranges, threshold)
+    return InputProfile(channels, mean, std, edges, shares, rows, ranges, threshold, heads)
+
+
+def _heads(section: bytes, at: int) -> int:
+    heads = int(struct.unpack_from("<I", section, at)[0])
+    if not 2 <= heads <= MOST_HEADS:
+        raise ExportError(f"input profile: {heads} heads, expected 2 to {MOST_HEADS}")
+    return heads
 
 
 def _threshold(section: bytes, at: int) -> float:

@@ -51,6 +51,9 @@ RANGE = ("minimum", "maximum")
 LEAST = 1e-37
 """Of such a range: below are numbers that boards do not compute with."""
 
+MOST_HEADS = 64
+"""Output layers over one body."""
+
 ORIGINS = ("output", "int8_ranges", "known_answers", "input_profile")
 """Where parts of a bundle come from, in words, under the key `origin`; bundles of earlier versions lack it."""
 _OPTIONAL: Dict[str, Any] = {
@@ -58,10 +61,13 @@ _OPTIONAL: Dict[str, Any] = {
     "float_model": {"input": str, "files": {name: _FILE for name in FLOAT_FILES}},
     "data_schema": dict,
     "anomaly": {"threshold": NUMBER, "quantile": NUMBER, "of": str},
+    "heads": {"count": int, "left_out": int},
 }
 """`float_model`: the model before quantization, and in which units it takes its input. `data_schema`: the schema of the data
 files the model was trained on (orchestrator.wire.task.Schema), so that raw rows can be read as the nodes read theirs.
-`anomaly`: of a model that gives back its input, the largest score that is not unusual, which quantile it is, and of what."""
+`anomaly`: of a model that gives back its input, the largest score that is not unusual, which quantile it is, and of what.
+`heads`: of a model with several output layers over one body: how many, and how many more were left out because their hospitals'
+models did not generalise."""
 
 
 def recorded_files(manifest: Mapping[str, Any]) -> Dict[str, str]:

@@ -7,6 +7,7 @@ from typing import Any, Dict, Optional, Tuple
 import numpy as np
 
 from orchestrator.analyses.registry import analysis_of, scored_by, spelled_out
+from orchestrator.errors import UsageError
 from orchestrator.gateway.bundling import export
 from orchestrator.gateway.config import weights_of
 from orchestrator.gateway.personalization import plan_personal
@@ -47,6 +48,11 @@ def open_or_prepare(
     if task.privacy.on:
         progress({"event": "planned", "noise_multiplier": work_of(planned).noise_multiplier, "epsilon": spent})
     planned = plan_personal(planned, prepared["personal"])
+    if task.training.cross_scored and not prepared["personal"].get("head"):
+        raise UsageError(
+            f"task {task.name!r}: strategy {task.training.strategy!r} keeps each node's output layer, and needs a model whose "
+            "last layer is Dense with a bias; this one is not. Use another strategy, or another model"
+        )
     return open_run(store, run, planned, (work / "training.tflite").read_bytes(), np.load(work / "weights.npy"))
 
 

@@ -1,5 +1,5 @@
 """Attack: the "other node's model" that a node scores is made to show records it holds out, or is its own, or comes twice.
-Promise: one score a round, of losses in a fixed range, with the noise it is charged for; without noise only where the owner says so."""
+Promise: one score a round, of losses in a fixed range, under the noise it is charged for; without noise by its owner's word."""
 
 import sys
 from dataclasses import replace
