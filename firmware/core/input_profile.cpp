@@ -10,7 +10,7 @@ namespace {
 constexpr uint32_t kHeadBytes = 24;
 constexpr uint32_t kMaxChannels = 1u << 20;
 constexpr uint32_t kPlain = 1, kLogarithms = 2;  // versions
-constexpr uint32_t kScored = 0x100;              // added to either
+constexpr uint32_t kScored = 0x100, kHeads = 0x200;  // added to either
 constexpr float kLeast = 1e-37f;                 // above the least normal number, 2^-126
 
 uint32_t u32(const uint8_t* p) {
@@ -63,7 +63,7 @@ bool read_input_profile(const uint8_t* model, Section section, InputProfile* out
   const uint8_t* const head = model + section.offset;
   InputProfile profile;
   profile.channels = u32(head + 4);
-  const uint32_t version = u32(head) & ~kScored, standardized = u32(head + 8);
+  const uint32_t version = u32(head) & ~(kScored | kHeads), standardized = u32(head + 8);
   profile.scored = (u32(head) & kScored) != 0;
   profile.groups = u32(head + 12);
   profile.bins = u32(head + 16);
@@ -74,7 +74,8 @@ bool read_input_profile(const uint8_t* model, Section section, InputProfile* out
   const uint32_t range_bytes = version == kLogarithms ? 8 * profile.channels : 0;
   const uint32_t edge_bytes = profile.groups * (profile.bins - 1);
   const uint32_t score_at = kHeadBytes + scale_bytes + range_bytes;
-  const uint32_t edges_at = score_at + (profile.scored ? 4 : 0);
+  const uint32_t heads_at = score_at + (profile.scored ? 4 : 0);
+  const uint32_t edges_at = heads_at + ((u32(head) & kHeads) != 0 ? 4 : 0);
   const uint32_t shares_at = edges_at + (edge_bytes + 3) / 4 * 4;
   if (section.bytes != shares_at + 2 * profile.groups * profile.bins) return false;
   if (standardized != 0) profile.scales = head + kHeadBytes;
@@ -82,6 +83,10 @@ bool read_input_profile(const uint8_t* model, Section section, InputProfile* out
   if (profile.scored) {
     if (!finite(head + score_at) || !(real(head + score_at) >= 0)) return false;
     profile.threshold = real(head + score_at);
+  }
+  if (edges_at > heads_at) {
+    profile.heads = u32(head + heads_at);
+    if (profile.heads < 2 || profile.heads > kMaxHeads) return false;
   }
   profile.edges = reinterpret_cast<const int8_t*>(head + edges_at);
   profile.shares = head + shares_at;
