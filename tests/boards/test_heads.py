@@ -22,10 +22,10 @@ def profile_of(heads: int):
 def test_a_result_has_the_mean_of_the_heads_and_how_far_they_disagree(sample, heads: int) -> None:
     """The twelve outputs are taken for two to six heads' probabilities: what a board reckons does not ask what they add up to."""
     seen: list[Record] = []
-    with VirtualBoard(with_profile(sample.model_bin, profile_of(heads))) as board:
-        with BoardClient(board.port, on_record=seen.append) as client:
-            outputs = client.infer(sample.rows).outputs.astype(float)
-            metrics = client.metrics()
+    model_bin = with_profile(sample.model_bin, profile_of(heads))
+    with VirtualBoard(model_bin) as board, BoardClient(board.port, on_record=seen.append) as client:
+        outputs = client.infer(sample.rows).outputs.astype(float)
+        metrics = client.metrics()
     shares = (outputs + 128) / 256
     mean, spread = mean_and_spread(shares.reshape(len(shares), heads, -1))
     results = sorted((r for r in seen if r.kind == "result"), key=lambda record: record.fields["id"])
