@@ -31,8 +31,6 @@ from orchestrator.wire.task import Evaluation, Rounds, Task
 from orchestrator.wire.training import Training
 
 ROUNDS, STEPS, RATE, BATCH, SHARE = 12, 5, 0.5, 256, 0.2
-NOISY_RATE = 2.0
-"""With noise each record's gradient is clipped, so that steps are short."""
 
 STRATEGIES = ("fedavg", "fuala")
 
@@ -50,8 +48,7 @@ def flip(path: Path) -> None:
 
 
 def declared(task: Task, strategy: str, privacy: Privacy) -> Task:
-    rate = NOISY_RATE if privacy.on else RATE
-    training = Training(strategy, ROUNDS, STEPS, BATCH, rate, parameters=2 * task.schema.input_shape[0] + 2)
+    training = Training(strategy, ROUNDS, STEPS, BATCH, RATE, parameters=2 * task.schema.input_shape[0] + 2)
     rules = {"evaluation": Evaluation(SHARE, ROUNDS), "rounds": Rounds(4, 4)}
     return plan_noise(replace(task, training=training, privacy=privacy, codec="float32", **rules))
 

@@ -241,7 +241,7 @@ def _profile(
     features: Sequence[Mapping[str, Any]],
     reference: Optional["np.ndarray"],
     anomaly: Optional[Mapping[str, Any]],
-    heads: Optional[Mapping[str, int]],
+    heads: Optional[Mapping[str, int]] = None,
 ) -> Optional[InputProfile]:
     """What lets a board make inputs of raw samples, and judge scores; None where nothing is known of either."""
     if not (features or reference is not None or anomaly is not None or heads is not None):
