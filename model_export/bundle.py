@@ -66,6 +66,7 @@ def write_bundle(
     float_model: Optional[Mapping[str, bytes]] = None,
     data_schema: Optional[Mapping[str, Any]] = None,
     anomaly: Optional[Mapping[str, Any]] = None,
+    heads: Optional[Mapping[str, int]] = None,
 ) -> Dict[str, Any]:
     """Write a bundle for an int8 .tflite model to `out_dir` and return its manifest.
 
@@ -82,6 +83,7 @@ def write_bundle(
     raises where engine/direct cannot run the model, "tflm" leaves its plan out; by default the plan is there where possible.
     `anomaly` {threshold, quantile, of} is of a model that gives back its input: what larger score is unusual, which quantile that
     is, and of what; it goes into the manifest, the threshold into model.bin as well.
+    `heads` {count, left_out} is of a model whose output is (heads, classes).
     `float_model` has the bytes of the two FLOAT_FILES, and `data_schema` says how raw rows become inputs (model_export.manifest).
     An existing bundle at `out_dir` is replaced; anything else there is refused. Raises ExportError.
     """
@@ -112,7 +114,7 @@ def write_bundle(
         plan=plan.blob if plan else None,
         arena_direct_bytes=direct_bytes,
         known_answers=answers,
-        input_profile=profile_of(model.input.shape, described, reference, anomaly),
+        input_profile=profile_of(model.input.shape, described, reference, anomaly, heads),
         sign=sign,
     )
     claim = claim_with_page(privacy, privacy_page)
@@ -158,6 +160,7 @@ def write_bundle(
             **_float_model(float_model, described),
             **({} if data_schema is None else {"data_schema": dict(data_schema)}),
             **({} if anomaly is None else {"anomaly": dict(anomaly)}),
+            **({} if heads is None else {"heads": dict(heads)}),
         }
     )
     contents.update(float_model or {})
@@ -252,12 +255,15 @@ def profile_of(
     features: Sequence[Mapping[str, Any]],
     reference: Optional["np.ndarray"],
     anomaly: Optional[Mapping[str, Any]],
+    heads: Optional[Mapping[str, int]] = None,
 ) -> Optional[InputProfile]:
     """What lets a board make inputs of raw samples, and judge scores; None where nothing is known of either."""
-    if not (features or reference is not None or anomaly is not None):
+    if not (features or reference is not None or anomaly is not None or heads is not None):
         return None
     profile = make_profile(shape, features, reference)
-    return profile if anomaly is None else replace(profile, threshold=float(np.float32(anomaly["threshold"])))
+    if anomaly is not None:
+        profile = replace(profile, threshold=float(np.float32(anomaly["threshold"])))
+    return profile if heads is None else replace(profile, heads=heads["count"])
 
 
 def _size(edge: Quantized) -> int:

@@ -73,6 +73,10 @@ def _said_of_the_model(packed: ModelBin, manifest: Mapping[str, Any]) -> Iterato
     scored = None if profile is None else profile.threshold
     anomaly = manifest.get("anomaly")
     yield "threshold", scored, None if anomaly is None else float(np.float32(anomaly["threshold"]))
+    heads = manifest.get("heads", {}).get("count", 0)
+    yield "number of heads", 0 if profile is None else profile.heads, heads
+    if heads:
+        yield "heads in the output", list(outputs[:-1]), [1, heads]
     if described and profile is not None and profile.mean is not None and profile.std is not None:
         known = [[float(m), float(s)] for m, s in zip(profile.mean, profile.std)]
         said = [[float(np.float32(f["mean"])), float(np.float32(f["std"]))] for f in described]

@@ -3,7 +3,7 @@ its inputs drift. Read by firmware/core/input_profile.h.
 
 Little-endian:
 
-    u32 version (1, or 2 with logarithms; 256 more with a threshold, 512 more with cuts)
+    u32 version (1, or 2 with logarithms; 256 more with a threshold, 512 more with cuts, 1024 more with heads)
                       u32 channels: the input's last axis    u32 standardized (0 or 1)
     u32 groups        u32 bins (1 to 16)                     u32 rows of the reference
     if standardized: float32 mean[channels], float32 std[channels]: x = (raw - mean) / std
@@ -13,6 +13,7 @@ Little-endian:
         is off (reconstruction.py, firmware/core/score.h)
     with cuts, of a model of trees: u16 number[channels], zero bytes up to a multiple of 4, float32 cuts[sum of them], ascending
         in each channel: the input is -127 + how many of its cuts are not above the value. -128 is a value that is missing
+    with heads: u32, how many: the output is (heads, classes), and the model's answer their mean (heads.py, firmware/core/heads.h)
     int8 edges[groups][bins - 1], ascending; bin k of a group holds values above edge k - 1 and not above edge k
     zero bytes up to a multiple of 4
     u16 shares[groups][bins]: the reference's, in 1/65535
@@ -29,7 +30,7 @@ from typing import Any, Mapping, Optional, Sequence, Tuple
 import numpy as np
 
 from model_export.errors import ExportError
-from model_export.manifest import CUTS, LEAST, RANGE
+from model_export.manifest import CUTS, LEAST, MOST_HEADS, RANGE
 
 PLAIN, LOGARITHMS = 1, 2
 """Versions: the second only where there is a logarithm, so that older firmware reads all others."""
@@ -39,6 +40,8 @@ CUT = 0x200
 """And where there are cuts."""
 MOST_CUTS = 254
 """Of a channel."""
+HEADS = 0x400
+"""And where the model has several heads."""
 BINS = 10
 MAX_BINS = 16
 MAX_GROUPS = 32
@@ -62,6 +65,8 @@ class InputProfile:
     """The largest score that is not unusual, a float32; None where the model has no score."""
     cuts: Optional[Tuple[np.ndarray, ...]] = None
     """float32 of each channel, ascending; None where inputs are not counted in cuts."""
+    heads: int = 0
+    """How many output layers the model has over one body; 0 where it is a plain one."""
 
 
 def make_profile(
@@ -114,7 +119,7 @@ def pack_profile(profile: InputProfile) -> bytes:
     groups, bins = profile.shares.shape
     standardized = profile.mean is not None
     version = (PLAIN if profile.ranges is None else LOGARITHMS) + (0 if profile.threshold is None else SCORED)
-    version += 0 if profile.cuts is None else CUT
+    version += (0 if profile.cuts is None else CUT) + (HEADS if profile.heads else 0)
     head = _HEAD.pack(version, profile.channels, int(standardized), groups, bins, profile.rows)
     if profile.mean is not None and profile.std is not None:
         head += profile.mean.astype("<f4").tobytes() + profile.std.astype("<f4").tobytes()
@@ -125,6 +130,8 @@ def pack_profile(profile: InputProfile) -> bytes:
     if profile.cuts is not None:
         counts = np.array([len(cuts) for cuts in profile.cuts], "<u2").tobytes()
         head += counts + bytes(-len(counts) % 4) + np.concatenate(profile.cuts).astype("<f4").tobytes()
+    if profile.heads:
+        head += struct.pack("<I", profile.heads)
     edges = profile.edges.astype(np.int8).tobytes()
     return head + edges + bytes(-len(edges) % 4) + profile.shares.astype("<u2").tobytes()
 
@@ -134,8 +141,8 @@ def parse_profile(section: bytes) -> InputProfile:
     if len(section) < _HEAD.size:
         raise ExportError(f"input profile of {len(section)} bytes has no head")
     version, channels, standardized, groups, bins, rows = _HEAD.unpack_from(section)
-    cut, score_bytes = bool(version & CUT), 4 if version & SCORED else 0
-    version &= ~(SCORED | CUT)
+    cut, score_bytes, heads_bytes = bool(version & CUT), 4 if version & SCORED else 0, 4 if version & HEADS else 0
+    version &= ~(SCORED | CUT | HEADS)
     if version not in (PLAIN, LOGARITHMS):
         raise ExportError(f"input profile of version {version}, this reader knows {PLAIN} and {LOGARITHMS}")
     if not 1 <= bins <= MAX_BINS or groups > MAX_GROUPS or standardized > 1 or not 1 <= channels <= 1 << 20:
@@ -147,7 +154,8 @@ def parse_profile(section: bytes) -> InputProfile:
     before_cuts = at + 2 * scale_bytes + range_bytes + score_bytes
     cuts = _cuts(section, before_cuts, channels) if cut else None
     cut_bytes = 0 if cuts is None else -(-2 * channels // 4) * 4 + 4 * sum(map(len, cuts))
-    if len(section) != before_cuts + cut_bytes + -(-edge_bytes // 4) * 4 + 2 * groups * bins:
+    wanted = before_cuts + cut_bytes + heads_bytes + -(-edge_bytes // 4) * 4 + 2 * groups * bins
+    if len(section) != wanted:
         raise ExportError(f"input profile of {len(section)} bytes does not hold {groups} groups of {bins} bins")
     mean = np.frombuffer(section, "<f4", channels, at) if standardized else None
     std = np.frombuffer(section, "<f4", channels, at + scale_bytes) if standardized else None
@@ -156,6 +164,8 @@ def parse_profile(section: bytes) -> InputProfile:
     at += range_bytes
     threshold = _threshold(section, at) if score_bytes else None
     at += score_bytes + cut_bytes
+    heads = _heads(section, at) if heads_bytes else 0
+    at += heads_bytes
     edges = np.frombuffer(section, np.int8, edge_bytes, at).reshape(groups, bins - 1)
     if groups and np.any(np.diff(edges.astype(int), axis=1) < 0):
         raise ExportError("input profile: edges of a group do not ascend")
@@ -165,7 +175,7 @@ def parse_profile(section: bytes) -> InputProfile:
         raise ExportError("input profile: a mean or a standard deviation is not finite")
     if std is not None and np.any(std <= 0):
         raise ExportError("input profile: a standard deviation is not above 0")
-    return InputProfile(channels, mean, std, edges, shares, rows, ranges, threshold, cuts)
+    return InputProfile(channels, mean, std, edges, shares, rows, ranges, threshold, cuts, heads)
 
 
 def _cuts(section: bytes, at: int, channels: int) -> Tuple[np.ndarray, ...]:
@@ -180,6 +190,13 @@ def _cuts(section: bytes, at: int, channels: int) -> Tuple[np.ndarray, ...]:
     if not all(np.isfinite(cuts).all() and (cuts[1:] > cuts[:-1]).all() for cuts in found):
         raise ExportError("input profile: cuts of a channel do not ascend")
     return tuple(found)
+
+
+def _heads(section: bytes, at: int) -> int:
+    heads = int(struct.unpack_from("<I", section, at)[0])
+    if not 2 <= heads <= MOST_HEADS:
+        raise ExportError(f"input profile: {heads} heads, expected 2 to {MOST_HEADS}")
+    return heads
 
 
 def _threshold(section: bytes, at: int) -> float:

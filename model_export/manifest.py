@@ -64,6 +64,8 @@ CUTS = frozenset(("cuts", "categories"))
 """Keys of a feature of a model of trees, which has one of them: its input is -127 + how many cuts are not above the value, or the
 logarithm that is declared, or -127 + the number of its category; -128 where it is missing."""
 MOST_LEVELS = 255
+MOST_HEADS = 64
+"""Output layers over one body."""
 
 ORIGINS = ("output", "int8_ranges", "known_answers", "input_profile")
 """Where parts of a bundle come from, in words, under the key `origin`; bundles of earlier versions lack it."""
@@ -74,11 +76,14 @@ _OPTIONAL: Dict[str, Any] = {
     "float_model": {"input": str, "files": {name: _FILE for name in FLOAT_FILES}},
     "data_schema": dict,
     "anomaly": {"threshold": NUMBER, "quantile": NUMBER, "of": str},
+    "heads": {"count": int, "left_out": int},
 }
 """`float_model`: the model before quantization, and in which units it takes its input. `data_schema`: the schema of the data
 files the model was trained on (orchestrator.wire.task.Schema), so that raw rows can be read as the nodes read theirs.
 `anomaly`: of a model that gives back its input, the largest score that is not unusual, which quantile it is, and of what.
-`kind` and `trees`: of a bundle of trees, how many there are, and which analysis they are of."""
+`kind` and `trees`: of a bundle of trees, how many there are, and which analysis they are of.
+`heads`: of a model with several output layers over one body: how many, and how many more were left out because their hospitals'
+models did not generalise."""
 
 
 def recorded_files(manifest: Mapping[str, Any]) -> Dict[str, str]:

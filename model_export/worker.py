@@ -13,6 +13,7 @@ from model_export.bundle import write_bundle
 from model_export.endings import check_ending, with_ending
 from model_export.errors import ArrayFileError, ExportError
 from model_export.evaluation import check_evaluation, classification_metrics, softmax
+from model_export.heads import mean_and_spread, with_heads
 from model_export.losses import check_loss
 from model_export.models import (
     build_model,
@@ -61,6 +62,8 @@ BUNDLE_KEYS = {
     "data_schema": False,
     "ending": False,
     "anomaly": False,
+    "heads": False,
+    "heads_left_out": False,
 }
 
 
@@ -116,6 +119,9 @@ def bundle(spec_path: Path, out_dir: Path) -> Result:
     ends as `ending` says (endings.py): then an evaluation has outputs only. Without them a model of kind keras is exported as it
     is, with a softmax where `softmax` is true.
 
+    With heads (.npy, float32 (heads, n): heads.with_heads) the model is a classifier with these output layers in place of its
+    own, of which an evaluation compares the mean; heads_left_out says how many more there were.
+
     Returns {bundle, model_digest, tflite_bytes, arena, [float, int8, tflm: {accuracy[, auc]}, evaluation]}. Of an
     evaluation the bundle has these figures only. The folder `outputs`, readable by its owner alone, gets
     eval_int8_inputs.npy (int8), tflm_outputs.npy (int8), float_probs.npy, int8_probs.npy and y.npy, in the order of x: rows
@@ -137,10 +143,14 @@ def bundle(spec_path: Path, out_dir: Path) -> Result:
     if "weights" in spec:
         set_weights(model, _load(here, spec["weights"], "weights"))
     trained_here = "input_shape" in spec and "classes" in spec
+    heads: Optional[Dict[str, int]] = None
+    if "heads" in spec:
+        model = with_heads(model, _load(here, spec["heads"], "heads"))
+        heads = {"count": int(model.outputs[0].shape[1]), "left_out": int(spec.get("heads_left_out", 0))}
     if ends is not None:
         model = with_ending(model, ends)
     appended = None
-    if ends is None and trained_here:
+    if ends is None and trained_here and heads is None:
         appended = "since the federation trained it to logits"
     elif ends is None and spec.get("softmax"):
         check_softmax(model)
@@ -161,9 +171,12 @@ def bundle(spec_path: Path, out_dir: Path) -> Result:
         metrics = _evaluate(model, blob, tflm, evaluation, here, appended is not None, ends is None)
     anomaly = _anomaly(spec, tflm, evaluation, here)
     ranges = f"extremes of {min(len(representative), CALIBRATION_ROWS)} representative rows the caller gave"
+    ended = "" if appended is None else f"a softmax was appended, {appended}"
+    if heads is not None:
+        ended = f"{heads['count']} heads with a softmax each, whose mean is the model's answer"
     origin = {
         "int8_ranges": ranges + (f"; {precision}" if precision else ""),
-        **({"output": f"scores between 0 and 1: a softmax was appended, {appended}"} if appended is not None else {}),
+        **({"output": f"scores between 0 and 1: {ended}"} if ended else {}),
         **spec.get("origin", {}),
     }
     key = read_private_key(here / spec["signing_key"]) if "signing_key" in spec else None
@@ -182,6 +195,7 @@ def bundle(spec_path: Path, out_dir: Path) -> Result:
         float_model=floats,
         data_schema=spec.get("data_schema"),
         anomaly=anomaly,
+        heads=heads,
         sign=None if key is None else key.sign,
         signer=None if key is None else key.public_key(),
     )
@@ -204,10 +218,11 @@ def _evaluate(
     from model_export.gradient_check import run_graph
 
     out = tuple(model.outputs[0].shape[1:])
-    if classes and (len(out) != 1 or out[0] < 2 or not (appended or ending(model)[1] == "softmax")):
+    several = len(out) == 2  # heads, each with a softmax
+    if classes and not several and (len(out) != 1 or out[0] < 2 or not (appended or ending(model)[1] == "softmax")):
         raise ExportError(f"an evaluation is of classifiers that end in a softmax; this model gives {out} without one")
     x, y = (_load(here, evaluation[key], f"evaluation.{key}") for key in "xy")
-    x, y = check_evaluation(x, y, tuple(model.inputs[0].shape[1:]), int(out[0]) if classes else None)
+    x, y = check_evaluation(x, y, tuple(model.inputs[0].shape[1:]), int(out[-1]) if classes else None)
     _say(f"evaluating {len(x)} rows as float, int8 and TFLM")
     rows = tflm.input.quantize(x)
     scores = np.asarray(model.predict(x, batch_size=256, verbose=0))
@@ -224,7 +239,8 @@ def _evaluate(
         }
         _write_private(here / evaluation["outputs"], arrays)
     by_engine = (("float", probabilities), ("int8", lite), ("tflm", tflm.output.dequantize(outputs)))
-    return {engine: classification_metrics(found, y) for engine, found in by_engine if classes}
+    said = ((engine, mean_and_spread(found)[0] if several else found) for engine, found in by_engine)
+    return {engine: classification_metrics(found, y) for engine, found in said if classes}
 
 
 def _anomaly(spec: Result, tflm: Any, evaluation: Optional[Result], here: Path) -> Optional[Result]:

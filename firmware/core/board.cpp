@@ -167,6 +167,10 @@ void Board::infer(const Frame& frame) {
       const float score = reconstruction_error(sample, input, output);
       record.real("score", score).boolean("over", observe_score(score));
     }
+    if (profile_.heads > 0) {
+      const HeadsAnswer said = judge_heads(output, profile_.heads);
+      record.decimals("mean", said.mean, said.classes).decimal("spread", said.spread);
+    }
   }
   observe_output();
 }

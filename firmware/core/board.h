@@ -21,6 +21,7 @@
 #include <cstdint>
 
 #include "core/drift.h"
+#include "core/heads.h"
 #include "core/input_parser.h"
 #include "core/input_profile.h"
 #include "core/score.h"

@@ -21,7 +21,12 @@ void Board::observe_input(const int8_t* sample) {
 
 // After it, while its outputs are still in the engine.
 void Board::observe_output() {
-  metrics_.answers.add(engine_.output());
+  if (profile_.heads > 0) {
+    const HeadsAnswer said = judge_heads(engine_.output(), profile_.heads);
+    metrics_.answers.add(said.choice, said.classes);
+  } else {
+    metrics_.answers.add(engine_.output());
+  }
   if (drift_rows_ > 0 && drift_.rows() >= drift_rows_) send_drift();
 }
 

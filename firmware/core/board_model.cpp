@@ -85,6 +85,8 @@ Refusal Board::prepare(const uint8_t* data, const uint8_t* header_bytes, const M
     refusal = Refusal{edgeward::to_string(result.status), result.reason, result.op};
   } else if (profile.scored && engine_.output().bytes != engine_.input().bytes) {
     refusal = Refusal{"bad_input_profile", "a threshold is for a model that gives as many values as it takes"};
+  } else if (profile.heads > 0 && !are_heads(engine_.output(), profile.heads)) {
+    refusal = Refusal{"bad_input_profile", "heads are for a model that gives probabilities of each of them"};
   } else if (prove && header.known_answers.bytes > 0) {
     const KnownAnswers answers = run_known_answers(engine_, data, header);
     refusal = answers.refusal;

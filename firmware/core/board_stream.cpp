@@ -41,7 +41,7 @@ void Board::stream_command(char* arguments) {
     return error("bad_argument", "stream off, or COUNTS_PER_UNIT HOP AGREE LEAST_OF_256 and maybe SOURCE RATE_HZ");
   }
   if (!loaded()) return error("no_model", state_);
-  if (!profile_.scored && !Answers::are_probabilities(engine_.output())) {
+  if (!profile_.scored && profile_.heads == 0 && !Answers::are_probabilities(engine_.output())) {
     return error("no_probabilities", "detections need a classifier with softmax or sigmoid outputs, or a score");
   }
   Refusal refusal = stream_.start(profile_, engine_.input(), settings);
@@ -109,7 +109,9 @@ void Board::take_value(int16_t counts) {
     Record(output_, head_, "error").text("code", edgeward::to_string(result.status)).text("reason", result.reason);
     return;
   }
-  Answers::Choice choice = Answers::choose(engine_.output());
+  HeadsAnswer said;
+  if (profile_.heads > 0) said = judge_heads(engine_.output(), profile_.heads);
+  Answers::Choice choice = profile_.heads > 0 ? said.choice : Answers::choose(engine_.output());
   float score = 0;
   if (profile_.scored) {  // label 1: unusual
     score = reconstruction_error([this](uint32_t i) { return stream_.window_at(i); }, input, engine_.output());
@@ -124,6 +126,7 @@ void Board::take_value(int16_t counts) {
         .number("agreed", stream_.agreed())
         .number("latency_us", latency_us);
     if (profile_.scored) record.real("score", score);
+    if (profile_.heads > 0) record.decimal("spread", said.spread);
   }
   observe_output();
 }

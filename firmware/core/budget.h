@@ -40,6 +40,9 @@ constexpr uint32_t kDriftBins = 16;
 constexpr uint32_t kCountedClasses = 32;
 constexpr uint32_t kTimedOperators = 64;
 
+// Output layers over one body.
+constexpr uint32_t kMaxHeads = 64;
+
 constexpr uint32_t kCoreBudgetBytes = kFrameBytes + kLineBytes + kReadBytes + kRecordBytes + kOutputBytes +
                                       4 * kLatencyOctaves * kLatencySteps + 4 * kDriftGroups * kDriftBins +
                                       24 * kTimedOperators + kStreamBytes + 4096 + 256;

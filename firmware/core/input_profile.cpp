@@ -10,8 +10,7 @@ namespace {
 constexpr uint32_t kHeadBytes = 24;
 constexpr uint32_t kMaxChannels = 1u << 20;
 constexpr uint32_t kPlain = 1, kLogarithms = 2;  // versions
-constexpr uint32_t kScored = 0x100;              // added to either
-constexpr uint32_t kCut = 0x200;                 // likewise
+constexpr uint32_t kScored = 0x100, kCut = 0x200, kHeads = 0x400;  // added to either
 constexpr uint32_t kMostCuts = 254;
 constexpr float kLeast = 1e-37f;                 // above the least normal number, 2^-126
 
@@ -96,7 +95,7 @@ bool read_input_profile(const uint8_t* model, Section section, InputProfile* out
   const uint8_t* const head = model + section.offset;
   InputProfile profile;
   profile.channels = u32(head + 4);
-  const uint32_t version = u32(head) & ~(kScored | kCut), standardized = u32(head + 8);
+  const uint32_t version = u32(head) & ~(kScored | kCut | kHeads), standardized = u32(head + 8);
   profile.scored = (u32(head) & kScored) != 0;
   profile.groups = u32(head + 12);
   profile.bins = u32(head + 16);
@@ -112,7 +111,8 @@ bool read_input_profile(const uint8_t* model, Section section, InputProfile* out
   const bool cut = (u32(head) & kCut) != 0;
   const uint32_t cuts_bytes = cut ? cut_bytes(head + cuts_at, section.bytes - cuts_at, profile.channels) : 0;
   if (cut && cuts_bytes == 0) return false;
-  const uint32_t edges_at = cuts_at + cuts_bytes;
+  const uint32_t heads_at = cuts_at + cuts_bytes;
+  const uint32_t edges_at = heads_at + ((u32(head) & kHeads) != 0 ? 4 : 0);
   const uint32_t shares_at = edges_at + (edge_bytes + 3) / 4 * 4;
   if (section.bytes != shares_at + 2 * profile.groups * profile.bins) return false;
   if (standardized != 0) profile.scales = head + kHeadBytes;
@@ -124,6 +124,10 @@ bool read_input_profile(const uint8_t* model, Section section, InputProfile* out
   if (cut) {
     profile.cut_counts = head + cuts_at;
     profile.cuts = head + cuts_at + (2 * profile.channels + 3) / 4 * 4;
+  }
+  if (edges_at > heads_at) {
+    profile.heads = u32(head + heads_at);
+    if (profile.heads < 2 || profile.heads > kMaxHeads) return false;
   }
   profile.edges = reinterpret_cast<const int8_t*>(head + edges_at);
   profile.shares = head + shares_at;

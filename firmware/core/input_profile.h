@@ -22,6 +22,8 @@ struct InputProfile {
   bool scored = false;              // the model gives back its input, and how far it is off (core/score.h) says how unusual that is
   float threshold = 0;              // a larger score is unusual
 
+  uint32_t heads = 0;               // output layers over one body (core/heads.h); 0: a plain model
+
   // What is standardized of a raw value: the value, or the logarithm of the nearest one in the channel's range.
   float transformed(uint32_t channel, float raw) const;
   // -127 + how many of the channel's cuts are not above the value.

@@ -55,9 +55,12 @@ Answers::Choice Answers::choose(const TensorView& output) {
 
 void Answers::add(const TensorView& output) {
   if (!are_probabilities(output)) return;
-  const Choice choice = choose(output);
+  add(choose(output), output.bytes == 1 ? 2 : output.bytes);
+}
+
+void Answers::add(const Choice& choice, uint32_t of_classes) {
   const auto bin = static_cast<uint32_t>(choice.of_256) * kConfidenceBins / 256;
-  class_count = output.bytes == 1 ? 2 : output.bytes;
+  class_count = of_classes;
   ++classes[choice.label];
   ++confidence[bin < kConfidenceBins ? bin : kConfidenceBins - 1];
 }

@@ -51,6 +51,7 @@ struct Answers {
   static Choice choose(const TensorView& output);
 
   void add(const TensorView& output);
+  void add(const Choice& choice, uint32_t of_classes);
 };
 
 struct Metrics {

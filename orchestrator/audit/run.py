@@ -37,7 +37,8 @@ from orchestrator.privacy.accounting import epsilon_spent
 from orchestrator.privacy.accounting_process import plan_apart
 from orchestrator.privacy.standardization import standardize
 from orchestrator.wire.claims import objection_to, oversized
-from orchestrator.wire.task import Evaluation, Task, export_spec
+from orchestrator.wire.stated import export_spec
+from orchestrator.wire.task import Evaluation, Task
 
 CONFIDENCE = 0.95
 SHARP_DELTAS = (1e-4, 1e-5, 1e-6, 1e-7)

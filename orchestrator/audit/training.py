@@ -29,6 +29,7 @@ from orchestrator.rounds.stages import STATISTICS
 from orchestrator.rounds.strategies import make_strategy
 from orchestrator.rounds.strategy import Update, move_by_mean
 from orchestrator.wire.task import Evaluation, Task
+from orchestrator.wire.training import CROSS_SCORED
 
 Progress = Callable[[str, int, int], None]
 """(what is being done, steps done, of)"""
@@ -52,8 +53,8 @@ def check_playable(task: Task) -> None:
             f"the audit's attacks are of classes, and this task has target {task.schema.learned.kind!r}; clipping and noise are "
             "the same: audit the task with the number in bands, as classes"
         )
-    if training.strategy == "scaffold" or training.personal != "none":
-        what = "scaffold" if training.strategy == "scaffold" else "personal parts"
+    if training.strategy in ("scaffold", CROSS_SCORED) or training.personal != "none":
+        what = "personal parts" if training.personal != "none" else training.strategy
         raise UsageError(
             f"the audit does not play {what}; noise and clipping are the same without: audit the task with strategy 'fedavg' "
             "and personal 'none'"

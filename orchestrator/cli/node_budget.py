@@ -216,7 +216,8 @@ def _page(found: Dict[str, Any]) -> str:
 
 def _check(arguments: argparse.Namespace) -> int:
     from orchestrator.cli.tables import say
-    from orchestrator.node.policy import Refusal, describe, load_policy
+    from orchestrator.node.policy import Refusal, load_policy
+    from orchestrator.node.policy_words import describe
 
     policy, digest = load_policy(arguments.file)
     found: Dict[str, Any] = {"policy": digest, "rules": describe(policy)}

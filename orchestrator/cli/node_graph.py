@@ -88,7 +88,7 @@ def _exported(task: Any, model: Dict[str, Any]) -> bytes:
     from model_export.client import run_worker
     from model_export.errors import ExportError
     from orchestrator.errors import UsageError
-    from orchestrator.wire.task import export_spec
+    from orchestrator.wire.stated import export_spec
 
     spec = export_spec(task, model)
     with tempfile.TemporaryDirectory(prefix="edgeward-") as folder:

@@ -78,7 +78,7 @@ def register(subparsers: Any) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     from orchestrator.cli.logs import show_milestones
     from orchestrator.gateway.described_bundle import read_described, read_rows
-    from orchestrator.predict.engines import outputs_of
+    from orchestrator.predict.engines import answered
     from orchestrator.predict.predictions import Predictions
 
     _check_out(arguments)
@@ -90,8 +90,9 @@ def _run(arguments: argparse.Namespace) -> int:
     arguments.engine = arguments.engine or ("trees" if bundle.of_trees else "tflm")
     show_milestones()
     data = read_rows(arguments.data, bundle.schema, gaps=bundle.of_trees)
-    found = outputs_of(bundle, bundle.inputs(data), arguments.model, arguments.engine)
-    predictions = Predictions(bundle.schema, data, found, bundle.manifest.get("anomaly", {}).get("threshold"))
+    found, spread = answered(bundle, bundle.inputs(data), arguments.model, arguments.engine)
+    threshold = bundle.manifest.get("anomaly", {}).get("threshold")
+    predictions = Predictions(bundle.schema, data, found, threshold, spread)
     if arguments.out is not None:
         _write(predictions, arguments.out)
     if arguments.json:

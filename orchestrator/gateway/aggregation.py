@@ -11,6 +11,7 @@ from orchestrator.errors import RoundError
 from orchestrator.gateway.analysed import folded
 from orchestrator.gateway.analysed_nodes import nodes_before
 from orchestrator.gateway.clipped import Tallies
+from orchestrator.gateway.cross_scores import CrossScores
 from orchestrator.gateway.judged import figures_of_sums
 from orchestrator.gateway.outcome import Outcome
 from orchestrator.gateway.run import norm_multiple, standardization, strategy_of, tail_starts_after, trained_rounds
@@ -51,6 +52,7 @@ class Aggregation:
         self._multiple = norm_multiple(task)
         self._shortened: Tuple[str, ...] = ()
         self._tallies = Tallies(task)
+        self.scores = CrossScores(store, run, task)
         self.step: Optional[WeightStep] = None
         """From the weights of the round before to those of the next; None where they travel whole, or nothing is known."""
 
@@ -66,6 +68,7 @@ class Aggregation:
     def check_update(self, number: int, header: Dict[str, Any], tensors: Tensors) -> None:
         """Raises WireError for an update that could not be aggregated."""
         self._answers.check(number, header, tensors)
+        self.scores.check(number, header)
 
     def weights(self) -> np.ndarray:
         return self._answers.weights()
@@ -86,6 +89,7 @@ class Aggregation:
         """
         self._shortened = ()
         self._tallies = Tallies(self._task)
+        self.scores.begin()
         if self._task.rounds.provided:
             return self._partial(action)
         stage = self._stages.of(action.round)
@@ -110,6 +114,7 @@ class Aggregation:
             outcome.figures = self._evaluate(weights, mean.reshape(shape), std.reshape(shape))
             if not self._task.evaluation.on:
                 self._steering.compare(action.round, outcome.figures, weights, outcome)
+        outcome.figures.update(self.scores.figures(outcome.vectors))
         if self._shortened:
             outcome.figures["shortened"] = list(self._shortened)
         if self._tallies.nodes:
@@ -247,7 +252,8 @@ class Aggregation:
                 self._tallies.add(tensors[TALLY], stated.units)
             delta = self._within(bound, node, self._answers.vector(number, header, tensors))
             travel = self._task.training.travel_at(number)
-            yield Update(node, float(stated.records), delta, staleness, travel, known)
+            update = Update(node, float(stated.records), delta, staleness, travel, known)
+            yield self.scores.scored(number, header, update)
 
     def _strategy_state(self) -> Dict[str, np.ndarray]:
         stored = self._store.vectors(self._run, STATE_PREFIX)

@@ -20,6 +20,7 @@ from orchestrator.wire.transfer import Outbox, transfer_id
 from orchestrator.wire.weight_step import WeightStep
 
 MakeMessage = Callable[[], Tuple[Dict[str, Any], Dict[str, np.ndarray]]]
+MakeOwn = Callable[[str], Tuple[Dict[str, Any], Dict[str, np.ndarray]]]
 
 
 @dataclass
@@ -31,17 +32,25 @@ class _Round:
     tensors: Dict[str, np.ndarray]  # with the weights whole
     model: str  # digest of its weights; empty where they always travel whole
     step: Optional[WeightStep]  # what leads to them
-    bodies: Dict[bool, bytes] = field(default_factory=dict)  # whether the weights are whole in it -> message
+    own: Optional[MakeOwn] = None  # what is for one node alone, by node
+    bodies: Dict[Tuple[bool, str], bytes] = field(default_factory=dict)  # (weights whole, for whom alone) -> message
     stepped: Set[str] = field(default_factory=set)  # nodes that were sent the step, and not yet the whole
 
-    def body(self, whole: bool) -> bytes:
+    def body(self, whole: bool, node: str = "") -> bytes:
+        """The message; node: for whom alone it is, where there is something for single ones."""
+        if (whole, node) not in self.bodies:
+            self.bodies[whole, node] = self._body(whole, *(self.own(node) if self.own is not None else ({}, {})))
+        return self.bodies[whole, node]
+
+    def _body(self, whole: bool, fields: Dict[str, Any], own: Dict[str, np.ndarray]) -> bytes:
         tensors, since = dict(self.tensors), ""
         if not whole:
             assert self.step is not None
             since = self.step.since
             del tensors["weights"]
             tensors.update(self.step.tensors)
-        return encode_body({**self.header, **WeightsNamed(self.model, since).written()}, tensors, level=1)
+        header = {**self.header, **WeightsNamed(self.model, since).written(), **fields}
+        return encode_body(header, {**tensors, **own}, level=1)
 
 
 class Announcer:
@@ -81,15 +90,21 @@ class Announcer:
         self.outbox.send(self._voice.say(self._task_body, EVERYONE), topic, {node: topic}, self._clock.monotonic())
 
     def round(
-        self, action: Announce, message: MakeMessage, everyone: bool, model: str = "", step: Optional[WeightStep] = None
+        self,
+        action: Announce,
+        message: MakeMessage,
+        everyone: bool,
+        model: str = "",
+        step: Optional[WeightStep] = None,
+        own: Optional[MakeOwn] = None,
     ) -> None:
         """`message` makes the round's header and tensors, once for each attempt. `everyone`: whether nobody else listens.
 
         `model`: digest of its weights, by which nodes that hold weights know them. `step`: what leads to them, for those
-        that have the ones it begins from. The others get the weights whole.
+        that have the ones it begins from. The others get the weights whole. `own`: what a node gets that is for it alone.
         """
         if self._round is None or self._round.number != (action.round, action.attempt):
-            self._round = _Round((action.round, action.attempt), *message(), model, step)
+            self._round = _Round((action.round, action.attempt), *message(), model, step, own)
             self._figures.round_began(action.round)
         able = self._able(action.nodes, self._round.step)
         self._send_round(able, everyone, whole=False)
@@ -112,11 +127,12 @@ class Announcer:
         at = self._round
         if at is None or not nodes:
             return
-        if whole not in at.bodies:
-            at.bodies[whole] = at.body(whole)
         if not whole:
             at.stepped.update(nodes)
-        sent = self._send(at.bodies[whole], nodes, everyone)
+        if at.own is None:
+            sent = self._send(at.body(whole), nodes, everyone)
+        else:
+            sent = set().union(*(self._send(at.body(whole, node), (node,), False) for node in nodes))
         if at.model:
             self._carries.update(dict.fromkeys(sent, at.model))
         self._of_round |= sent

@@ -12,6 +12,7 @@ import numpy as np
 
 from model_export.client import run_worker
 from model_export.errors import ExportError
+from model_export.heads import mean_and_spread
 from model_export.manifest import read_manifest
 from orchestrator.errors import EdgewardError
 from orchestrator.gateway.authority import Authority
@@ -84,6 +85,9 @@ def quantize(
         "privacy": claim,
         "privacy_page": markdown(claim),
     }
+    if trained.heads is not None:
+        np.save(work / "heads.npy", trained.heads)
+        spec.update(heads=str((work / "heads.npy").resolve()), heads_left_out=trained.heads_left_out)
     declared = task.schema.declared
     if declared is not None:
         spec["ending"] = declared.exported
@@ -148,7 +152,9 @@ def _metrics(out: Path, rows: EvaluationSet, x_of_float: np.ndarray, schema: Sch
     inputs = np.load(folder / "eval_int8_inputs.npy")
     quantized = real_values(manifest["input"], inputs)
     answers = {
-        engine: learned.exported_answers(np.load(folder / f"{engine}_probs.npy").astype(np.float64), rows.y, x)
+        engine: learned.exported_answers(
+            mean_of_heads(manifest, np.load(folder / f"{engine}_probs.npy").astype(np.float64)), rows.y, x
+        )
         for engine, x in (("float", x_of_float), ("int8", quantized))
     }
     answers["tflm"] = board_answers(schema, manifest, inputs, np.load(folder / "tflm_outputs.npy"), rows.y)
@@ -159,8 +165,14 @@ def board_answers(
     schema: Schema, manifest: Dict[str, Any], inputs: np.ndarray, outputs: np.ndarray, y: np.ndarray
 ) -> np.ndarray:
     """What int8 outputs (n, ...) of a bundle's model say of int8 inputs (n, ...) with codes y."""
-    values = real_values(manifest["output"], outputs.reshape(len(outputs), -1))
+    values = mean_of_heads(manifest, real_values(manifest["output"], outputs.reshape(len(outputs), -1)))
     return schema.learned.exported_answers(values, y, real_values(manifest["input"], inputs))
+
+
+def mean_of_heads(manifest: Dict[str, Any], values: np.ndarray) -> np.ndarray:
+    """(n, outputs): what the model says, from its values of n records; of a model without heads these are it."""
+    heads = manifest.get("heads", {}).get("count", 0)
+    return mean_and_spread(values.reshape(len(values), heads, -1))[0] if heads else values
 
 
 def real_values(edge: Dict[str, Any], values: np.ndarray) -> np.ndarray:

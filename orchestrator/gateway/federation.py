@@ -196,7 +196,10 @@ class Orchestrator:
         elif task.training.personal_parameters:
             report.update(bundle=None, digest="", no_bundle=NO_BUNDLE)
         else:
-            trained = Trained(result.weights, result.mean, result.std)
+            trained = Trained(result.weights, result.mean, result.std, result.heads, len(result.heads_left_out))
+            if result.heads_left_out:
+                names = ", ".join(result.heads_left_out)
+                self.progress({"event": "heads", "run": run, "left_out": result.heads_left_out, "names": names})
             data = (self._rows, self._calibration)
             made = quantize(
                 task, self._model, trained, *data, claim, self._out, self.progress, self._authority, result.rounds

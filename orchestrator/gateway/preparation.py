@@ -7,6 +7,7 @@ from typing import Any, Dict, Optional, Tuple
 import numpy as np
 
 from orchestrator.analyses.registry import analysis_of, scored_by, spelled_out
+from orchestrator.errors import UsageError
 from orchestrator.gateway.bundling import export
 from orchestrator.gateway.config import weights_of
 from orchestrator.gateway.personalization import plan_personal
@@ -17,7 +18,8 @@ from orchestrator.gateway.scored_file import model_of
 from orchestrator.node.graph_check import check_graph
 from orchestrator.privacy.accounting_process import plan_apart
 from orchestrator.privacy.releases import work_of
-from orchestrator.wire.task import Task, export_spec, task_from_dict
+from orchestrator.wire.stated import export_spec
+from orchestrator.wire.task import Task, task_from_dict
 
 
 def open_or_prepare(
@@ -46,6 +48,11 @@ def open_or_prepare(
     if task.privacy.on:
         progress({"event": "planned", "noise_multiplier": work_of(planned).noise_multiplier, "epsilon": spent})
     planned = plan_personal(planned, prepared["personal"])
+    if task.training.cross_scored and not prepared["personal"].get("head"):
+        raise UsageError(
+            f"task {task.name!r}: strategy {task.training.strategy!r} keeps each node's output layer, and needs a model whose "
+            "last layer is Dense with a bias; this one is not. Use another strategy, or another model"
+        )
     return open_run(store, run, planned, (work / "training.tflite").read_bytes(), np.load(work / "weights.npy"))
 
 

@@ -46,7 +46,10 @@ class Questions:
         self._course.tell("round", round=action.round, of=self._task.training.rounds, nodes=list(action.nodes))
         everyone = set(action.nodes) == online - {holder}
         everyone = everyone and not secret_sample(self._task)  # others listen too, and would learn that all were drawn
-        self._announcer.round(action, lambda: self._round_message(action), everyone, *self._weight_step(action))
+        scores, number = self._aggregation.scores, action.round
+        own = (lambda node: scores.own(number, node)) if scores.on(number) else None
+        message = (lambda: self._round_message(action)), everyone
+        self._announcer.round(action, *message, *self._weight_step(action), own)
 
     def _ask_step(self, action: Announce) -> None:
         assert self._secure is not None

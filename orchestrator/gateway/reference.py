@@ -68,6 +68,8 @@ _OPTIONS = {
     "trim": "share of the values that is left out at each end",
     "byzantine": "updates that may be anything",
     "keep": "updates that are averaged; 0: as many as can be right",
+    "sharpness": "how steeply a model counts for less that does worse on other nodes' records; 0: as in fedavg",
+    "memory": "newest scores of a node about another's models that count",
     norm_bound.OPTION: "without privacy: updates longer than so many median norms are shortened to that; 0: none are",
 }
 _HEAD = """# edgeward.toml

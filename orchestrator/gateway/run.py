@@ -3,17 +3,19 @@
 import hashlib
 import json
 from dataclasses import replace
-from typing import Any, Dict, Iterator, List, NamedTuple, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
+from model_export.manifest import MOST_HEADS
 from orchestrator.errors import RoundError, UsageError
-from orchestrator.gateway.run_store import RunStore
+from orchestrator.gateway.run_store import STATE_PREFIX, RunStore
 from orchestrator.privacy.clipping import default_clip_norm
 from orchestrator.privacy.mask_graph import complete_up_to, enough_neighbours, least_neighbours, may_withhold
 from orchestrator.privacy.participation import secret_sample
 from orchestrator.privacy.standardization import range_scaling
 from orchestrator.rounds.fedbuff import FedBuff
+from orchestrator.rounds.fuala import LEAST_NODES, kept_heads, models_in
 from orchestrator.rounds.norm_bound import DEFAULT, OPTION, bounded, multiple_of
 from orchestrator.rounds.plan import Plan
 from orchestrator.rounds.robust import Median
@@ -161,6 +163,12 @@ def strategy_objections(
             f"strategy {training.strategy!r} needs {strategy.least_updates} updates a round, the quorum is "
             f"{rounds.quorum}: raise rounds.quorum, or choose another strategy"
         )
+    elif training.cross_scored and rounds.least_nodes < LEAST_NODES:
+        yield (
+            f"strategy {training.strategy!r} has each model scored by three other nodes, and a run may begin with "
+            f"{rounds.least_nodes}: raise rounds.nodes (and rounds.minimum_nodes) to {LEAST_NODES} or more, or choose another "
+            "strategy"
+        )
     elif isinstance(strategy, Median):
         yield from strategy.idle(rounds.quorum)
 
@@ -181,6 +189,9 @@ class Trained(NamedTuple):
     weights: np.ndarray
     mean: np.ndarray
     std: np.ndarray
+    heads: Optional[np.ndarray] = None
+    """float32 (nodes, P): models whose last layers are kept beside that of `weights`; None where none are."""
+    heads_left_out: int = 0
 
 
 class RunResult:
@@ -191,6 +202,7 @@ class RunResult:
         self.weights = final_weights(store, run, task)
         self.mean, self.std = standardization(store, run, task)
         self.rounds = trained_rounds(store, run, task)
+        self.heads, self.heads_left_out = heads_of(store, run, task)
         self.nodes = store.nodes(run)
         self.records = records
         self.sums = [
@@ -219,6 +231,21 @@ def final_weights(store: RunStore, run: str, task: Task) -> np.ndarray:
     if weights is None:
         raise RoundError(f"run {run} has no weights")
     return weights
+
+
+def heads_of(store: RunStore, run: str, task: Task) -> Tuple[Optional[np.ndarray], List[str]]:
+    """(float32 (nodes, P): the last models of nodes whose output layers are kept, by name; nodes whose are not).
+
+    None where the strategy keeps none, or too few are left for a spread.
+    """
+    if not task.training.cross_scored:
+        return None, []
+    state = {name[len(STATE_PREFIX) :]: vector for name, vector in store.vectors(run, STATE_PREFIX).items()}
+    kept, left_out = kept_heads(state)
+    models = models_in(state)
+    if len(kept) < 2:
+        return None, sorted(models)
+    return np.stack([models[node] for node in kept[:MOST_HEADS]]).astype(np.float32), [*left_out, *kept[MOST_HEADS:]]
 
 
 def trained_rounds(store: RunStore, run: str, task: Task) -> List[Dict[str, Any]]:

@@ -24,6 +24,7 @@ from orchestrator.node.opening import Opening
 from orchestrator.node.pace import Pace
 from orchestrator.node.peer_rounds import PeerRounds
 from orchestrator.node.personal import PERSONAL, write_personal
+from orchestrator.node.policy import OPEN, Policy
 from orchestrator.node.run import Run, TrainerFactory
 from orchestrator.node.secure_steps import SecureSteps
 from orchestrator.node.tasks import Tasks
@@ -53,8 +54,9 @@ class NodeAgent(Member):
         labels: Optional[Dict[str, str]] = None,
         identity: Optional[NodeIdentity] = None,
         policy: Optional[Path] = None,
+        otherwise: Policy = OPEN,
     ) -> None:
-        super().__init__(broker, federation, name, state, once, labels, identity, policy)
+        super().__init__(broker, federation, name, state, once, labels, identity, policy, otherwise)
         self.store.before_release = self.gatekeeper.charge
         self.trainer_factory = trainer_factory
         self._disclosure = DisclosureGuard(

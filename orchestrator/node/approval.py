@@ -256,6 +256,11 @@ def leaves(task: Task) -> List[str]:
         sent.append(f"{noised}sums of {len(task.schema.numbers())} columns, once")
     if task.evaluations:
         sent.append(f"{noised}sums over held-out records, {task.evaluations} times")
+    if task.scorings:
+        sent.append(
+            f"{task.scorings} {noised}scores, each of another node's model on held-out records; each of this node's models, as "
+            "it is sent, goes to one other node, which is not named"
+        )
     return sent
 
 
@@ -284,6 +289,8 @@ def _seen(task: Task) -> str:
 
 
 def _answers_seen(task: Task) -> str:
+    if task.training.cross_scored:
+        return "the gateway and its broker, each node's answer by itself; of its models also one other node a round, by chance"
     if not task.aggregation.secure:
         return "the gateway and its broker, each node's answer by itself"
     aggregation = task.aggregation

@@ -16,6 +16,7 @@ from orchestrator.node.evaluation import evaluate
 from orchestrator.node.graph_admission import refuse_graph
 from orchestrator.node.guard import DisclosureGuard
 from orchestrator.node.run import Run, Tensors, TrainerFactory
+from orchestrator.node.scoring import own_model, scored
 from orchestrator.node.store import NodeStore
 from orchestrator.node.summed import analysed, limit_in, statistics_of
 from orchestrator.node.trainer import GradientTrainer
@@ -92,6 +93,9 @@ class Contributor:
             decoded = decode_update(sent, task.codec, parts[UPDATE].size)
             control = self.updates.control(announced, tensors, parts[UPDATE].size)
             keep = {**keep, **control.after(decoded, task.training.travel_at(number))}
+        if task.training.cross_scored and UPDATE in parts:
+            decoded = decode_update(sent, task.codec, parts[UPDATE].size)
+            keep = {**keep, **own_model(self.run, tensors["weights"], decoded)}
         return fields, sent, keep
 
     def contribute(
@@ -132,6 +136,7 @@ class Contributor:
             parts[ANALYSIS] = analysed(run, number, tensors, layout, self._guard)
             fields.update(run.said)
         elif stage == TRAINING:
+            fields.update(scored(run, self.store, number, announced, tensors, self._guard))
             parts[UPDATE], keep, more = self.updates.train(number, announced, tensors, layout)
             fields.update(more)
             if run.task.privacy.clip_tally and isinstance(run.trainer, GradientTrainer):

@@ -21,7 +21,7 @@ from orchestrator.node.consent import Consent, Verdict, Waiting
 from orchestrator.node.disclosure import Disclosure
 from orchestrator.node.identity import NodeIdentity
 from orchestrator.node.ledger import LEDGER_FILE, Ledger, StaleError
-from orchestrator.node.policy import Policy, PolicyFile, Refusal
+from orchestrator.node.policy import OPEN, Policy, PolicyFile, Refusal
 from orchestrator.node.reservation import Reservation, keep_newest
 from orchestrator.node.roster import NOBODY, Roster, neighbour_lines, roster_lines, roster_of
 from orchestrator.node.spending import Spending
@@ -65,13 +65,14 @@ class Gatekeeper:
         policy: Optional[Path] = None,
         identity: Optional[NodeIdentity] = None,
         name: str = "",
+        otherwise: Policy = OPEN,
     ) -> None:
         self._name, self._open = name, policy is None
         anchors: List[Anchor] = [StoreAnchor(store)]
         if identity is not None:
             anchors.append(FolderAnchor(identity.folder))
         self._store = store
-        self._policy, self._signer = PolicyFile(policy), "" if identity is None else identity.signer
+        self._policy, self._signer = PolicyFile(policy, otherwise), "" if identity is None else identity.signer
         self._tasks: Dict[str, Task] = {}  # of the newest runs this process takes part in
         self._epsilons: Optional[Tuple[float, float]] = None  # of one task and of all, as last counted
         self._process, self._said = secrets.token_hex(8), 0

@@ -137,6 +137,16 @@ class DisclosureGuard:
             raise DisclosureError(f"[disclosure] hold: {why}", "policy.release")
         return answer
 
+    def scored(self, task: Task, units: int) -> None:
+        """DisclosureError where a score without noise, of so many held-out patients, would be of too few."""
+        rules = self._read()
+        if rules.hold:
+            why = "scores of other nodes' models cannot wait until their owner has seen them"
+            raise DisclosureError(f"[disclosure] hold: {why}", "policy.release")
+        if units < rules.minimum_patients:
+            why = f"a score of {many(units, 'patient')} held out, at least {rules.minimum_patients}"
+            raise DisclosureError(f"[disclosure] minimum_patients: {why}", "disclosure.patients")
+
     def _read(self) -> Disclosure:
         try:
             return self._rules()

@@ -28,6 +28,7 @@ from orchestrator.node.intake import most_unpacked
 from orchestrator.node.open_runs import Announced, AtWork, OpenRuns
 from orchestrator.node.opening import OUT_OF_MEMORY, milestones
 from orchestrator.node.peers import Peers
+from orchestrator.node.policy import OPEN, Policy
 from orchestrator.node.presence import Presence
 from orchestrator.node.run import Run
 from orchestrator.node.session import GATEWAY, Session
@@ -59,12 +60,14 @@ class Member(Session):
         labels: Optional[Dict[str, str]] = None,
         identity: Optional[NodeIdentity] = None,
         policy: Optional[Path] = None,
+        otherwise: Policy = OPEN,
     ) -> None:
+        """otherwise: the owner's rules where there is no `policy`."""
         self._state = state
         self._lock = FolderLock(state, LOCK_FILE, IN_USE)
         self._lock.take()  # two processes would charge one ledger, and answer as one node
         self.store = NodeStore(state / "node.sqlite")
-        self.gatekeeper = Gatekeeper(state, self.store, policy, identity, name)
+        self.gatekeeper = Gatekeeper(state, self.store, policy, identity, name, otherwise)
         self.peers = Peers(name, self.store, identity, self.gatekeeper.roster, first_sight=policy is None)
         self._once = once
         self.runs = OpenRuns()

@@ -5,14 +5,21 @@ The node decides by it alone, whatever a gateway says; docs/policy.toml shows ev
 
 import hashlib
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Iterator, NamedTuple, Optional, Tuple
 
 from orchestrator.analyses.registry import exchange_of
 from orchestrator.errors import UsageError
-from orchestrator.node.disclosure import Disclosure, rules_in_words
+from orchestrator.node.disclosure import Disclosure
+from orchestrator.node.models_to_nodes import (
+    ANY_MODELS,
+    MODELS_TO_NODES,
+    NO_MODELS,
+    NOISED_MODELS,
+    objection_to_models,
+)
 from orchestrator.privacy.noisy_sum import parties_of
 from orchestrator.privacy.releases import noise_multipliers, releases_of
 from orchestrator.wire.bounds import near
@@ -112,7 +119,9 @@ class Allow:
 
     honest: among so many nodes noise may be shared at most; 0: no limit. schemas_a_day: different declarations for which the
     data are opened within 24 hours; whether they fit is an answer about them. peer_messages: made of these records, without
-    noise, that an analysis may have this node send each of its neighbours (node/peer_talk.py); 0: none.
+    noise, that an analysis may have this node send each of its neighbours (node/peer_talk.py); 0: none. models_to_nodes: which of
+    the models this node comes to a gateway may pass on to single other nodes, which score them, and whether this node scores
+    theirs (strategy fuala): none; those with all of this node's noise; any.
     """
 
     tasks: Tuple[str, ...] = ("*",)
@@ -121,6 +130,7 @@ class Allow:
     honest: int = 0
     schemas_a_day: int = 10
     peer_messages: int = 0
+    models_to_nodes: str = NO_MODELS
 
     def __post_init__(self) -> None:
         for signer in self.signers:
@@ -132,6 +142,8 @@ class Allow:
             raise ValueError("honest: expected 0 (no limit) or more; schemas_a_day: 1 to 100000")
         if not 0 <= self.peer_messages <= ANY_MESSAGES:
             raise ValueError(f"peer_messages: {self.peer_messages}, expected 0 (none) to {ANY_MESSAGES}")
+        if self.models_to_nodes not in MODELS_TO_NODES:
+            raise ValueError(f"models_to_nodes: {self.models_to_nodes!r}, expected {', '.join(MODELS_TO_NODES)}")
 
 
 @dataclass(frozen=True)
@@ -153,7 +165,16 @@ class Policy:
 
     def objection(self, task: Task, signer: str) -> Optional[Refusal]:
         """What the task's declaration alone breaks; `signer`: key id of the gateway, empty without an identity."""
-        checks = (self._signer, self._task, self._privacy, self._stages, self._cohort, self._alone, self._messages)
+        checks = (
+            self._signer,
+            self._task,
+            self._privacy,
+            self._stages,
+            self._cohort,
+            self._alone,
+            self._messages,
+            self._models,
+        )
         for check in checks:
             refusal = check(task, signer)
             if refusal is not None:
@@ -257,6 +278,10 @@ class Policy:
         reason = f"{exchange.messages} messages to each neighbour, without noise, [allow] peer_messages is {most}"
         return Refusal("policy.messages", reason)
 
+    def _models(self, task: Task, signer: str) -> Optional[Refusal]:
+        reason = objection_to_models(task, self.allow.models_to_nodes)
+        return Refusal("policy.models", reason) if reason else None
+
     def _cohort(self, task: Task, signer: str) -> Optional[Refusal]:
         least = smallest_cohort(task)
         if least >= self.require.minimum_cohort:
@@ -267,21 +292,26 @@ class Policy:
 
 OPEN = Policy(
     require=Require(units=UNITS, stages=(), patient=ANY_COLUMN, steady=False),
-    allow=Allow(schemas_a_day=100, peer_messages=ANY_MESSAGES),
+    allow=Allow(schemas_a_day=100, peer_messages=ANY_MESSAGES, models_to_nodes=NOISED_MODELS),
 )
-"""Of a node without a policy file: every task is accepted, its budget is recorded and not limited."""
+"""Of a node without a policy file: every task is accepted, its budget is recorded and not limited; but no other node gets to see
+its models without noise: that takes an owner's word."""
+
+WITHIN = replace(OPEN, allow=replace(OPEN.allow, models_to_nodes=ANY_MODELS))
+"""Of a simulated node, whose neighbours are in its own process."""
 
 
 class PolicyFile:
     """A policy that is read again for every task, so that the owner's changes count at once."""
 
-    def __init__(self, path: Optional[Path]) -> None:
-        self._path = path
+    def __init__(self, path: Optional[Path], otherwise: Policy = OPEN) -> None:
+        """otherwise: where there is no file."""
+        self._path, self._otherwise = path, otherwise
         self.read()
 
     def read(self) -> Tuple[Policy, str]:
         """(policy, SHA-256 of the file, empty without one). Raises UsageError for a file that is missing or wrong."""
-        return (OPEN, "") if self._path is None else load_policy(self._path)
+        return (self._otherwise, "") if self._path is None else load_policy(self._path)
 
 
 def load_policy(path: Path) -> Tuple[Policy, str]:
@@ -336,38 +366,3 @@ def _is_column(named: str, schema: Schema) -> bool:
         place = named[len(PLACE) :]
         return bool(schema.columns) and place == str(schema.columns.index(schema.patient) + 1)
     return named == ANY_COLUMN or (named == schema.patient and not schema.columns)
-
-
-def _patients(column: str) -> str:
-    if column == ANY_COLUMN:
-        return "by the column a task names"
-    return f"by column {column!r}" if column else "no column named, so no task about patients"
-
-
-def describe(policy: Policy) -> List[str]:
-    """One line a rule, for people."""
-    budget, require, allow = policy.budget, policy.require, policy.allow
-
-    def limit(value: float) -> str:
-        return f"at most epsilon {value:g} at delta {budget.delta:g}" if value else "no limit"
-
-    return [
-        f"one task: {limit(budget.epsilon_task)}",
-        f"in total: {limit(budget.epsilon_total)}",
-        f"privacy units: {', '.join(require.units)}",
-        f"stages: {', '.join(require.stages) or 'none required'}",
-        f"nodes in a round: at least {require.minimum_cohort}",
-        f"tasks: {', '.join(allow.tasks) or 'none'}",
-        f"gateways: {', '.join(allow.signers) or ('any it is enrolled with' if require.signed else 'any')}",
-        f"sampling rate: at most {allow.sampling_rate:g}",
-        f"patients: {_patients(require.patient)}",
-        f"other parties: {', '.join(sorted(require.peers)) or 'those confirmed with `edgeward node peers`'}",
-        f"noise of this node alone: multiplier {require.own_noise:g} at least",
-        f"noise shared among: {f'at most {allow.honest} nodes' if allow.honest else 'any number of nodes'}",
-        f"neighbours in secure sums: at least {require.neighbours}",
-        f"sums without noise: {'over the same nodes throughout a run' if require.steady else 'over changing nodes too'}",
-        f"data are opened for at most {allow.schemas_a_day} different declarations a day",
-        f"messages to other nodes, without noise: {f'at most {allow.peer_messages} to each' if allow.peer_messages else 'none'}",
-        *rules_in_words(policy.disclosure, policy.bounds_noise),
-        f"a person must approve: {'yes' if policy.approval.required else 'no'}",
-    ]

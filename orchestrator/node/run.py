@@ -96,8 +96,11 @@ class Run:
             return 0.0  # what such a task promises does not rest on a secret sample
         most = task.privacy.most_units(self.stated)  # a gateway chooses how much noise is on the stated number
         rows = task.privacy.records_per_patient if task.privacy.of_patients else 1
-        if task.evaluates(number) and self._evaluation_graph is not None:
-            seconds = self._evaluation_s(self._evaluation_graph, most_held_out(most, task.evaluation.share), rows)
+        passes = task.evaluates(number) + task.scores(number)
+        if passes and self._evaluation_graph is not None:
+            seconds = passes * self._evaluation_s(
+                self._evaluation_graph, most_held_out(most, task.evaluation.share), rows
+            )
         if not isinstance(self.trainer, GradientTrainer) or not task.stages.trains(number):
             return quantum_s(0.0, 0, 0.0, other_s=seconds) if seconds else 0.0
         steps, rate = task.training.local_steps, task.privacy.sampling_rate

@@ -2,11 +2,13 @@
 
 import importlib.util
 from functools import partial
+from typing import Optional, Tuple
 
 import numpy as np
 
 from model_export.errors import ExportError
 from model_export.gradient_check import run_graph
+from model_export.heads import mean_and_spread
 from model_export.model_bin import parse_model_bin
 from model_export.reconstruction import float_scores, int8_scores
 from model_export.tflm import Quantized, TflmModel
@@ -22,11 +24,32 @@ SIDES = ("input", "output")
 
 
 def outputs_of(bundle: Described, inputs: np.ndarray, model: str = "int8", engine: str = "tflm") -> np.ndarray:
-    """float32 (n, outputs) for standardized float32 inputs (n, *input_shape). Raises EdgewardError.
+    """float32 (n, outputs), of several heads their mean, for standardized float32 inputs; see `answered`."""
+    return answered(bundle, inputs, model, engine)[0]
+
+
+def answered(
+    bundle: Described, inputs: np.ndarray, model: str = "int8", engine: str = "tflm"
+) -> Tuple[np.ndarray, Optional[np.ndarray]]:
+    """(float32 (n, outputs), (n,) the spread over a model's heads, None where it has none). Raises EdgewardError.
 
     Of classes they are probabilities; of a model that has scores these, (n, 1).
-    model: one of MODELS; engine: of ENGINES, for int8. Each runs in a process of its own, but trees here, as boards run them.
+    inputs: standardized, (n, *input_shape). model: one of MODELS; engine: of ENGINES, for int8. Each runs in a
+    process of its own, but trees here, as boards run them.
     """
+    found = _values(bundle, inputs, model, engine)
+    if not _heads(bundle):
+        return found, None
+    mean, spread = mean_and_spread(found.reshape(len(found), _heads(bundle), -1))
+    return mean.astype(np.float32), spread.astype(np.float32)
+
+
+def _heads(bundle: Described) -> int:
+    return int(bundle.manifest.get("heads", {}).get("count", 0))
+
+
+def _values(bundle: Described, inputs: np.ndarray, model: str, engine: str) -> np.ndarray:
+    """float32 (n, values): all that the model gives, of each head."""
     try:
         if model == "float":
             return _float(bundle, inputs)
@@ -74,10 +97,11 @@ def _direct(bundle: Described, rows: np.ndarray) -> np.ndarray:
 def _by_record(bundle: Described, outputs: np.ndarray, records: int) -> np.ndarray:
     """(records, outputs); EdgewardError for a model that gives another number of values."""
     learned = bundle.schema.learned
-    if outputs.size != records * learned.outputs:
+    each = learned.outputs * max(1, _heads(bundle))
+    if outputs.size != records * each:
         one = "" if bundle.schema.target else ", one for each class"
-        raise EdgewardError(f"{bundle.folder}: the model does not give {learned.outputs} values a record{one}")
-    return outputs.reshape(records, learned.outputs)
+        raise EdgewardError(f"{bundle.folder}: the model does not give {each} values a record{one}")
+    return outputs.reshape(records, each)
 
 
 def _edge(bundle: Described, side: str) -> Quantized:

@@ -15,13 +15,15 @@ class Predictions(NamedTuple):
     """Of the records of a data file, in its order.
 
     outputs: float32 (n, outputs) as the exported model gives them, of classes their probabilities; (n, 1) of a model with scores.
-    threshold: the largest score that is not unusual.
+    threshold: the largest score that is not unusual. spread: float32 (n,), of a model with several heads: the standard deviation
+    over them of the probability of the class that is predicted.
     """
 
     schema: Schema
     data: Dataset
     outputs: np.ndarray
     threshold: Optional[float] = None
+    spread: Optional[np.ndarray] = None
 
     @property
     def place(self) -> str:
@@ -37,8 +39,10 @@ class Predictions(NamedTuple):
         """{line or record, predicted[, probabilities {class: share}][, label]} of each record; label None where it has none."""
         learned, any_label = self.schema.learned, bool(self.labelled.any())
         assert self.data.places is not None
-        for place, label, values in zip(self.data.places, self.data.y, self.outputs):
+        for at, (place, label, values) in enumerate(zip(self.data.places, self.data.y, self.outputs)):
             row: Dict[str, Any] = {self.place: int(place), **learned.said(values)}
+            if self.spread is not None:
+                row["spread"] = float(f"{self.spread[at]:.6g}")
             if self.threshold is not None:
                 row["unusual"] = bool(values[0] > np.float32(self.threshold))
             if any_label:

@@ -34,6 +34,9 @@ STATISTICS_COST = 0.085
 EVALUATION_SHARE = 2.5
 """The same for evaluation sums of the unit that is also trained on (a node): records held out have a budget of their own."""
 
+EVALUATION_BESIDE_SCORES = 0.1
+"""Of the held-out records' budget goes to evaluation, about, where they also score other nodes' models."""
+
 COUNT_COST = 0.05
 """Of the budget goes to the number of units a node states, about."""
 
@@ -101,7 +104,7 @@ def plan_noise(task: Task) -> Task:
     if not task.privacy.on:
         return task
     task = with_clipping(task)
-    if task.evaluation.on and task.privacy.within_node and not task.privacy.evaluation_noise_multiplier:
+    if task.evaluation.on and task.privacy.within_node and not _held_out_planned(task):
         task = _plan_evaluation(task)
     privacy, stated_noise = task.privacy, work_of(task).noise_multiplier
 
@@ -150,11 +153,25 @@ def _steps_spent(task: Task) -> float:
     return max(1e-9, task.steps * task.privacy.sampling_rate**2)
 
 
+def _held_out_planned(task: Task) -> bool:
+    privacy = task.privacy
+    return bool(privacy.evaluation_noise_multiplier and (privacy.score_noise_multiplier or not task.scorings))
+
+
 def _plan_evaluation(task: Task) -> Task:
+    """Of all that is released of held-out records: evaluations and, where nodes score each other's models, these scores."""
+    beside = (1 / EVALUATION_BESIDE_SCORES - 1) * task.evaluations
+    ratio = math.sqrt(beside / task.scorings) if task.scorings else 1.0
+
     def with_noise(noise: float) -> Task:
-        return replace(task, privacy=replace(task.privacy, evaluation_noise_multiplier=noise))
+        privacy = task.privacy
+        scores = privacy.score_noise_multiplier or (noise if task.scorings else 0.0)
+        evaluations = privacy.evaluation_noise_multiplier or max(0.2, ratio) * noise
+        planned = replace(privacy, evaluation_noise_multiplier=evaluations, score_noise_multiplier=scores)
+        return replace(task, privacy=planned)
 
     what = f"{task.evaluations * task.privacy.runs} federated evaluations"
+    what += f" and {task.scorings * task.privacy.runs} scores of other nodes' models" if task.scorings else ""
     return with_noise(_least_noise(with_noise, "held-out", 100 * _MAX_NOISE, what))
 
 
@@ -266,7 +283,9 @@ def _charges_until(task: Task, run: int, number: int) -> Tuple[Charge, ...]:
         if (charge.kind == task.stages.work and rounds) or charge.kind in ("statistics", "count"):
             now.append(charge)
     released = sum(task.evaluates(n) for n in range(number + 1))
-    now += [replace(c, count=released) for c in charges_of(task) if c.kind == "evaluation" and released]
+    scored = sum(task.scores(n) for n in range(number + 1))
+    counts = {"evaluation": released, "score": scored}
+    now += [replace(c, count=counts[c.kind]) for c in charges_of(task) if counts.get(c.kind)]
     return (*earlier, *now)
 
 

@@ -18,10 +18,11 @@ from orchestrator.privacy.noisy_sum import (
     analysis_sum,
     count_sum,
     evaluation_counts,
+    score_sum,
     statistics_sum,
     training_sum,
 )
-from orchestrator.privacy.releases import COUNT, Release, noise_multipliers, releases_of
+from orchestrator.privacy.releases import COUNT, SCORE, Release, noise_multipliers, releases_of
 from orchestrator.rounds.stages import ANALYSIS, EVALUATION, STATISTICS, TRAINING
 from orchestrator.wire.task import Task
 
@@ -50,6 +51,7 @@ _SUMS: Dict[str, Callable[[Task], Union[NoisySum, NoisyCounts]]] = {
     STATISTICS: statistics_sum,
     EVALUATION: evaluation_counts,
     ANALYSIS: analysis_sum,
+    SCORE: score_sum,
 }
 
 

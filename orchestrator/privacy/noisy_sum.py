@@ -245,6 +245,13 @@ def evaluation_noise(task: Task, nodes: int) -> float:
     return math.sqrt(nodes * party_variance(counts.mechanism, counts.std)) / counts.scale
 
 
+def score_sum(task: Task) -> NoisySum:
+    """Of what one unit says of another node's model, -1 to 1 (privacy/scoring.py). All of the noise is the node's own."""
+    privacy = task.privacy
+    multiplier = privacy.score_noise_multiplier
+    return NoisySum(make_lattice(1.0, 1, multiplier, 1), multiplier, 1, privacy.mechanism)
+
+
 def count_sum(task: Task) -> NoisySum:
     """Of ones, one for each unit a node trains on: how many it says it has. All of the noise is the node's own."""
     privacy = task.privacy

@@ -12,7 +12,10 @@ from orchestrator.rounds.stages import ANALYSIS, EVALUATION, STATISTICS, TRAININ
 from orchestrator.wire.task import Task
 
 COUNT = "count"
-KINDS = (TRAINING, STATISTICS, EVALUATION, COUNT, ANALYSIS)
+SCORE = "score"
+"""Of another node's model, on held-out records (privacy/scoring.py)."""
+
+KINDS = (TRAINING, STATISTICS, EVALUATION, COUNT, ANALYSIS, SCORE)
 """Of the stage they are of, where they are of one."""
 
 GROUPS = ("trained", "held-out")
@@ -56,6 +59,9 @@ def releases_of(task: Task) -> Tuple[Release, ...]:
         group = "trained" if privacy.of_nodes else "held-out"
         noise = _noise(task, privacy.evaluation_noise_multiplier)
         found.append(Release(EVALUATION, noise, task.evaluations, group=group))
+    if task.scorings:
+        noise = _noise(task, privacy.score_noise_multiplier)
+        found.append(Release(SCORE, noise, task.scorings, group="held-out"))
     return tuple(found)
 
 
@@ -65,8 +71,14 @@ def work_of(task: Task) -> Release:
 
 
 def kinds_in(task: Task, number: int) -> Tuple[str, ...]:
-    """What an answer to a round is made of: the release of its stage, and the evaluation of the weights that came with it."""
-    kinds = (task.stages.of(number), EVALUATION if task.evaluates(number) else "")
+    """What an answer to a round is made of: the release of its stage, the evaluation of the weights that came with it, and the
+    score of another node's model.
+    """
+    kinds = (
+        task.stages.of(number),
+        EVALUATION if task.evaluates(number) else "",
+        SCORE if task.scores(number) else "",
+    )
     return tuple(dict.fromkeys(filter(None, kinds)))
 
 

@@ -12,7 +12,7 @@ from orchestrator.privacy import terms
 from orchestrator.privacy.accounting import accountant, correction_of, epsilon_spent
 from orchestrator.privacy.participation import secret_sample
 from orchestrator.privacy.releases import work_of
-from orchestrator.privacy.statement_page import RESULT, made_of, nothing_claimed
+from orchestrator.privacy.statement_page import RESULT, cross_scored_in, made_of, nothing_claimed
 from orchestrator.wire.task import Task
 
 MECHANISM_WORDS = {
@@ -76,6 +76,7 @@ def statement(
             task.evaluation.on,
         ),
         "counts": _counts(task, run),
+        **cross_scored_in(task, run),
         "composition": _composition(task),
         "aggregation": task.aggregation.method,
         "honest_survivors": (
@@ -218,9 +219,10 @@ def _against(task: Task, run: int, epsilon: float, seen: Dict[str, Any]) -> List
         (f"anyone who gets a {_made(task)}", epsilon, f"{_made(task)}s are made of noised sums only")
     ]
     if privacy.local:
+        single = ", and models of single nodes, which have all of their noise" if task.training.cross_scored else ""
         return [
             *rows,
-            ("other nodes", epsilon, _made(task, "they see the rounds' models")),
+            ("other nodes", epsilon, _made(task, f"they see the rounds' models{single}")),
             ("the gateway", epsilon, "it gets answers that are noised already"),
             ("broker and network", epsilon, "the same, even if they read everything"),
         ]

@@ -4,7 +4,8 @@ import math
 from typing import Any, Dict
 
 from orchestrator.analyses.registry import exchange_of
-from orchestrator.privacy.terms import whole
+from orchestrator.privacy.scoring import score_range
+from orchestrator.privacy.terms import units_of, whole
 from orchestrator.wire.plain import many
 from orchestrator.wire.task import Task
 
@@ -25,13 +26,31 @@ ELSEWHERE = "What else was spent on the same records"
 """Heading of what other runs of the gateway spent: the only part of the page without a bound."""
 
 
+def cross_scored_in(task: Task, run: int = 1) -> Dict[str, str]:
+    """What is said of models that nodes score for each other, and to whom they go; nothing of other tasks."""
+    if not task.training.cross_scored:
+        return {}
+    noised, multiplier = task.privacy.on, task.privacy.score_noise_multiplier
+    units = units_of(task.privacy) if noised else "records"
+    own = "with all of its noise" if noised else "without noise"
+    noise = f", released with noise multiplier {multiplier:g}, included" if noised else ""
+    text = (
+        f"In each round but the first, each node was given the model that one other node had come to in the round before (what "
+        f"that node had sent, {own}, added to the round's model), by chance and without its name. It gave back a score: the "
+        f"mean, over the {units} it holds out, of a loss between 0 and {score_range(task):.3g}; {task.scorings * run} scores a "
+        f"node{noise}. The gateway saw whose model it was. The output layers of nodes' last models are kept with the model as "
+        "its heads: who has the model has them, without names."
+    )
+    return {"cross_scored": text}
+
+
 def nothing_claimed(task: Task) -> Dict[str, Any]:
     """The statement of a task without differential privacy."""
     claim = NOTHING if task.trains else NOTHING_ANALYSED
     exchange = exchange_of(task)
     if exchange is not None:
         claim = EXCHANGED.format(messages=exchange.messages, what=exchange.what)
-    return {**made_of(task), "unit": "none", "epsilon": None, "delta": None, "claim": claim}
+    return {**made_of(task), "unit": "none", "epsilon": None, "delta": None, "claim": claim, **cross_scored_in(task)}
 
 
 def made_of(task: Task) -> Dict[str, Any]:
@@ -57,7 +76,8 @@ def markdown(said: Dict[str, Any]) -> str:
 
 def _page(said: Dict[str, Any]) -> str:
     if said["unit"] == "none":
-        return f"# Privacy of this {_noun(said)}\n\n**No differential privacy.** {said['claim']}\n{_elsewhere(said)}"
+        claim = f"**No differential privacy.** {said['claim']}"
+        return f"# Privacy of this {_noun(said)}\n\n{claim}\n{_scores(said)}{_elsewhere(said)}"
     noun, epsilon, delta, unit = _noun(said), said["epsilon"], said["delta"], said["unit"]
     data = _data(said)
     lines = [
@@ -97,6 +117,8 @@ def _page(said: Dict[str, Any]) -> str:
         f"- {_beside(said)}Counts: {said['counts']}.",
         f"- Composition: {said['composition']}.",
     ]
+    if "cross_scored" in said:
+        lines.append(f"- Scores: {said['cross_scored']}")
     if said.get("clipped"):
         lines.append(f"- Clipping: {said['clipped']}.")
     if said["honest_survivors"]:
@@ -114,6 +136,10 @@ def _page(said: Dict[str, Any]) -> str:
     lines += ["", "## Measured", "", measured, "", "## What is not covered", ""]
     lines += [f"- {what}" for what in said["not_covered"]]
     return "\n".join(lines) + "\n" + _elsewhere(said)
+
+
+def _scores(said: Dict[str, Any]) -> str:
+    return f"\n{said['cross_scored']}\n" if "cross_scored" in said else ""
 
 
 def _noun(said: Dict[str, Any]) -> str:

@@ -9,6 +9,7 @@ from orchestrator.rounds.fedbuff import FedBuff
 from orchestrator.rounds.fedopt import FedAdagrad, FedAdam, FedYogi
 from orchestrator.rounds.fedprox import FedProx
 from orchestrator.rounds.fedsgd import FedSGD
+from orchestrator.rounds.fuala import Fuala
 from orchestrator.rounds.robust import GeometricMedian, Krum, Median, MultiKrum, TrimmedMean
 from orchestrator.rounds.scaffold import Scaffold
 from orchestrator.rounds.strategy import Strategy
@@ -18,6 +19,7 @@ STRATEGIES: Dict[str, Any] = {
     "fedsgd": FedSGD,
     "fedprox": FedProx,
     "scaffold": Scaffold,
+    "fuala": Fuala,
     "fedbuff": FedBuff,
     "fedadagrad": FedAdagrad,
     "fedadam": FedAdam,

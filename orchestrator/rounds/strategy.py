@@ -1,7 +1,7 @@
 """What a strategy is: how the updates of a round become the next weights."""
 
 from abc import ABC, abstractmethod
-from typing import Dict, Iterable, List, Mapping, NamedTuple, Protocol, Tuple
+from typing import Dict, Iterable, List, Mapping, NamedTuple, Optional, Protocol, Tuple
 
 import numpy as np
 
@@ -16,6 +16,8 @@ class Update(NamedTuple):
     staleness: int = 0  # rounds that ended since the weights it began from; above 0 in buffered mode only
     travel: float = 0.0  # sum of the learning rates of the local steps that made it
     known: float = 0.0  # records of all nodes known to the run, in this round or not
+    scored: str = ""  # the node whose model it scored beside its update, where a strategy has that (rounds/fuala.py)
+    score: Optional[float] = None
 
 
 class Strategy(Protocol):

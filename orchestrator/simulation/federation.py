@@ -25,6 +25,7 @@ from orchestrator.gateway.simulated import check_apart
 from orchestrator.node.agent import NodeAgent
 from orchestrator.node.key_holder import KeyHolderAgent
 from orchestrator.node.member import Member
+from orchestrator.node.policy import WITHIN
 from orchestrator.node.run import TrainerFactory
 from orchestrator.node.trainer import GradientTrainer
 from orchestrator.rounds.coordinator import Coordinator
@@ -71,7 +72,7 @@ class SimulatedNodes:
                 )
             for name, path in sorted(self._data.items()):
                 at = (self.broker, self._federation, name, path, self._state(name))
-                self._add(stack, name, NodeAgent(*at, self._trainer, once=True))
+                self._add(stack, name, NodeAgent(*at, self._trainer, once=True, otherwise=WITHIN))
             self._open_things = stack.pop_all()
         return self
 

@@ -83,6 +83,18 @@ class LastCounted(Message):
     """By node: the newest round whose update by it counted."""
 
 
+ASSIGNED = "assigned"
+"""Tensor of a round: the model of another node that its receiver is to score (rounds/fuala.py)."""
+
+
+@dataclass(frozen=True)
+class ModelAssigned(Message):
+    """With a round in which nodes score each other's models. Whose it is, is not said."""
+
+    assigned: str = field(metadata=_DIGEST)
+    """Of that model."""
+
+
 @dataclass(frozen=True)
 class RunOver(OfRun):
     KIND: ClassVar[str] = "finished"

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from orchestrator.wire.announcing import RoundAnnounced
-from orchestrator.wire.message import Message, always, made, text, whole
+from orchestrator.wire.message import Message, always, made, real, text, whole
 from orchestrator.wire.refusals import UNKNOWN, known_code
 from orchestrator.wire.secure_steps import AttemptOf
 
@@ -30,6 +30,16 @@ class Coded(Message):
     """How the values of an update are written (wire/codec.py)."""
 
     codec: str = field(default="", metadata=text(1, 40))
+
+
+@dataclass(frozen=True)
+class Scored(Message):
+    """Beside an update: how well another node's model did on records held out here (privacy/scoring.py)."""
+
+    score: float = field(metadata=real())
+    """Mean loss, with noise where there is privacy."""
+    assigned: str = field(metadata=text(64, 64))
+    """Digest of the model."""
 
 
 @dataclass(frozen=True)

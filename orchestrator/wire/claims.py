@@ -17,6 +17,8 @@ def objection_to(task: Task) -> Optional[str]:
         return f"the task claims epsilon {privacy.epsilon:g} and declares no noise"
     if task.evaluation.on and privacy.evaluation_noise_multiplier <= 0:
         return f"the task claims epsilon {privacy.epsilon:g} and declares no noise on federated evaluation"
+    if task.scorings and privacy.score_noise_multiplier <= 0:
+        return f"the task claims epsilon {privacy.epsilon:g} and declares no noise on scores of other nodes' models"
     if not privacy.clip_norm:
         return f"the task claims epsilon {privacy.epsilon:g} and declares no clip norm"
     return None

@@ -39,6 +39,7 @@ _MOST = {
     "noise_multiplier": 1e6,
     "statistics_noise_multiplier": 1e6,
     "evaluation_noise_multiplier": 1e6,
+    "score_noise_multiplier": 1e6,
     "count_noise_multiplier": MOST_COUNT_NOISE,
     "clip_norm": 1e12,
     "statistics_clip_norm": 1e12,
@@ -89,6 +90,8 @@ class Privacy:
     bands: int = 1
     # with each step's sum, how many units were clipped; not in repr, see task.LATER [set by the gateway]
     clip_tally: bool = field(default=False, repr=False)
+    # noise on every score of another node's model, strategy fuala; 0: planned [0 to 1000000]
+    score_noise_multiplier: float = field(default=0.0, repr=False)
 
     def __post_init__(self) -> None:
         wrong = one_of("unit", self.unit, UNITS)
@@ -109,6 +112,7 @@ class Privacy:
             "statistics_noise_multiplier",
             "statistics_clip_norm",
             "evaluation_noise_multiplier",
+            "score_noise_multiplier",
             "count_noise_multiplier",
         ):
             yield from not_negative(name, getattr(self, name), "0 (let the gateway plan it) or more")

@@ -19,6 +19,7 @@ TEXTS: Dict[str, str] = {
     "policy.noise": "this node alone would add less noise than its owner requires",
     "policy.peers": "its owner has not confirmed enough of the other nodes, or of the key holder",
     "policy.messages": "its owner does not let nodes send each other so many messages made of its records",
+    "policy.models": "its owner does not let single other nodes see its models",
     "policy.task": "the task's name is not one its owner accepts",
     "policy.signer": "the gateway's key is not one its owner accepts",
     "policy.approval": "its owner has to approve the task",

@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import MISSING, fields, is_dataclass
-from typing import Any, Dict
+from typing import Any, Dict, Mapping
 
 from orchestrator.wire.task import LATER, Task
 
@@ -47,3 +47,15 @@ def describe_model(model: Dict[str, Any]) -> str:
     """The model in a few words, for people."""
     rest = ", ".join(f"{k} {v}" for k, v in model.items() if k != "kind")
     return f"{model.get('kind', '?')}{' (' + rest + ')' if rest else ''}"
+
+
+def export_spec(task: Task, model: Mapping[str, Any]) -> Dict[str, Any]:
+    """What the export worker's `prepare` needs of a task; model: its declaration, with the path resolved where it has one."""
+    return {
+        "model": dict(model),
+        "input_shape": list(task.schema.input_shape),
+        "classes": task.schema.learned.outputs,
+        "batch_size": task.training.batch_size,
+        "seed": task.seed,
+        **({"loss": task.schema.learned.loss} if task.schema.target else {}),
+    }

@@ -6,7 +6,7 @@ All of it is frozen and checked when built: a `Task` that exists is one that mak
 import hashlib
 import json
 from dataclasses import dataclass, field
-from typing import Any, Dict, Iterator, Mapping, Tuple
+from typing import Any, Dict, Iterator, Tuple
 
 from orchestrator.errors import UsageError
 from orchestrator.rounds.stages import ANALYSIS, TRAINING, Stages
@@ -20,6 +20,7 @@ from orchestrator.wire.bounds import (
     within,
 )
 from orchestrator.wire.codec import CODECS, ERROR_FEEDBACK, EXACT
+from orchestrator.wire.cross_scored import objections
 from orchestrator.wire.protection import Aggregation, Privacy
 from orchestrator.wire.schema import Schema
 from orchestrator.wire.sizes import too_many_cells
@@ -36,6 +37,7 @@ NO_USE = "of tasks that train a model, and this one has an analysis: leave it ou
 
 LATER: Tuple[Tuple[str, str, Any], ...] = (
     ("privacy", "clip_tally", False),
+    ("privacy", "score_noise_multiplier", 0.0),
     ("training", "class_weights", ()),
     ("rounds", "weights", "float32"),
     ("schema", "target", {}),
@@ -234,6 +236,8 @@ class Task:
             )
         if privacy.on and privacy.unit == "patient" and not self.schema.patient:
             yield "privacy.unit 'patient': schema.patient must name the column that says whose record it is"
+        if self.training.cross_scored:
+            yield from objections(self.schema, self.evaluation.on, self.rounds.provided, self.codec)
         if (aggregation.secure or privacy.unit == "node") and strategy not in MEAN_STRATEGIES:
             why = "shows only the sum of updates" if aggregation.secure else "bounds only their mean"
             what = f"aggregation {aggregation.method!r}" if aggregation.secure else "privacy.unit 'node'"
@@ -312,6 +316,15 @@ class Task:
             return False
         return (round_number - 1) % self.evaluation.every == 0 or round_number == self.last_round
 
+    def scores(self, round_number: int) -> bool:
+        """Whether a node's answer to this round carries its score of another node's model, of the round before."""
+        return self.training.cross_scored and round_number > 1 and self.stages.of(round_number) == TRAINING
+
+    @property
+    def scorings(self) -> int:
+        """Scores a node gives in one run."""
+        return max(0, self.training.rounds - 1) if self.training.cross_scored else 0
+
     @property
     def evaluations(self) -> int:
         """Releases of evaluation sums in one run."""
@@ -326,18 +339,6 @@ class Task:
 def digest_of(declared: Dict[str, Any], graph: bytes) -> str:
     """SHA-256 over training graph and declared task: what a run is, what an owner's decision is for."""
     return hashlib.sha256(graph + json.dumps(declared, sort_keys=True).encode()).hexdigest()
-
-
-def export_spec(task: Task, model: Mapping[str, Any]) -> Dict[str, Any]:
-    """What the export worker's `prepare` needs of a task; model: its declaration, with the path resolved where it has one."""
-    return {
-        "model": dict(model),
-        "input_shape": list(task.schema.input_shape),
-        "classes": task.schema.learned.outputs,
-        "batch_size": task.training.batch_size,
-        "seed": task.seed,
-        **({"loss": task.schema.learned.loss} if task.schema.target else {}),
-    }
 
 
 def task_to_dict(task: Task) -> Dict[str, Any]:

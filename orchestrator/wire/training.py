@@ -12,6 +12,8 @@ METRICS = ("loss", "accuracy", "auc", *ONLY_OF_NUMBERS)
 FALLING = ("loss", "mae", "rmse")
 """Metrics of which less is better."""
 BALANCED = "balanced"
+CROSS_SCORED = "fuala"
+"""The strategy in which nodes score each other's models (rounds/fuala.py)."""
 MOST_CLASS_WEIGHT = 1000.0
 
 PERSONAL = {"none": "", "intercept": "the intercept of the output layer", "head": "the output layer"}
@@ -84,8 +86,15 @@ class Training:
             yield "best and tail_average exclude each other: the result is one round's weights, or a mean"
         if self.personal != "none" and (self.best or self.tail_average):
             yield "personal parts are those of the last round: best and tail_average do not go with them"
+        if self.cross_scored and self.personal != "none":
+            yield "strategy 'fuala' has whole models scored by other nodes: personal parts never leave theirs; use 'none'"
         if self.strategy == "fedsgd" and self.local_steps != 1:
             yield "local_steps: fedsgd takes exactly one gradient a round; use fedavg for more"
+
+    @property
+    def cross_scored(self) -> bool:
+        """Whether a node scores the model of another beside its own update."""
+        return self.strategy == CROSS_SCORED
 
     def learning_rate_at(self, round_number: int) -> float:
         """The rate of a node's local steps in training round `round_number` (from 1)."""

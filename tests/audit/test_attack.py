@@ -24,7 +24,7 @@ from orchestrator.privacy.lattice import draw
 from orchestrator.privacy.noisy_sum import NoisySum
 from orchestrator.privacy.secure_random import SecureRandom
 from orchestrator.wire.protection import Aggregation
-from orchestrator.wire.task import Selection, Task
+from orchestrator.wire.task import Evaluation, Selection, Task
 
 CANARIES, DELTA, ALPHA = 400, 1e-5, 0.025
 Datasets = Dict[str, Dataset]
@@ -145,6 +145,9 @@ def test_what_cannot_be_played_is_refused(task: Task, ready: Prepared, datasets:
     scaffold = replace(task, training=replace(task.training, strategy="scaffold"))
     with pytest.raises(UsageError, match="does not play scaffold"):
         Playing(scaffold, ready.graph, ready.weights, datasets, quiet)
+    scored = replace(task, training=replace(task.training, strategy="fuala"), evaluation=Evaluation(0.2))
+    with pytest.raises(UsageError, match="does not play fuala"):
+        Playing(scored, ready.graph, ready.weights, datasets, quiet)
     open_task = replace(task, privacy=replace(task.privacy, unit="none"))
     with pytest.raises(UsageError, match="claims no privacy"):
         Playing(open_task, ready.graph, ready.weights, datasets, quiet).train_with(100, Measured())

@@ -11,11 +11,11 @@ from orchestrator.node.policy import (
     Policy,
     PolicyFile,
     Refusal,
-    describe,
     load_policy,
     own_noise,
     smallest_cohort,
 )
+from orchestrator.node.policy_words import describe
 from orchestrator.wire.claims import oversized
 from orchestrator.wire.protection import Aggregation, Privacy
 from orchestrator.wire.schema import Feature, Schema

@@ -29,7 +29,7 @@ from orchestrator.privacy.vector_layout import Layout, Part, bits_for
 from orchestrator.rounds.strategies import STRATEGIES
 from orchestrator.wire.protection import Aggregation, Privacy
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import MEAN_STRATEGIES, Rounds, Selection, Task
+from orchestrator.wire.task import MEAN_STRATEGIES, Evaluation, Rounds, Selection, Task
 from orchestrator.wire.training import Training
 
 NAMES = [f"n{i}" for i in range(7)]
@@ -297,7 +297,8 @@ def test_7_robust_strategies_and_sums_in_secret_exclude_each_other() -> None:
         else:
             with pytest.raises(ValueError, match=f"strategy '{strategy}' needs each of them"):
                 make_task(training=Training(strategy))
-            make_task(training=Training(strategy), aggregation=Aggregation(), codec="int8")
+            plain = {"aggregation": Aggregation(), "codec": "int8", "evaluation": Evaluation(share=0.2)}
+            make_task(training=Training(strategy), **plain)
     assert {"median", "trimmed-mean", "krum"} <= set(STRATEGIES) - set(MEAN_STRATEGIES)
 
 

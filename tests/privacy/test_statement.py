@@ -2,12 +2,14 @@
 
 import json
 import math
+import re
 from dataclasses import replace
 from typing import Any, Dict, Optional
 
 import pytest
 
-from orchestrator.errors import PrivacyError
+from orchestrator.errors import PrivacyError, UsageError
+from orchestrator.gateway.run import strategy_of
 from orchestrator.privacy import accounting_process
 from orchestrator.privacy.accounting import epsilon_spent, plan_noise
 from orchestrator.privacy.accounting_process import statement_apart
@@ -205,3 +207,63 @@ def test_what_claims_nothing_starts_no_process(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(accounting_process.subprocess, "Popen", started)
     exact = replace(shared(), privacy=Privacy("none"))
     assert statement_apart(exact, RECORDS) == statement(exact, RECORDS)
+
+
+def cross_scored(privacy: Privacy) -> Task:
+    schema = Schema("table", "y", ("n", "p"), {"0": 0, "1": 1}, (Feature("x", 0, 1),), standardization="range")
+    how = {"training": Training("fuala", 6, parameters=4), "evaluation": Evaluation(0.2, 6), "rounds": Rounds(4, 4)}
+    return plan_noise(Task("t", schema, {}, privacy=privacy, **how))  # type: ignore[arg-type]
+
+
+def test_who_sees_single_models_and_what_scores_are_of_is_said() -> None:
+    task = cross_scored(Privacy("record", 3.0, 1e-4, 1.0, 0.25))
+    said = statement(task, {"a": 50, "b": 50})
+    assert "each node was given the model that one other node had come to" in said["cross_scored"]
+    assert "of a loss between 0 and 2.08; 5 scores a node" in said["cross_scored"]
+    assert f"noise multiplier {task.privacy.score_noise_multiplier:g}, included" in said["cross_scored"]
+    others = next(row for row in said["holds_against"] if row["whom"] == "other nodes")
+    assert "models of single nodes, which have all of their noise" in others["why"]
+    assert said["cross_scored"] in markdown(said)
+    assert said["epsilon"] <= 3.0
+    quieter = replace(
+        task, privacy=replace(task.privacy, score_noise_multiplier=task.privacy.score_noise_multiplier / 3)
+    )
+    assert statement(quieter, {"a": 50, "b": 50})["epsilon"] > 3.0  # scores are charged
+
+
+def test_without_noise_it_is_said_as_well() -> None:
+    said = statement(cross_scored(Privacy("none")), {"a": 50})
+    assert "without noise, added to the round's model" in said["cross_scored"]
+    assert said["cross_scored"] in markdown(said)
+
+
+def test_the_held_out_budget_is_shared_between_scores_and_evaluations() -> None:
+    task = cross_scored(Privacy("record", 3.0, 1e-4, 1.0, 0.25))
+    assert 2.9 < epsilon_spent(task, group="held-out") <= 3.0
+    stated = replace(task, privacy=replace(task.privacy, evaluation_noise_multiplier=50.0, score_noise_multiplier=0.0))
+    assert plan_noise(stated).privacy.score_noise_multiplier < task.privacy.score_noise_multiplier
+
+
+def test_such_a_task_is_refused_where_it_cannot_be() -> None:
+    schema = Schema("table", "y", ("n", "p"), {"0": 0, "1": 1}, (Feature("x", 0, 1),), standardization="range")
+    good = {"training": Training("fuala"), "evaluation": Evaluation(0.2), "privacy": Privacy("none")}
+    refused = {
+        "set share in [task.evaluation]": {"evaluation": Evaluation()},
+        "works through no relay": {"rounds": Rounds(provided=True)},
+        "each update scored as it came": {"codec": "top10"},
+        "aggregation 'masked' shows only the sum": {"aggregation": Aggregation("masked"), "rounds": Rounds(5, 5)},
+        "aggregation 'ckks' shows only the sum": {
+            "aggregation": Aggregation("ckks", key_holder="k"),
+            "rounds": Rounds(5, 5),
+        },
+        "privacy.unit 'node' bounds only": {"privacy": Privacy("node", delta=0.01)},
+    }
+    for reason, changes in refused.items():
+        with pytest.raises(ValueError, match=re.escape(reason)):
+            Task("t", schema, {}, **{**good, **changes})  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="personal parts never leave theirs"):
+        Training("fuala", personal="head")
+    with pytest.raises(UsageError, match="has each model scored by three other nodes, and a run may begin with 3"):
+        strategy_of(Task("t", schema, {}, rounds=Rounds(3, 3), **good))  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="needs 3 updates a round, the quorum is 2"):
+        strategy_of(Task("t", schema, {}, rounds=Rounds(5, 2), **good))  # type: ignore[arg-type]

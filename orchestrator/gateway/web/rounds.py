@@ -2,6 +2,7 @@
 
 from typing import Any, Dict, List, Optional
 
+from orchestrator.gateway.cross_scores import STANDING
 from orchestrator.gateway.figures import ANSWERS
 from orchestrator.gateway.history import quality
 from orchestrator.rounds.stages import FIRST_ROUND, Stages
@@ -35,6 +36,8 @@ class RoundFigures:
         """The newest training round."""
         self.answers: Dict[str, float] = {}
         """Seconds from the announcement to the last message, of each node in the newest round there is."""
+        self.standing: Dict[str, Dict[str, float]] = {}
+        """How each node's models score and what its updates count for, where nodes score each other's; of its newest round."""
         self._scored: Dict[str, Dict[str, Any]] = {}
 
     @property
@@ -53,6 +56,7 @@ class RoundFigures:
         if self._trains(number):
             self.last = row
         self.answers = {node: seconds for node, (seconds, _) in (result.get(ANSWERS) or {}).items()}
+        self.standing = {**self.standing, **(result.get(STANDING) or {})}
         if result.get("loss") is not None and "intervals" in result:
             self._scored["own"] = result
         if result.get("federated"):

@@ -166,6 +166,7 @@ class RunView:
                     "records": member.records or None,
                     "updates": member.updates,
                     "answer_s": self._rounds.answers.get(name),
+                    **self._rounds.standing.get(name, {}),
                     "joined_at": member.joined or None,
                     "seen_at": max(member.seen, said.get("at", 0.0)) or None,
                     "memory_mib": process.get("memory_mib"),

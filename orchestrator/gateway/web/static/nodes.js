@@ -19,23 +19,30 @@ const COLUMNS = [
   { name: "received", numeric: true, by: (n) => n.bytes_received },
   { name: "about" },
 ];
+// Where nodes score each other's models (strategy fuala).
+const SCORED = [
+  { name: "score", numeric: true, by: (n) => n.score },
+  { name: "weight", numeric: true, by: (n) => n.share },
+];
 const LASTING = ["done", "declined"]; // what does not change with time
 
 export function nodesCard(state, redraw) {
   const at = { wide: true, id: "nodes" };
   if (!state.nodes.length) return card("Nodes", empty("No nodes yet", "Start one beside its data: edgeward node run --broker mqtt://GATEWAY --name NAME --data FILE"), at);
   const extra = state.nodes.some((n) => Object.keys(n.labels).length || Object.keys(n.health).length);
+  const scored = state.nodes.some((n) => finite(n.share));
+  const columns = [...COLUMNS.slice(0, 4), ...(scored ? SCORED : []), ...COLUMNS.slice(4, extra ? COLUMNS.length : -1)];
   const row = (n) => [
     el("a", { href: `/node/${encodeURIComponent(state.run.run)}/${encodeURIComponent(n.node)}` }, el("strong", {}, n.node)),
     nodeState(n, state),
-    count(n.records), count(n.updates), seconds(n.answer_s), ago(n.seen_at), mib(n.memory_mib), bytes(n.bytes_sent), bytes(n.bytes_received),
+    count(n.records), count(n.updates), ...(scored ? [finite(n.score) ? n.score.toFixed(2) : "", finite(n.share) ? `${Math.round(100 * n.share)} %` : ""] : []), seconds(n.answer_s), ago(n.seen_at), mib(n.memory_mib), bytes(n.bytes_sent), bytes(n.bytes_received),
     ...(extra ? [about(n)] : []),
   ];
   const list = listing({
     id: "nodes",
     noun: "nodes",
     caption: "Nodes of the run",
-    columns: extra ? COLUMNS : COLUMNS.slice(0, -1),
+    columns,
     items: [...state.nodes].sort((one, other) => WELL.includes(one.state) - WELL.includes(other.state)),
     row,
     keyOf: (n) => n.node,
