@@ -13,6 +13,7 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 from orchestrator.analyses.registry import exchange_of
 from orchestrator.errors import UsageError
 from orchestrator.node.disclosure import Disclosure, rules_in_words
+from orchestrator.node.similar_rules import Similar, similar_in_words
 from orchestrator.privacy.noisy_sum import parties_of
 from orchestrator.privacy.releases import noise_multipliers, releases_of
 from orchestrator.wire.bounds import near
@@ -150,6 +151,7 @@ class Policy:
     allow: Allow = field(default_factory=Allow)
     approval: Approval = field(default_factory=Approval)
     disclosure: Disclosure = field(default_factory=Disclosure)
+    similar: Similar = field(default_factory=Similar)
 
     def objection(self, task: Task, signer: str) -> Optional[Refusal]:
         """What the task's declaration alone breaks; `signer`: key id of the gateway, empty without an identity."""
@@ -369,5 +371,6 @@ def describe(policy: Policy) -> List[str]:
         f"data are opened for at most {allow.schemas_a_day} different declarations a day",
         f"messages to other nodes, without noise: {f'at most {allow.peer_messages} to each' if allow.peer_messages else 'none'}",
         *rules_in_words(policy.disclosure, policy.bounds_noise),
+        *similar_in_words(policy.similar),
         f"a person must approve: {'yes' if policy.approval.required else 'no'}",
     ]
