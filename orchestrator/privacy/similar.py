@@ -27,16 +27,17 @@ from typing import Any, Optional, Tuple
 import numpy as np
 
 from orchestrator.errors import PrivacyError, WireError
-from orchestrator.privacy.bfv_blocks import (
-    ANSWER_BYTES,
+from orchestrator.privacy.bfv_blocks import ANSWER_BYTES, Blocks, encrypted
+from orchestrator.privacy.bfv_keys import (
     DEGREE,
+    NONCE_BYTES,
     PLAIN,
-    Blocks,
-    encrypted,
     key_id,
-    load_keys,
+    load_public,
+    load_secret,
     make_keys,
-    public_bytes,
+    new_nonce,
+    public_of,
     secret_bytes,
 )
 from orchestrator.privacy.secure_random import SecureRandom
@@ -62,13 +63,13 @@ class Querier:
     def make(cls) -> "Querier":
         """With new keys."""
         context = make_keys()
-        return cls(context, public_bytes(context))
+        return cls(context, public_of(context, new_nonce()))
 
     @classmethod
     def from_secret(cls, secret: bytes, public: bytes) -> "Querier":
         """From `secret_key`, and what was published with it. WireError or PrivacyError for anything else."""
-        context = load_keys(secret, secret=True)
-        if public_bytes(context) != public:
+        context = load_secret(secret)
+        if public_of(context, public[:NONCE_BYTES]) != public:
             raise PrivacyError("key and question belong to different pairs")
         return cls(context, public)
 
@@ -104,11 +105,11 @@ class Querier:
 
 
 class Answerer:
-    """The side with the patients. Has the public key only, and refuses one with a secret key in it."""
+    """The side with the patients. Has the public key only."""
 
     def __init__(self, public: bytes, random: Optional[SecureRandom] = None) -> None:
         """random: what factors and masks are drawn by; encryptions draw by themselves."""
-        self._context = load_keys(public, secret=False)
+        self._context = load_public(public)
         self.key_id = key_id(public)
         self._blocks, self._random = Blocks(self._context), random or SecureRandom()
 

@@ -12,7 +12,8 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 import numpy as np
 
 from orchestrator.errors import WireError
-from orchestrator.privacy.bfv_blocks import ANSWER_BYTES, MOST_CONTEXT_BYTES, QUESTION_BYTES
+from orchestrator.privacy.bfv_blocks import ANSWER_BYTES, QUESTION_BYTES
+from orchestrator.privacy.bfv_keys import PUBLIC_BYTES
 from orchestrator.privacy.similar import cells_in_a_block
 from orchestrator.privacy.similar_cells import DISTANCES, MOST_CELLS, SHOWN, Group
 from orchestrator.wire.plain import plain
@@ -20,7 +21,7 @@ from orchestrator.wire.plain import plain
 MOST_PATIENTS = 64
 """In one question."""
 
-MOST_QUESTION_BYTES = MOST_CONTEXT_BYTES + MOST_PATIENTS * QUESTION_BYTES + (1 << 16)
+MOST_QUESTION_BYTES = PUBLIC_BYTES + MOST_PATIENTS * QUESTION_BYTES + (1 << 16)
 MOST_ANSWER_BYTES = 1 << 31
 MOST_DISTANCE, MOST_GROUPS, MOST_SHIFT = 256, 1 << 16, 1 << 16
 
@@ -75,20 +76,20 @@ class Answer(NamedTuple):
 
 def write_question(party: Party, coder: str, bits: int, public: bytes, blocks: List[bytes], sign: Sign) -> bytes:
     """The file for owners."""
-    head = {"coder": coder, "bits": bits, "patients": len(blocks), "public": len(public)}
+    head = {"coder": coder, "bits": bits, "patients": len(blocks)}
     return _written(_QUESTION, party, head, [public, *blocks], sign)
 
 
 def read_question(data: bytes) -> Question:
     """WireError for anything that is no question; whose it is has still to be checked."""
     head, body, signed, signature = _opened(data, _QUESTION, "a question")
-    patients, public = _whole(head, "patients", 1, MOST_PATIENTS), _whole(head, "public", 1, MOST_CONTEXT_BYTES)
-    if len(body) != public + patients * QUESTION_BYTES:
+    patients = _whole(head, "patients", 1, MOST_PATIENTS)
+    if len(body) != PUBLIC_BYTES + patients * QUESTION_BYTES:
         raise WireError(f"a question of {patients} patients with a body of {len(body)} bytes")
-    blocks = [body[at : at + QUESTION_BYTES] for at in range(public, len(body), QUESTION_BYTES)]
+    blocks = [body[at : at + QUESTION_BYTES] for at in range(PUBLIC_BYTES, len(body), QUESTION_BYTES)]
     digest = hashlib.sha256(signed).hexdigest()
     party, coder, bits = _party(head), _hex(head, "coder"), _whole(head, "bits", 8, 256)
-    return Question(party, coder, bits, body[:public], blocks, digest, signed, signature)
+    return Question(party, coder, bits, body[:PUBLIC_BYTES], blocks, digest, signed, signature)
 
 
 def write_answer(party: Party, said: Dict[str, Any], groups: List[Group], blocks: List[bytes], sign: Sign) -> bytes:

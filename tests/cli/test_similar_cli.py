@@ -231,7 +231,7 @@ def test_what_was_changed_or_belongs_elsewhere_is_named(owners: Owners, capsys: 
         code, _, err = said(capsys, *words)
         assert code != 0
         assert why in err, err
-    for place in (len(question) // 2, 700_000):
+    for place in (len(question) // 2, 400_000):
         damaged = bytearray(question)
         damaged[place] ^= 1
         (owners.folder / "question3.bin").write_bytes(damaged)

@@ -20,6 +20,7 @@ from orchestrator.node.searches import check_answer, note_search, read_asked
 from orchestrator.node.similar_rules import Similar
 from orchestrator.node.store import NodeStore
 from orchestrator.privacy.bfv_blocks import ANSWER_BYTES, QUESTION_BYTES
+from orchestrator.privacy.bfv_keys import PUBLIC_BYTES
 from orchestrator.privacy.similar_cells import COUNTS, DISTANCES, Group
 from orchestrator.privacy.similar_files import (
     Party,
@@ -48,7 +49,9 @@ class Key:
 
     def question(self, by: Coder, patients: int = 2) -> bytes:
         """One that nobody encrypted."""
-        return write_question(self.party, by.digest, by.bits, b"public", [bytes(QUESTION_BYTES)] * patients, self.sign)
+        return write_question(
+            self.party, by.digest, by.bits, bytes(PUBLIC_BYTES), [bytes(QUESTION_BYTES)] * patients, self.sign
+        )
 
 
 def test_questions_are_counted_for_each_querier_over_restarts(tmp_path: Path) -> None:
@@ -150,7 +153,7 @@ def test_a_question_is_read_once_its_signature_and_coder_are_right() -> None:
         with pytest.raises((WireError, PeerError)):
             read_asked(bytes(damaged), own, None)
     other = Key("icu-a")
-    forged = write_question(key.party, own.digest, own.bits, b"public", [bytes(QUESTION_BYTES)], other.sign)
+    forged = write_question(key.party, own.digest, own.bits, bytes(PUBLIC_BYTES), [bytes(QUESTION_BYTES)], other.sign)
     with pytest.raises(PeerError, match="does not hold"):
         read_asked(forged, own, None)
 

@@ -8,8 +8,8 @@ import pytest
 pytest.importorskip("tenseal", reason="TenSEAL has no wheel for this Python")
 
 from orchestrator.errors import PrivacyError, WireError
-from orchestrator.privacy import bfv_blocks
-from orchestrator.privacy.bfv_blocks import ANSWER_BYTES, PLAIN, QUESTION_BYTES, Blocks, load_keys, secret_bytes
+from orchestrator.privacy.bfv_blocks import ANSWER_BYTES, QUESTION_BYTES, uppers
+from orchestrator.privacy.bfv_keys import DEGREE, NONCE_BYTES, PLAIN, PUBLIC_BYTES, evenly, load_secret, make_keys
 from orchestrator.privacy.ckks_blocks import tenseal
 from orchestrator.privacy.secure_random import SecureRandom
 from orchestrator.privacy.similar import Answerer, Querier, cells_in_a_block
@@ -223,30 +223,52 @@ def test_noise_on_a_count_is_as_strong_as_it_says(epsilon: float) -> None:
 # What comes from strangers.
 
 
-def test_who_answers_is_given_no_secret_key(querier: Querier) -> None:
-    with pytest.raises(PrivacyError, match="holds the secret key"):
-        Answerer(querier.secret_key())
-    with pytest.raises(PrivacyError, match="no secret key"):
-        Querier.from_secret(querier.public, querier.public)
-
-
-def test_keys_that_could_undo_the_check_or_are_of_another_kind_are_refused() -> None:
+def test_only_what_a_key_file_is_makes_a_querier(querier: Querier) -> None:
+    again = Querier.from_secret(querier.secret_key(), querier.public)
+    code = np.ones(BITS, np.int64)
+    answer = Answerer(querier.public).answer(querier.ask(code), code[np.newaxis].astype(np.uint8), each_at(0, code[:1]))
+    assert again.read(answer, BITS, 1).tolist() == [0]
+    with pytest.raises(PrivacyError, match="different pairs"):
+        Querier.from_secret(querier.secret_key(), Querier.make().public)
     library = tenseal()
-
-    def other(degree: int = 8192, plain: int = PLAIN, bits: Tuple[int, ...] = (54, 54, 54, 54)) -> bytes:
-        context = library.context(library.SCHEME_TYPE.BFV, degree, plain, list(bits))
-        context.auto_relin = context.auto_rescale = context.auto_mod_switch = False
-        return bytes(context.serialize(save_public_key=True, save_secret_key=False, save_relin_keys=False))
-
-    with_products = bfv_blocks.make_keys()
-    with_products.generate_relin_keys()
-    products = bytes(with_products.serialize(save_public_key=True, save_secret_key=False, save_relin_keys=True))
+    other = library.context(library.SCHEME_TYPE.BFV, 4096, 1032193)
     ckks = library.context(library.SCHEME_TYPE.CKKS, 8192, -1, [60, 60, 60])
-    cases: List[bytes] = [products, other(plain=1032193), other(bits=(50, 50, 50)), b"", b"\x00" * 100]
-    cases.append(bytes(ckks.serialize(save_public_key=True, save_secret_key=False)))
-    for data in cases:
+    for data in (b"", b"\0" * 100, other.serialize(save_secret_key=True), ckks.serialize(save_secret_key=True)):
+        with pytest.raises((WireError, PrivacyError)):
+            load_secret(bytes(data))
+    with pytest.raises(PrivacyError, match="no secret key"):
+        load_secret(bytes(make_keys().serialize(save_public_key=True)))
+
+
+def test_a_key_from_a_stranger_is_numbers_alone(querier: Querier) -> None:
+    """No framing, no parameters, no keys for products: nothing that TenSEAL would read as it says."""
+    for data in (b"", querier.public[:-1], querier.public + b"\0", querier.secret_key()):
         with pytest.raises(WireError):
-            load_keys(data, secret=False)
+            Answerer(data)
+    with pytest.raises(WireError, match="beyond their moduli"):
+        Answerer(querier.public[:-8] + b"\xff" * 8)
+    nonce = querier.public[:NONCE_BYTES]
+    drawn = evenly(nonce)
+    assert (drawn != evenly(bytes(NONCE_BYTES))).mean() > 0.999
+    assert abs((drawn / 2.0**54).mean() - 0.5) < 6 / np.sqrt(12 * drawn.size)
+
+
+@pytest.mark.parametrize("flat", ["key", "key and question"])
+def test_a_key_that_hides_nothing_shows_nothing_of_an_answer(querier: Querier, flat: str) -> None:
+    """With a public key of nothing but zeros fresh encryptions of 0 would be noise alone. The second polynomial of an answer
+    would then be the question's times r (1 - 2 d): all codes at once. Red where a key's second half is the querier's choice.
+    """
+    code, codes, _ = patients(100, 3)
+    question = querier.ask(code)
+    if flat == "key and question":  # whose second half is the number 1
+        numbers = np.frombuffer(question, "<u8").reshape(2, 3, DEGREE).copy()
+        numbers[1], numbers[1, :, 0] = 0, 1
+        question = numbers.tobytes()
+    owner = Answerer(querier.public[:NONCE_BYTES] + bytes(PUBLIC_BYTES - NONCE_BYTES))
+    shares = uppers(owner.answer(question, codes, each_at(3, codes))) / 2.0**56
+    for polynomial in shares[1:]:
+        assert abs(polynomial.mean() - 0.5) < 6 / np.sqrt(12 * DEGREE)
+        assert (np.minimum(polynomial, 1 - polynomial) < 1e-3).mean() < 0.01
 
 
 def test_damaged_ciphertexts_are_refused_or_read_as_noise(querier: Querier, owner: Answerer) -> None:
@@ -268,8 +290,6 @@ def test_damaged_ciphertexts_are_refused_or_read_as_noise(querier: Querier, owne
             querier.read(data, BITS, 3)
     noise = np.random.default_rng(0).bytes(ANSWER_BYTES)
     assert (querier.read(noise, BITS, 128) != 0).mean() > 0.9
-    with pytest.raises(WireError):
-        Blocks(load_keys(secret_bytes(bfv_blocks.make_keys()), secret=True)).decrypted(bytes(100))
 
 
 def test_another_key_reads_nothing(querier: Querier, owner: Answerer) -> None:
