@@ -120,7 +120,13 @@ class Answerer:
         parts = []
         for start in range(0, len(cells.patients), most):
             some = Cells(cells.patients[start : start + most], cells.distances[start : start + most])
-            parts.append(self._block(asked, codes, some))
+            try:
+                parts.append(self._block(asked, codes, some))
+            except (
+                ValueError,
+                RuntimeError,
+            ) as error:  # TenSEAL's of a product in which nothing is left of a ciphertext
+                raise WireError(f"a question that nothing can be computed with: {error}") from error
         return b"".join(parts)
 
     def _block(self, asked: Any, codes: np.ndarray, cells: Cells) -> bytes:
