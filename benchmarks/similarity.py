@@ -4,8 +4,8 @@
 
 Heart disease records. Of each hospital a third, drawn by a seed and by class, are asked about, and the others are what every
 hospital's owner searches; the coder is learned from their sums alone, as nodes add them up. A patient's score is the share of
-disease among its k nearest at all four hospitals, its own included; where nobody is near enough to be shown, it is the share among
-those who are searched. Seconds are of CPU, in one process.
+disease among its k nearest at all four hospitals, its own included; where nobody is near enough to be shown, it is the share
+among those who are searched. Seconds are of CPU, in one process.
 """
 
 import argparse
