@@ -69,7 +69,7 @@ def register(subparsers: Any) -> None:
         "--nearest", type=whole, default=0, metavar="K", help="show shares of classes among so many nearest ones"
     )
     read.add_argument(
-        "--own", type=Path, metavar="FILE", help="own patients, searched here and counted with the others"
+        "--own", type=Path, metavar="FILE", help="other patients of one's own, searched here and counted too"
     )
     read.add_argument("--identity", type=Path, metavar="DIR", help="to check certificates of owners with an identity")
     read.set_defaults(run=_read)
@@ -144,7 +144,8 @@ def _answer(arguments: argparse.Namespace) -> int:
     from orchestrator.cli.tables import report
     from orchestrator.files import replace_file
     from orchestrator.node.policy import load_policy
-    from orchestrator.node.searches import answered, note_search, read_asked
+    from orchestrator.node.searches import answered, check_querier, note_search, read_asked
+    from orchestrator.privacy.similar import Answerer
     from orchestrator.privacy.similar_files import MOST_QUESTION_BYTES, Party
     from orchestrator.wire.topics import check_name
 
@@ -152,11 +153,12 @@ def _answer(arguments: argparse.Namespace) -> int:
     check_name(arguments.name, "--name")
     rules, coder = load_policy(arguments.policy)[0].similar, _read_coder(arguments.coder)
     asked = read_asked(_bytes(arguments.question, MOST_QUESTION_BYTES), coder, _authority(arguments.identity))
-    credential, sign = _signer(arguments)
+    check_querier(rules, asked.fingerprint)
+    answerer, (credential, sign) = Answerer(asked.question.public), _signer(arguments)
     with open_ledger(only_state(arguments.state), arguments.identity) as (ledger, _):
         note_search(ledger, rules, asked.fingerprint, asked.question.digest, len(asked.question.blocks))
     # Noted from here on, whatever becomes of it: only now are data opened.
-    answer = answered(asked, coder, arguments.data, rules.shown, Party(arguments.name, credential), sign)
+    answer = answered(asked, answerer, coder, arguments.data, rules.shown, Party(arguments.name, credential), sign)
     replace_file(arguments.out, answer)
     patients = len(asked.question.blocks)
     report(
@@ -190,15 +192,21 @@ def _read(arguments: argparse.Namespace) -> int:
     querier, authority = Querier.from_secret(secret, question.public), _authority(arguments.identity)
     found: List[Dict[str, Any]] = []
     near: List[List[Near]] = [[] for _ in question.blocks]
+    heard: Dict[str, Path] = {}
     for path in arguments.answer:
-        with_name = read_answer(_bytes(path, MOST_ANSWER_BYTES))
-        fingerprint = check_answer(with_name, question, coder, authority, str(path))
+        answer = read_answer(_bytes(path, MOST_ANSWER_BYTES))
+        fingerprint = check_answer(answer, question, coder, authority, str(path))
+        if fingerprint in heard:
+            raise UsageError(
+                f"--answer: {heard[fingerprint]} and {path} are of the same owner, whose patients would count twice"
+            )
         if arguments.owner and fingerprint not in arguments.owner:
             raise UsageError(f"{path}: signed with the key {fingerprint}, which is not one of --owner")
-        if arguments.nearest and with_name.show != DISTANCES:
-            raise UsageError(f"--nearest: {path} shows {with_name.show}, and no distances")
-        for patient, each in enumerate(with_name.blocks):
-            found += _shown(querier, with_name, each, patient, near[patient], fingerprint)
+        if arguments.nearest and answer.show != DISTANCES:
+            raise UsageError(f"--nearest: {path} shows {answer.show}, and no distances")
+        heard[fingerprint] = path
+        for patient, each in enumerate(answer.blocks):
+            found += _shown(querier, answer, each, patient, near[patient], fingerprint)
     if arguments.own is not None:
         _add_own(arguments.own, coder, codes, near)
     shares: List[Dict[str, Any]] = []

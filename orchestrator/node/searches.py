@@ -21,15 +21,20 @@ from orchestrator.privacy.similar_files import Answer, Party, Question, Sign, re
 SEARCH, DAY_S = "search", 86_400.0
 
 
+def check_querier(rules: Similar, querier: str) -> None:
+    """PeerError for a fingerprint of somebody who may not ask at all."""
+    why = rules.objection(querier)
+    if why:
+        raise PeerError(why)
+
+
 def note_search(ledger: Ledger, rules: Similar, querier: str, question: str, patients: int) -> None:
     """Notes durably that a question about so many patients is about to be answered, before data are opened.
 
     querier: the fingerprint of who asks. question: its digest. PeerError for somebody who may not ask at all; PrivacyError for a
     question that was answered before, and for more patients than the owner allows, in all and within 24 hours.
     """
-    why = rules.objection(querier)
-    if why:
-        raise PeerError(why)
+    check_querier(rules, querier)
 
     def objection(before: Entries) -> str:
         if any(entry["question"] == question for entry in before):
@@ -66,9 +71,14 @@ def read_asked(data: bytes, coder: Coder, authority: Optional[x509.Certificate])
     return Asked(question, _signer("the question", question.party, question.signed, question.signature, authority))
 
 
-def answered(asked: Asked, coder: Coder, data: Path, shown: Shown, party: Party, sign: Sign) -> bytes:
-    """The answer from an owner's data; it has been noted before. DataError for data that do not fit the coder."""
-    answerer, random = Answerer(asked.question.public), SecureRandom()
+def answered(
+    asked: Asked, answerer: Answerer, coder: Coder, data: Path, shown: Shown, party: Party, sign: Sign
+) -> bytes:
+    """The answer from an owner's data; it has been noted before. DataError for data that do not fit the coder.
+
+    answerer: by the question's key.
+    """
+    random = SecureRandom()
     rows = load_dataset(data, coder.schema, gaps=True)
     codes, levels = coder.codes(rows.x, coder.schema), coder.levels(rows.x)
     blocks = []
@@ -96,6 +106,9 @@ def check_answer(
     _same_coder(where, answer.coder, answer.bits, coder)
     if answer.question != question.digest or len(answer.blocks) != len(question.blocks):
         raise WireError(f"{where}: is an answer to another question")
+    kinds = [(group.label, group.distance) for group in answer.groups]
+    if not {label for label, _ in kinds} <= set(coder.classes) or len(set(kinds)) < len(kinds):
+        raise WireError(f"{where}: speaks of classes that the coder does not have, or of one twice")
     return _signer(where, answer.party, answer.signed, answer.signature, authority)
 
 

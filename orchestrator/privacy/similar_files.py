@@ -15,7 +15,7 @@ from orchestrator.errors import WireError
 from orchestrator.privacy.bfv_blocks import ANSWER_BYTES, QUESTION_BYTES
 from orchestrator.privacy.bfv_keys import PUBLIC_BYTES
 from orchestrator.privacy.similar import cells_in_a_block
-from orchestrator.privacy.similar_cells import DISTANCES, MOST_CELLS, SHOWN, Group
+from orchestrator.privacy.similar_cells import COUNTS, DISTANCES, MOST_CELLS, SHOWN, Group, shift_of
 from orchestrator.wire.plain import plain
 
 MOST_PATIENTS = 64
@@ -106,11 +106,13 @@ def read_answer(data: bytes) -> Answer:
         show not in SHOWN
         or not isinstance(epsilon, (int, float))
         or isinstance(epsilon, bool)
-        or not 0 <= epsilon <= 100
+        or not 0.01 <= epsilon <= 20
     ):
         raise WireError("an answer that does not say what it shows")
     bits, patients = _whole(head, "bits", 8, 256), _whole(head, "patients", 1, MOST_PATIENTS)
     within, shift = _whole(head, "within", 0, MOST_DISTANCE), _whole(head, "shift", 0, MOST_SHIFT)
+    if shift != (shift_of(epsilon) if show == COUNTS else 0):
+        raise WireError(f"shift: {shift}, which is not that of {show} with noise of epsilon {epsilon:g}")
     groups = [_group(each, show == DISTANCES, within) for each in _list(head, "groups")]
     cells = sum(group.cells for group in groups)
     size = -(-cells // cells_in_a_block(bits)) * ANSWER_BYTES

@@ -224,6 +224,7 @@ def test_what_was_changed_or_belongs_elsewhere_is_named(owners: Owners, capsys: 
         (["answer.bin" if word == "answer2.bin" else word for word in owners.read("2")], "another question"),
         ([*owners.read(), "--owner", "0" * 64], "which is not one of --owner"),
         (["key2" if word == "key" else word for word in owners.read()], "belong to different pairs"),
+        ([*owners.read(), "answer.bin"], "of the same owner"),
         (owners.answer("3"), "No such file"),
         (owners.ask(400, name="4"), "no record in line 400"),
         (owners.ask(4), "exists"),

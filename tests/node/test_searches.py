@@ -190,6 +190,8 @@ def test_an_answer_to_another_question_or_by_another_coder_is_refused() -> None:
         (right._replace(signature=right.signature[::-1]), "does not hold"),
         (right._replace(party=Key("icu-b").party), "does not hold"),
         (read_answer(answer_of(owner, coder(seed=2), question.digest, groups)), "both sides take the same file"),
+        (read_answer(answer_of(owner, own, question.digest, [Group("maybe", 3, 32)])), "classes that the coder"),
+        (read_answer(answer_of(owner, own, question.digest, groups * 2)), "or of one twice"),
     ):
         with pytest.raises((WireError, PeerError), match=said):
             check_answer(wrong, question, own, None, "answer.bin")
@@ -208,6 +210,8 @@ def test_an_answer_to_another_question_or_by_another_coder_is_refused() -> None:
         ([Group("yes", 3, 32)], {"show": "everything"}),
         ([Group("yes", 3, 32)], {"show": COUNTS}),
         ([Group("yes", 3, 32)], {"epsilon": "1"}),
+        ([Group("yes", 3, 32)], {"epsilon": 1e-9}),
+        ([Group("yes", None, 32)], {"show": COUNTS, "shift": 13}),
         ([Group("yes", 3, 32)], {"within": True}),
         ([Group("yes", 3, 32)], {"shift": -1}),
         ([Group("yes", 3, 32)], {"bits": 7}),
