@@ -1,7 +1,8 @@
 """Blocks of 8,192 encrypted whole numbers modulo 65,537, for the search of similar patients: ciphertexts of TenSEAL's BFV.
 
 As in ckks_blocks.py a block on the wire is a ciphertext's numbers alone, and TenSEAL's own framing is not read from a stranger.
-An answer is three polynomials, of which the upper 56 bits of each number travel. Keys: bfv_keys.py.
+An answer is two polynomials, or three where something was multiplied, of which the upper 56 bits of each number travel. Keys:
+bfv_keys.py.
 """
 
 import math
@@ -37,7 +38,8 @@ _ANSWER_BITS = 56
 """What is left out of numbers moves what is decrypted by some 2^-26 of a plain step."""
 
 QUESTION_BYTES = 2 * 8 * DEGREE * _LIMBS
-ANSWER_BYTES = 3 * DEGREE * _ANSWER_BITS // 8
+LINEAR_BYTES, PRODUCT_BYTES = (polynomials * DEGREE * _ANSWER_BITS // 8 for polynomials in (2, 3))
+"""Of an answer."""
 
 
 def encrypted(context: Any, values: np.ndarray) -> Any:
@@ -53,7 +55,7 @@ class Blocks:
         example = encrypted(context, np.zeros(DEGREE, np.int64))
         self._question = _Frame(example, 2)
         example.mul_(encrypted(context, np.ones(DEGREE, np.int64)))
-        self._answer = _Frame(example, 3)
+        self._product = _Frame(example, 3)
 
     def write_question(self, vector: Any) -> bytes:
         """QUESTION_BYTES of a fresh ciphertext."""
@@ -64,9 +66,13 @@ class Blocks:
         return self._question.vector(self._context, numbers, QUESTION_BYTES)
 
     def write_answer(self, vector: Any) -> bytes:
-        """ANSWER_BYTES of a product: flooded with noise of nearly half a step, and without the bits in which nothing else is."""
-        numbers = np.frombuffer(self._answer.numbers(vector), "<u8").reshape(3, _LIMBS, DEGREE)
-        whole = np.zeros((3, DEGREE), object)
+        """LINEAR_BYTES, or PRODUCT_BYTES of a product: flooded with noise of nearly half a step, and without the bits in which
+        nothing else is.
+        """
+        product = vector.ciphertext()[0].size() == 3
+        content = (self._product if product else self._question).numbers(vector)
+        numbers = np.frombuffer(content, "<u8").reshape(-1, _LIMBS, DEGREE)
+        whole = np.zeros((len(numbers), DEGREE), object)
         for limb, lift in enumerate(_LIFT):
             whole += numbers[:, limb].astype(object) * lift
         whole[0] += np.array(self._flood(), object)
@@ -88,18 +94,20 @@ class Blocks:
         whole = uppers(numbers).astype(object) * _WHOLE + (1 << (_ANSWER_BITS - 1)) >> _ANSWER_BITS
         limbs = [(whole % each).astype("<u8") for each in MODULI]
         content = np.ascontiguousarray(np.stack(limbs, axis=1)).tobytes()
-        vector = self._answer.vector(self._context, content, len(content))
+        frame = self._product if len(numbers) == PRODUCT_BYTES else self._question
+        vector = frame.vector(self._context, content, len(content))
         vector.link_context(self._context)
         return np.array(vector.decrypt(), np.int64) % PLAIN
 
 
 def uppers(numbers: bytes) -> np.ndarray:
-    """uint64 (3, DEGREE): the polynomials of an answer, as shares of the whole in 2^-56."""
-    if len(numbers) != ANSWER_BYTES:
-        raise WireError(f"an encrypted answer of {len(numbers)} bytes; one has {ANSWER_BYTES}")
-    filled = np.zeros((3 * DEGREE, 8), np.uint8)
-    filled[:, : _ANSWER_BITS // 8] = np.frombuffer(numbers, np.uint8).reshape(3 * DEGREE, -1)
-    return filled.view("<u8").reshape(3, DEGREE)
+    """uint64 (polynomials, DEGREE): those of an answer, as shares of the whole in 2^-56."""
+    if len(numbers) not in (LINEAR_BYTES, PRODUCT_BYTES):
+        raise WireError(f"an encrypted answer of {len(numbers)} bytes; one has {LINEAR_BYTES} or {PRODUCT_BYTES}")
+    octets = np.frombuffer(numbers, np.uint8).reshape(-1, _ANSWER_BITS // 8)
+    filled = np.zeros((len(octets), 8), np.uint8)
+    filled[:, : _ANSWER_BITS // 8] = octets
+    return filled.view("<u8").reshape(-1, DEGREE)
 
 
 class _Frame:

@@ -4,30 +4,40 @@
     owner     Answerer(public)    answer(block, cells) -> blocks
 
 The querier encrypts the bits of a code with BFV, once for each cell of a ciphertext. A cell is a test: whether a patient of the
-owner is at one distance j. For bits q of the query and d of the patient the distance is D = sum of q (1 - 2 d) + d (Lee et al.
-2018 compute it under encryption), and what the querier decrypts of a cell adds up to
+owner is at one distance j. For bits q of the query and d of the patient the distance is D = sum of q (1 - 2 d) + d, and what
+the querier decrypts of a cell adds up to
 
-    r (D - j) + sum of s (q^2 - q)    modulo the prime t = 65,537
+    r (D - j) + pad    modulo the prime t = 65,537
 
-with r drawn evenly from 1 to t - 1, and s for each bit from 0 to t - 1. It is 0 exactly where D = j: a hit. Otherwise it is
-even over all other numbers, whatever D is. What the querier encrypted in place of bits makes it even over all numbers, since s
-(q^2 - q) is 0 for bits alone. Single slots of a cell show nothing: masks that add up to 0 are on them, drawn each time. Cells
-are shuffled within groups; what a hit says of a patient is the group it is in. Some cells can never be hits, and hide how many
-patients there are; some always are, and are the noise on a count.
+with r drawn evenly from 1 to t - 1. Without the pad it is 0 exactly where D = j, a hit, and otherwise even over all other
+numbers, whatever D is. Single slots of a cell show nothing: masks that add up to 0 are on them, drawn each time.
 
-The owner adds fresh encryptions of 0 to both factors of the product and to the sum, and floods the sum with noise of nearly
-half a step (bfv_blocks.py). A bound for the worst case puts the noise of all products at 2^89, and the flood reaches to 2^145:
-what the noise tells is within 2^-43 of nothing, for a ciphertext. All of this holds for keys and ciphertexts that BFV makes,
-with any numbers in them. For others, such as a public key that is no key, or ciphertexts off the grid of whole numbers, nothing
-is proved here.
+The pads follow from a key of eight numbers modulo t that the owner draws for each question. What the querier decrypts of
+another eight ciphertexts adds up, over all slots of each, to
+
+    number of the key + sum of s (q^2 - q) + sum of v q
+
+with s for each slot drawn evenly from 0 to t - 1, and v so as well, but that it adds up to 0 over the cells, for each bit. The
+sums are 0 where q is bits alone, and the same in all cells; otherwise they are even over all numbers, in each of the eight by
+itself, and nobody has the key. So a question is about one code, of bits, or it opens nothing.
+
+Cells are shuffled within groups; what a hit says of a patient is the group it is in. Some cells can never be hits, and hide how
+many patients there are; some always are, and are the noise on a count.
+
+The owner adds fresh encryptions of 0 to both factors of each product and to all that leaves, and floods it with noise of nearly
+half a step (bfv_blocks.py). A bound for the worst case puts the noise of products at 2^89, and the flood reaches to 2^145: what
+the noise tells is within 2^-43 of nothing, for a ciphertext. All of this holds for ciphertexts that BFV makes, with any numbers
+in them. For those off the grid of whole numbers there is no proof: fractions of a step drown in the flood, which is even over
+all of one but 2^-23, and what is left are whole numbers with carries of factors that nobody knows, of the key too.
 """
 
+import hashlib
 from typing import Any, Optional, Tuple
 
 import numpy as np
 
 from orchestrator.errors import PrivacyError, WireError
-from orchestrator.privacy.bfv_blocks import ANSWER_BYTES, Blocks, encrypted
+from orchestrator.privacy.bfv_blocks import LINEAR_BYTES, PRODUCT_BYTES, Blocks, encrypted
 from orchestrator.privacy.bfv_keys import (
     DEGREE,
     NONCE_BYTES,
@@ -45,10 +55,24 @@ from orchestrator.privacy.similar_cells import NEVER, Cells
 
 _ZEROS = np.zeros(DEGREE, np.int64)
 
+KEY = 8
+"""Numbers modulo PLAIN, of 128 bits together."""
+
 
 def cells_in_a_block(bits: int) -> int:
     """How many cells a ciphertext holds."""
     return DEGREE // bits
+
+
+def answer_bytes(bits: int, cells: int) -> int:
+    """Of one question."""
+    return KEY * PRODUCT_BYTES + -(-cells // cells_in_a_block(bits)) * LINEAR_BYTES
+
+
+def pads_of(key: np.ndarray, cells: int) -> np.ndarray:
+    """int64 (cells,), even over 0 to PLAIN - 1 but for 2^-47, from SHAKE-256 of a key (KEY,)."""
+    content = hashlib.shake_256(b"edgeward similar pads" + key.astype("<u4").tobytes()).digest(8 * cells)
+    return (np.frombuffer(content, "<u8") % np.uint64(PLAIN)).astype(np.int64)
 
 
 class Querier:
@@ -88,20 +112,23 @@ class Querier:
         return self._blocks.write_question(encrypted(self._context, whole))
 
     def read(self, answer: bytes, bits: int, cells: int) -> np.ndarray:
-        """int64 (cells,): what each cell adds up to; 0 is a hit. WireError for an answer of another size."""
-        return self.slots(answer, bits, cells).sum(axis=1) % PLAIN
+        """int64 (cells,): what each cell adds up to without its pad; 0 is a hit. WireError for an answer of another size."""
+        key, slots = self.opened(answer, bits, cells)
+        return (slots.sum(axis=1) - pads_of(key, cells)) % PLAIN
 
-    def slots(self, answer: bytes, bits: int, cells: int) -> np.ndarray:
-        """int64 (cells, bits): all that is decrypted of an answer."""
-        most = cells_in_a_block(bits)
-        blocks = -(-cells // most)
-        if len(answer) != blocks * ANSWER_BYTES:
-            raise WireError(f"an answer of {len(answer)} bytes; one of {cells} cells has {blocks * ANSWER_BYTES}")
+    def opened(self, answer: bytes, bits: int, cells: int) -> Tuple[np.ndarray, np.ndarray]:
+        """(key (KEY,), slots (cells, bits)), int64: all that is decrypted of an answer."""
+        if len(answer) != answer_bytes(bits, cells):
+            raise WireError(f"an answer of {len(answer)} bytes; one of {cells} cells has {answer_bytes(bits, cells)}")
+        most, end = cells_in_a_block(bits), KEY * PRODUCT_BYTES
+        sums = []
+        for start in range(0, end, PRODUCT_BYTES):
+            sums.append(self._blocks.decrypted(answer[start : start + PRODUCT_BYTES])[: most * bits].sum() % PLAIN)
         found = []
-        for block in range(blocks):
-            values = self._blocks.decrypted(answer[block * ANSWER_BYTES : (block + 1) * ANSWER_BYTES])
+        for start in range(end, len(answer), LINEAR_BYTES):
+            values = self._blocks.decrypted(answer[start : start + LINEAR_BYTES])
             found.append(values[: most * bits].reshape(most, bits))
-        return np.concatenate(found)[:cells]
+        return np.array(sums, np.int64), np.concatenate(found)[:cells]
 
 
 class Answerer:
@@ -114,40 +141,50 @@ class Answerer:
         self._blocks, self._random = Blocks(self._context), random or SecureRandom()
 
     def answer(self, question: bytes, codes: np.ndarray, cells: Cells) -> bytes:
-        """ANSWER_BYTES for each `cells_in_a_block` cells; codes: uint8 (patients, bits). WireError for no ciphertext."""
-        asked, bits = self._blocks.read_question(question), codes.shape[1]
-        most = cells_in_a_block(bits)
-        parts = []
-        for start in range(0, len(cells.patients), most):
-            some = Cells(cells.patients[start : start + most], cells.distances[start : start + most])
-            try:
-                parts.append(self._block(asked, codes, some))
-            except (
-                ValueError,
-                RuntimeError,
-            ) as error:  # TenSEAL's of a product in which nothing is left of a ciphertext
-                raise WireError(f"a question that nothing can be computed with: {error}") from error
+        """`answer_bytes` to a question; codes: uint8 (patients, bits). WireError for what is no ciphertext."""
+        asked, bits, count = self._blocks.read_question(question), codes.shape[1], len(cells.patients)
+        key, most = self._below(KEY), cells_in_a_block(codes.shape[1])
+        pads = pads_of(key, count)
+        try:
+            parts = [self._key_block(asked, bits, int(number)) for number in key]
+            for start in range(0, count, most):
+                some = Cells(*(each[start : start + most] for each in cells))
+                parts.append(self._block(asked, codes, some, pads[start : start + most]))
+        except (ValueError, RuntimeError) as error:  # TenSEAL's of a product in which nothing is left of a ciphertext
+            raise WireError(f"a question that nothing can be computed with: {error}") from error
         return b"".join(parts)
 
-    def _block(self, asked: Any, codes: np.ndarray, cells: Cells) -> bytes:
-        """One ciphertext: sums of products of what was asked, under encryptions nobody has seen."""
-        factors, constants = self._linear(codes, cells)
+    def _key_block(self, asked: Any, bits: int, number: int) -> bytes:
+        """One number of the key, for a question of bits that are the same in all cells."""
+        most = cells_in_a_block(bits)
+        apart, masks = self._below(DEGREE), self._below(DEGREE)
+        by_cell = apart[: most * bits].reshape(most, bits)
+        by_cell[0] = -by_cell[1:].sum(axis=0) % PLAIN
+        masks[0] = (number - masks[1 : most * bits].sum()) % PLAIN
         # Fresh before the product, which is of three polynomials: by the third, s could be read off one that is not.
         total = asked * self._below(DEGREE).tolist()
         total.add_(self._nothing())
         less_one = asked - [1] * DEGREE
         less_one.add_(self._nothing())
         total.mul_(less_one)
+        total.add_(asked * apart.tolist())
+        total.add_(masks.tolist())
+        total.add_(self._nothing())
+        return self._blocks.write_answer(total)
+
+    def _block(self, asked: Any, codes: np.ndarray, cells: Cells, pads: np.ndarray) -> bytes:
+        """One ciphertext of cells."""
+        factors, constants = self._linear(codes, cells, pads)
+        total = self._nothing()
         if factors.any():  # else there is no patient among these cells
             total.add_(asked * factors.tolist())
         total.add_(constants.tolist())
-        total.add_(self._nothing())
         return self._blocks.write_answer(total)
 
     def _nothing(self) -> Any:
         return encrypted(self._context, _ZEROS)
 
-    def _linear(self, codes: np.ndarray, cells: Cells) -> Tuple[np.ndarray, np.ndarray]:
+    def _linear(self, codes: np.ndarray, cells: Cells, pads: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
         """(factor, constant) int64 (DEGREE,) of each slot."""
         count, bits = len(cells.patients), codes.shape[1]
         real = cells.patients >= 0
@@ -158,7 +195,7 @@ class Answerer:
         inside = factors[: count * bits].reshape(count, bits)
         inside[:] = np.where(real[:, np.newaxis], times[:, np.newaxis] * (1 - 2 * code), 0) % PLAIN
         masks = constants[: count * bits].reshape(count, bits)
-        masks[:, 0] = (sums - masks[:, 1:].sum(axis=1)) % PLAIN
+        masks[:, 0] = (sums + pads - masks[:, 1:].sum(axis=1)) % PLAIN
         return factors, constants
 
     def _below(self, size: int) -> np.ndarray:

@@ -12,9 +12,9 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 import numpy as np
 
 from orchestrator.errors import WireError
-from orchestrator.privacy.bfv_blocks import ANSWER_BYTES, QUESTION_BYTES
+from orchestrator.privacy.bfv_blocks import QUESTION_BYTES
 from orchestrator.privacy.bfv_keys import PUBLIC_BYTES
-from orchestrator.privacy.similar import cells_in_a_block
+from orchestrator.privacy.similar import answer_bytes
 from orchestrator.privacy.similar_cells import COUNTS, DISTANCES, MOST_CELLS, SHOWN, Group, shift_of
 from orchestrator.wire.plain import plain
 
@@ -115,7 +115,7 @@ def read_answer(data: bytes) -> Answer:
         raise WireError(f"shift: {shift}, which is not that of {show} with noise of epsilon {epsilon:g}")
     groups = [_group(each, show == DISTANCES, within) for each in _list(head, "groups")]
     cells = sum(group.cells for group in groups)
-    size = -(-cells // cells_in_a_block(bits)) * ANSWER_BYTES
+    size = answer_bytes(bits, cells)
     if not 1 <= cells <= MOST_CELLS or len(body) != patients * size:
         raise WireError(f"an answer of {cells} cells for {patients} patients with a body of {len(body)} bytes")
     blocks = [body[at : at + size] for at in range(0, len(body), size)]

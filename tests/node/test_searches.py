@@ -19,8 +19,9 @@ from orchestrator.node.policy import Policy, describe, load_policy
 from orchestrator.node.searches import check_answer, note_search, read_asked
 from orchestrator.node.similar_rules import Similar
 from orchestrator.node.store import NodeStore
-from orchestrator.privacy.bfv_blocks import ANSWER_BYTES, QUESTION_BYTES
+from orchestrator.privacy.bfv_blocks import QUESTION_BYTES
 from orchestrator.privacy.bfv_keys import PUBLIC_BYTES
+from orchestrator.privacy.similar import answer_bytes
 from orchestrator.privacy.similar_cells import COUNTS, DISTANCES, Group
 from orchestrator.privacy.similar_files import (
     Party,
@@ -174,7 +175,7 @@ SAID: Dict[str, Any] = {"show": DISTANCES, "within": 8, "epsilon": 1.0, "shift":
 
 def answer_of(key: Key, own: Coder, question: str, groups: List[Group], patients: int = 1, **said: Any) -> bytes:
     whole = {"question": question, "coder": own.digest, "bits": own.bits, **SAID, **said}
-    return write_answer(key.party, whole, groups, [bytes(ANSWER_BYTES)] * patients, key.sign)
+    return write_answer(key.party, whole, groups, [bytes(answer_bytes(64, 32))] * patients, key.sign)
 
 
 def test_an_answer_to_another_question_or_by_another_coder_is_refused() -> None:
