@@ -17,10 +17,13 @@ from orchestrator.cli import similar
 from orchestrator.cli.main import main
 from orchestrator.data.dataset import load_dataset
 from orchestrator.gateway.analysed import report_of
+from orchestrator.gateway.authority import Authority
 from orchestrator.gateway.config import load_config
 from orchestrator.node.anchor import StoreAnchor
+from orchestrator.node.identity import NodeIdentity, install, make_node_request
 from orchestrator.node.ledger import LEDGER_FILE, Ledger
 from orchestrator.node.store import NodeStore
+from orchestrator.wire.pki import key_fingerprint
 
 CONFIG = """
 [gateway]
@@ -243,6 +246,27 @@ def test_what_was_changed_or_belongs_elsewhere_is_named(owners: Owners, capsys: 
     code, _, err = said(capsys, *owners.read("", "3"))
     assert code != 0
     assert "edgeward: " in err
+
+
+def test_nodes_with_an_identity_ask_and_answer_by_their_certificates(
+    owners: Owners, capsys: pytest.CaptureFixture
+) -> None:
+    authority = Authority.create(owners.folder / "ca", "similar", [])
+    for name in ("a", "b"):
+        folder = owners.folder / f"id-{name}"
+        install(folder, authority.sign(make_node_request(folder, name, "similar"), name))
+    key = NodeIdentity(owners.folder / "id-a").for_peers()[1].public_key()
+    owners.policy("distances", who=key_fingerprint(key))
+    said(capsys, *owners.coder())
+    assert said(capsys, *owners.ask(4), "--identity", "id-a")[0] == 0
+    code, _, err = said(capsys, *owners.answer())  # without the authority nobody's certificate can be read
+    assert code != 0
+    assert "the key of a is invalid" in err
+    code, _, err = said(capsys, *owners.answer(), "--identity", "id-b")
+    assert code == 0, err
+    code, out, err = said(capsys, *owners.read(), "--identity", "id-a", "--json")
+    assert code == 0, err
+    assert {each["owner"] for each in json.loads(out)["found"]} == {"b"}
 
 
 def test_a_result_of_another_schema_makes_no_coder(owners: Owners, capsys: pytest.CaptureFixture) -> None:
