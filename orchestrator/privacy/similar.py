@@ -25,10 +25,11 @@ Cells are shuffled within groups; what a hit says of a patient is the group it i
 many patients there are; some always are, and are the noise on a count.
 
 The owner adds fresh encryptions of 0 to both factors of each product and to all that leaves, and floods it with noise of nearly
-half a step (bfv_blocks.py). A bound for the worst case puts the noise of products at 2^89, and the flood reaches to 2^145: what
-the noise tells is within 2^-43 of nothing, for a ciphertext. All of this holds for ciphertexts that BFV makes, with any numbers
-in them. For those off the grid of whole numbers there is no proof: fractions of a step drown in the flood, which is even over
-all of one but 2^-23, and what is left are whole numbers with carries of factors that nobody knows, of the key too.
+half a step (bfv_blocks.py). In the worst case a fresh ciphertext has noise of 2^13, one times s of 2^41 (N t / 2 times as
+much), and a product of two of 2^89 (less than 4 N^2 t times as much); the flood reaches to 2^145: what the noise tells is
+within 2^-43 of nothing, for a ciphertext. All of this holds for ciphertexts that BFV makes, with any numbers in them. For those
+off the grid of whole numbers there is no proof: fractions of a step drown in the flood, which is even over all of one but
+2^-23, and what is left are whole numbers with carries of factors that nobody knows, of the key too.
 """
 
 import hashlib
