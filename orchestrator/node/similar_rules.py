@@ -16,14 +16,14 @@ class Similar:
 
     show: "nothing"; "counts" of patients within the largest distance, by class, with noise; or "distances", how many patients of
     each class are at each distance up to it, exactly. within: that largest distance, in bits. minimum_cell: patients of a class,
-    with fewer of whom it is left out. epsilon: of the noise on a count, for each patient that is asked about. queries, a_day: for
+    with fewer of whom it is left out. epsilon_count: of the noise on a count, for each patient that is asked about. queries, a_day: for
     how many patients one querier may ask in all, and within 24 hours. queriers: name -> fingerprint of who may ask.
     """
 
     show: str = NOTHING
     within: int = 0
     minimum_cell: int = 5
-    epsilon: float = 1.0
+    epsilon_count: float = 1.0
     queries: int = 0
     a_day: int = 0
     queriers: Dict[str, str] = field(default_factory=dict)
@@ -34,8 +34,8 @@ class Similar:
             raise ValueError(f"show: {self.show!r}, expected of {', '.join(known)}{near(self.show, known)}")
         if not 0 <= self.within <= MOST_WITHIN:
             raise ValueError(f"within: {self.within}, expected 0 to {MOST_WITHIN} bits")
-        if not 0.01 <= self.epsilon <= 20:
-            raise ValueError(f"epsilon: {self.epsilon}, expected 0.01 to 20")
+        if not 0.01 <= self.epsilon_count <= 20:
+            raise ValueError(f"epsilon_count: {self.epsilon_count}, expected 0.01 to 20")
         for name in ("minimum_cell", "queries", "a_day"):
             if not 0 <= getattr(self, name) <= 1_000_000_000:
                 raise ValueError(f"{name}: {getattr(self, name)}, expected 0 or more")
@@ -48,7 +48,7 @@ class Similar:
     @property
     def shown(self) -> Shown:
         """What an answer is made by."""
-        return Shown(self.show, self.within, self.minimum_cell, self.epsilon)
+        return Shown(self.show, self.within, self.minimum_cell, self.epsilon_count)
 
     def objection(self, querier: str) -> str:
         """Why nobody with this fingerprint is answered; "" where somebody is."""
@@ -64,7 +64,7 @@ def similar_in_words(rules: Similar) -> List[str]:
     if rules.show == NOTHING:
         return ["search for similar patients: nobody may"]
     what = {
-        COUNTS: f"patients of each class within {rules.within} bits, with noise of epsilon {rules.epsilon:g} a question",
+        COUNTS: f"patients of each class within {rules.within} bits, with noise of epsilon {rules.epsilon_count:g} a question",
         DISTANCES: f"patients of each class at each distance up to {rules.within} bits, exactly",
     }[rules.show]
     who = ", ".join(sorted(rules.queriers)) or "nobody"

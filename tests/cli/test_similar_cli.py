@@ -94,7 +94,7 @@ class Owners:
         (self.folder / "result.json").write_text(json.dumps(result))
 
     def policy(self, show: str, queries: int = 9, a_day: int = 9, who: str = "") -> None:
-        text = f'[similar]\nshow = "{show}"\nwithin = 4\nepsilon = 8.0\nqueries = {queries}\na_day = {a_day}\n'
+        text = f'[similar]\nshow = "{show}"\nwithin = 4\nepsilon_count = 8.0\nqueries = {queries}\na_day = {a_day}\n'
         (self.folder / "policy.toml").write_text(f'{text}[similar.queriers]\na = "{who or self.fingerprint("a")}"\n')
 
     def fingerprint(self, name: str) -> str:

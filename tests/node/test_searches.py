@@ -120,7 +120,7 @@ def test_a_ledger_that_was_put_back_is_noticed_as_for_runs(tmp_path: Path) -> No
     [
         ('show = "count"', "did you mean 'counts'"),
         ("within = 300", "within: 300"),
-        ("epsilon = 0.0", "epsilon"),
+        ("epsilon_count = 0.0", "epsilon_count"),
         ("queries = -1", "queries: -1"),
         ('queriers = { a = "12" }', "64 hex digits"),
         ("querys = 5", "queries"),
