@@ -14,10 +14,11 @@ MOST_WITHIN = 256
 class Similar:
     """`[similar]`: who may search among this owner's patients, and what a search shows.
 
-    show: "nothing"; "counts" of patients within the largest distance, by class, with noise; or "distances", how many patients of
-    each class are at each distance up to it, exactly. within: that largest distance, in bits. minimum_cell: patients of a class,
-    with fewer of whom it is left out. epsilon_count: of the noise on a count, for each patient that is asked about. queries, a_day: for
-    how many patients one querier may ask in all, and within 24 hours. queriers: name -> fingerprint of who may ask.
+    show: "nothing"; "counts" of patients within the largest distance, by class, with noise; or "distances", how many patients
+    of each class are at each distance up to it, exactly. within: that largest distance, in bits. minimum_cell: patients of a
+    class, with fewer of whom it is left out. epsilon_count: of the noise on a count, for each patient that is asked about.
+    queries, a_day: for how many patients one querier may ask in all, and within 24 hours. queriers: name -> fingerprint of
+    who may ask.
     """
 
     show: str = NOTHING
