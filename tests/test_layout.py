@@ -241,6 +241,7 @@ def test_only_the_command_line_imports_the_audit() -> None:
         ["flash"],
         ["monitor"],
         *(["score", verb] for verb in ("keygen", "encrypt", "run", "decrypt")),
+        *(["similar", verb] for verb in ("coder", "ask", "answer", "read")),
         ["predict"],
         ["completion"],
         ["audit"],

@@ -32,6 +32,7 @@ ANALYSES: Mapping[str, Type[Analysis]] = Later(
         "forest": "forest.Forest",
         "boosted": "boosted.Boosted",
         "svm": "svm.SparseSvm",
+        "hashing": "hashing.Hashing",
         "dosing": "dosing.Dosing",
         "policy": "logged.LoggedPolicy",
     },

@@ -13,6 +13,7 @@ COMMANDS: Dict[str, str] = {
     "simulate": "try a federation: its whole run, with all nodes in this process",
     "anonymize": "write a k-anonymous copy of a table, and what it shows",
     "link": "count persons two hospitals both have, showing none of the others",
+    "similar": "search patients of other hospitals by encrypted codes",
     "gateway": "run the orchestrator of a federation",
     "authority": "issue and revoke certificates away from the gateway",
     "node": "take part in a federation with this machine's data",

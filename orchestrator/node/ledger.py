@@ -12,7 +12,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from orchestrator.database import file_at, open_database
 from orchestrator.errors import EdgewardError, LedgerError, PrivacyError
@@ -26,6 +26,8 @@ FIRST = "0" * 64
 APPROVED, DENIED = "approved", "denied"
 
 TRUST, DISTRUST = "trust", "distrust"
+
+Entries = List[Dict[str, Any]]
 
 _PEER = "peer:"
 """Before a peer's name: what entries about it are looked up by."""
@@ -158,9 +160,8 @@ class Ledger:
 
         reading: digest of what this version makes of the declaration (approval.reading_of), which the owner was shown.
         """
-        with self._writing():
-            self._append(decision, digest, digest=digest, **({"reading": reading} if reading else {}))
-        self._anchor()
+        more: Any = {"reading": reading} if reading else {}
+        self.note(decision, digest, digest=digest, **more)
 
     def decision(self, digest: str, reading: str = "") -> Optional[str]:
         """The owner's last word; None where there is none, or it was a yes to another reading of the declaration."""
@@ -193,9 +194,7 @@ class Ledger:
 
     def distrust(self, name: str) -> None:
         """Notes that nobody is admitted as the peer `name`, whatever was confirmed before, until the owner trusts again."""
-        with self._writing():
-            self._append(DISTRUST, _PEER + name, peer=name)
-        self._anchor()
+        self.note(DISTRUST, _PEER + name, peer=name)
 
     def trusted(self) -> Dict[str, str]:
         """name -> fingerprint of the key the owner confirmed last, "" for a name the owner distrusts. The last word counts."""
@@ -203,6 +202,15 @@ class Ledger:
         entries = (json.loads(row[0]) for row in self._rows(query, _PEER, _PEER[:-1] + chr(ord(_PEER[-1]) + 1)))
         words = (entry for entry in entries if entry["kind"] in (TRUST, DISTRUST))
         return {entry["peer"]: entry.get("fingerprint", "") for entry in words}
+
+    def note(self, kind: str, subject: str, objection: Callable[[Entries], str] = lambda _: "", **fields: Any) -> None:
+        """Notes something durably. PrivacyError where `objection` finds a reason in what was noted of that kind and subject."""
+        with self._writing():
+            why = objection([entry for entry in self._entries(subject) if entry["kind"] == kind])
+            if why:
+                raise PrivacyError(why)
+            self._append(kind, subject, **fields)
+        self._anchor()
 
     def reservation(self, run: str) -> Optional[Reservation]:
         known = self._known.pop(run, None)

@@ -20,6 +20,7 @@ from orchestrator.node.models_to_nodes import (
     NOISED_MODELS,
     objection_to_models,
 )
+from orchestrator.node.similar_rules import Similar
 from orchestrator.privacy.noisy_sum import parties_of
 from orchestrator.privacy.releases import noise_multipliers, releases_of
 from orchestrator.wire.bounds import near
@@ -162,6 +163,7 @@ class Policy:
     allow: Allow = field(default_factory=Allow)
     approval: Approval = field(default_factory=Approval)
     disclosure: Disclosure = field(default_factory=Disclosure)
+    similar: Similar = field(default_factory=Similar)
 
     def objection(self, task: Task, signer: str) -> Optional[Refusal]:
         """What the task's declaration alone breaks; `signer`: key id of the gateway, empty without an identity."""

@@ -4,6 +4,7 @@ from typing import List
 
 from orchestrator.node.disclosure import rules_in_words
 from orchestrator.node.policy import ANY_COLUMN, Policy
+from orchestrator.node.similar_rules import similar_in_words
 
 
 def _patients(column: str) -> str:
@@ -38,5 +39,6 @@ def describe(policy: Policy) -> List[str]:
         f"messages to other nodes, without noise: {f'at most {allow.peer_messages} to each' if allow.peer_messages else 'none'}",
         f"models of this node alone go to other nodes: {allow.models_to_nodes}",
         *rules_in_words(policy.disclosure, policy.bounds_noise),
+        *similar_in_words(policy.similar),
         f"a person must approve: {'yes' if policy.approval.required else 'no'}",
     ]

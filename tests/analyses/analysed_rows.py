@@ -92,6 +92,7 @@ DECLARED: Dict[str, Dict[str, Any]] = {
     },
     "clustered regression": {"kind": "regression", "outcome": "age", "offset": "ferritin", "errors": "clustered"},
     "svm": {"kind": "svm", "outcome": "sex", "nodes": ("a", "b", "c"), "iterations": 30},
+    "hashing": {"kind": "hashing", "outcome": "smoker", "bits": 8, "bins": 8},
     "dosing": {"kind": "dosing", "weight": "age", "function": "", "doses": 3, "pairs": 3, "rounds": 2},
     "policy": {"kind": "policy", "action": "smoker", "reward": "age", "pairs": 3, "rounds": 2},
     "policy of episodes": {

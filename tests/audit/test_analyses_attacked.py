@@ -35,6 +35,7 @@ KINDS: Dict[str, Dict[str, Any]] = {
     "pca": {"kind": "pca"},
     "kmeans": {"kind": "kmeans", "clusters": 2, "rounds": 3},
     "mixture": {"kind": "mixture", "components": 2, "rounds": 3},
+    "hashing": {"kind": "hashing", "outcome": "sex", "bits": 8, "bins": 8},
     "dosing": {"kind": "dosing", "weight": "age", "doses": 2, "pairs": 3, "rounds": 3},
     "policy": {"kind": "policy", "action": "sex", "reward": "age", "episodes": True, "pairs": 3, "rounds": 3},
     "forest": {"kind": "forest", "outcome": "sex", "trees": 20, "depth": 3, "bins": 4},

@@ -16,6 +16,8 @@ import pytest
 from graph_samples import Builder
 
 from orchestrator.analyses.base import Total
+from orchestrator.analyses.codes import read_coder
+from orchestrator.analyses.hashing import Hashing
 from orchestrator.analyses.registry import analysis_of
 from orchestrator.data.dataset import load_for
 from orchestrator.gateway.broker import free_port
@@ -203,6 +205,36 @@ def test_a_model_over_masked_sums_goes_on_after_a_kill_as_if_there_were_none(tmp
     for name, row in found.items():
         assert None not in row, "errors are of a further round"
         assert row == pytest.approx(list(expected[name]), rel=1e-9)
+
+
+def test_a_coder_over_masked_sums_is_that_of_all_rows(tmp_path: Path) -> None:
+    text = (
+        '[task.analysis]\nkind = "hashing"\noutcome = "sex"\nbits = 16\n[task.privacy]\nunit = "none"\n'
+        '[task.aggregation]\nmethod = "masked"\n'
+    )
+    with Federation(tmp_path, text) as federation:
+        gateway = federation.gateway()
+        federation.nodes()
+        report = list(events(gateway))[-1]
+        assert report["event"] == "result", federation.log()
+        written = ("--result", "out/result.json", "--out", "coder.json", "--json")
+        said = federation.said("similar", "coder", "edgeward.toml", *written)
+    task = load_config(tmp_path / "edgeward.toml").task
+    analysis, data = analysis_of(task), [load_for(tmp_path / f"{name}.csv", task) for name in NODES]
+    asked, state = analysis.begin(task.seed), {}
+    for _ in range(analysis.rounds):
+        sums = [total(unit_vectors(analysis, asked, each, "record"), analysis.sums.size) for each in data]
+        asked, folded = analysis.fold(asked, Total(np.sum(sums, axis=0)))
+        state.update(folded.state)
+    assert isinstance(analysis, Hashing)
+    expected = analysis.coder(state)
+    coder = read_coder((tmp_path / "coder.json").read_bytes(), "coder.json")
+    assert said["digest"] == coder.digest
+    np.testing.assert_allclose(coder.weights, expected.weights, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(coder.thresholds, expected.thresholds, rtol=0, atol=1e-6)
+    x = np.concatenate([each.x for each in data])
+    assert (coder.codes(x, task.schema) == expected.codes(x, task.schema)).mean() > 0.999
+    assert 0.05 < coder.codes(x, task.schema).mean() < 0.95
 
 
 def test_statistics_under_masks_with_noise_are_charged_like_training(tmp_path: Path) -> None:
