@@ -8,7 +8,7 @@ import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 import orchestrator.privacy.noisy_sum as noisy_sum
-from orchestrator.privacy import secure_random
+from orchestrator.privacy import own_sum, secure_random
 from orchestrator.privacy.lattice import Lattice, draw
 from orchestrator.privacy.noisy_sum import NoisySum
 from orchestrator.privacy.secure_random import SecureRandom
@@ -179,7 +179,7 @@ def coarse_grid(units: int) -> Patches:
         fine = _make_lattice(clip_norm, size, noise_multiplier, parties)
         return replace(fine, levels=max(1, fine.levels >> 6))
 
-    return ((noisy_sum, "make_lattice", make),)
+    return ((noisy_sum, "make_lattice", make), (own_sum, "own_sum", lambda shared: shared))
 
 
 def share(units: int) -> Patches:

@@ -19,6 +19,7 @@ from orchestrator.node.units import rows_of_units
 from orchestrator.privacy.clipping import clip_l2
 from orchestrator.privacy.lattice import Lattice
 from orchestrator.privacy.noisy_sum import NoisyCounts, NoisySum, evaluation_counts, statistics_sum
+from orchestrator.privacy.own_sum import FINER
 from orchestrator.privacy.pair_keys import PairKeys
 from orchestrator.privacy.secure_random import SecureRandom
 from orchestrator.privacy.secure_sum import Party
@@ -161,7 +162,13 @@ def clip_loose(units: int) -> Patches:
 
 
 def round_up(units: int) -> Patches:
-    return ((Lattice, "whole_steps", lambda self, scaled, draws: np.ceil(scaled)),)
+    def whole_steps(self: Lattice, scaled: np.ndarray, draws: Any) -> np.ndarray:
+        width = (
+            FINER if self.nearest else 1
+        )  # up to the grid that tasks name; what goes wrong within a fine step hardly shows
+        return np.asarray(np.ceil(scaled / width) * width)
+
+    return ((Lattice, "whole_steps", whole_steps),)
 
 
 def record_for_patient(units: int) -> Patches:

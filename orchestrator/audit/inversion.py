@@ -10,7 +10,7 @@ import numpy as np
 
 from orchestrator.data.dataset import Dataset
 from orchestrator.node.runtime import TrainingGraph
-from orchestrator.privacy.noisy_sum import training_sum
+from orchestrator.privacy.own_sum import step_sum
 from orchestrator.privacy.secure_random import SecureRandom
 from orchestrator.wire.task import Task
 
@@ -57,7 +57,7 @@ def inversion(
     if layer is None:
         return {"applies": False, "reason": NOT_DENSE}
     chosen = np.random.default_rng(0).permutation(data.records)[:RECORDS]
-    mechanism = training_sum(task, weights.size) if task.privacy.on else None
+    mechanism = step_sum(task, weights.size) if task.privacy.on else None
     random, rounding = SecureRandom(), np.random.default_rng()
     errors: Dict[str, List[np.ndarray]] = {"plain": [], "protected": [], "guess": []}
     for i in chosen:

@@ -13,6 +13,7 @@ from orchestrator.audit import laws
 from orchestrator.audit.bench import Bench, Rows, of_unit, parties_of
 from orchestrator.audit.laws import Result
 from orchestrator.privacy.noisy_sum import training_sum
+from orchestrator.privacy.own_sum import FINER
 from orchestrator.wire.task import Selection, Task
 
 QUIET = 4e-3
@@ -174,10 +175,13 @@ def _whole(counted: np.ndarray, std: float) -> Result:
 
 
 def rounding(bench: Bench, parameters: int) -> Found:
-    """Many units with the same short gradient between two steps of the grid: their sum must be right on average."""
+    """Many units with the same short gradient between two steps of the grid: their sum must be right on average.
+
+    On the finer grid of a node's own sums (privacy/own_sum.py) it is a whole number of steps.
+    """
     whole, size, units = bench.changed(sampling_rate=1.0), min(parameters, _SMALL), 512
     lattice = training_sum(whole.task, size).lattice
-    fraction = 0.3 / lattice.levels
+    fraction = 19 / FINER / lattice.levels
     rounds = _between(12, 24_000 // size, 400)
     for signs in (np.ones(size), np.resize([1.0, -1.0], size)):
         patients = of_unit(bench.task.privacy, np.arange(units))

@@ -11,7 +11,8 @@ from orchestrator.data.dataset import Dataset
 from orchestrator.node.pace import Work, tried
 from orchestrator.node.runtime import TrainingGraph
 from orchestrator.node.units import rows_of_units
-from orchestrator.privacy.noisy_sum import PART, NoisySum, noised_count, training_sum
+from orchestrator.privacy.noisy_sum import PART, NoisySum, noised_count
+from orchestrator.privacy.own_sum import step_sum
 from orchestrator.privacy.secure_random import Fractions, SecureRandom
 from orchestrator.wire.task import Task
 from orchestrator.wire.training import BALANCED, MOST_CLASS_WEIGHT
@@ -99,7 +100,7 @@ class GradientTrainer:
 
     def _noisy_sum(self, weights: np.ndarray) -> NoisySum:
         if self._mechanism is None or self._mechanism.size != weights.size:
-            self._mechanism = training_sum(self._task, weights.size)
+            self._mechanism = step_sum(self._task, weights.size)
         return self._mechanism
 
     def _private_gradient(self, weights: np.ndarray) -> np.ndarray:
@@ -201,13 +202,13 @@ def _weighted(blocks: Iterator[np.ndarray], counts: np.ndarray) -> Iterator[np.n
 
 def step_work(task: Task, parameters: int) -> Work:
     """What a private step takes beside the graph's gradients: clipping and rounding each unit's, and drawing the noise."""
-    return _step_work(training_sum(task, parameters), task.privacy.of_patients)
+    return _step_work(step_sum(task, parameters), task.privacy.of_patients)
 
 
 @lru_cache(maxsize=8)
 def _step_work(mechanism: NoisySum, means: bool) -> Work:
     lattice, random = mechanism.lattice, SecureRandom()
-    # Half a step beside the grid in all coordinates: then rounding has to be tried again most often (lattice.py).
+    # Half a step beside the grid in all coordinates: then random rounding has to be tried again most often (lattice.py).
     steps = max(0.5, math.floor(lattice.levels / math.sqrt(lattice.size)) - 0.5)
     worst = np.full(lattice.size, steps * lattice.step, np.float32)
 

@@ -11,6 +11,9 @@ never makes it longer. So D holds always, whatever the rounding draws, and those
 independent of one another, though: when a record is left out, the others must be rounded as likely as before. A generator
 seeded alike for each release would not do, since everything after the missing record would be rounded otherwise.
 
+A finer grid can do without draws (`nearest`): each coordinate goes to its nearest step, which moves it by half a step at most,
+so that no vector is longer than D = levels + sqrt(size) / 2 steps (`own_sum.py` says where that is used).
+
 Node, gateway and accountant derive the same grid from the same task: nothing here depends on data, time or machine.
 """
 
@@ -29,6 +32,8 @@ MIN_NOISE_STD = 1024
 """Least noise of one party, in steps: so coarse a grid that discreteness shows is of no use (`closeness.py`)."""
 MAX_INFLATION = 1.01
 MAX_LEVELS = 1 << 26
+MAX_NEAREST_LEVELS = 1 << 32
+"""Of a grid whose vectors are rounded to the nearest step: sums of two million of them are exact."""
 _ATTEMPTS = 32
 
 _CLIP_NORMS = (1e-30, 1e30)
@@ -99,11 +104,15 @@ class Draws:
 
 @dataclass(frozen=True)
 class Lattice:
-    """Vectors of `size` numbers and L2 norm at most `clip_norm`, in steps of clip_norm / levels."""
+    """Vectors of `size` numbers and L2 norm at most `clip_norm`, in steps of clip_norm / levels.
+
+    nearest: coordinates go to the nearest step, not up or down at random.
+    """
 
     clip_norm: float
     size: int
     levels: int
+    nearest: bool = False
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.clip_norm) and self.clip_norm > 0 and self.size >= 1):
@@ -112,8 +121,9 @@ class Lattice:
             raise PrivacyError(
                 f"no grid for clip norm {self.clip_norm:g}: {_CLIP_NORMS[0]:g} to {_CLIP_NORMS[1]:g} are supported"
             )
-        if not 1 <= self.levels <= MAX_LEVELS:
-            raise PrivacyError(f"a grid of {self.levels} levels: 1 to {MAX_LEVELS} are supported")
+        most = MAX_NEAREST_LEVELS if self.nearest else MAX_LEVELS
+        if not 1 <= self.levels <= most:
+            raise PrivacyError(f"a grid of {self.levels} levels: 1 to {most} are supported")
 
     @property
     def step(self) -> float:
@@ -124,6 +134,8 @@ class Lattice:
     def squared_bound(self) -> int:
         """D^2, in steps squared, rounded down: squared lengths are whole numbers, so nothing is lost."""
         root = math.sqrt(self.size)
+        if self.nearest:  # with the part in 1e9 that float rounding may add to a clipped vector
+            return math.floor((self.levels * (1 + 1e-9) + root / 2) ** 2)
         often = self.levels**2 + self.size / 4 + self.levels + root / 2
         return math.floor(min(often, (self.levels + root) ** 2))
 
@@ -137,7 +149,8 @@ class Lattice:
 
         Raises PrivacyError when a vector is longer than the clip norm (beyond float rounding) or not finite.
         """
-        return _to_int(self.whole(vectors, random)).reshape(np.shape(vectors))
+        whole = self.whole(vectors, random)
+        return (whole.astype(np.int64) if self.nearest else _to_int(whole)).reshape(np.shape(vectors))
 
     def whole(self, vectors: np.ndarray, random: "Union[Uniform, Draws]") -> np.ndarray:
         """What `round` gives, as float64 (n, size): whole numbers below 2^27, so that sums of 2^26 of them are exact."""
@@ -158,6 +171,8 @@ class Lattice:
                 f"a vector of norm {float(np.max(lengths)) * self.step:g} was to be rounded on a grid for norms up to "
                 f"{self.clip_norm:g}: clip it first"
             )
+        if self.nearest:
+            return self._checked(np.rint(scaled))
         begin, uniform = draws.first(len(scaled), self.size)
         # Up with the probability of the fraction. Whole floats: their squares, and sums of these, are exact below 2^53.
         np.subtract(scaled, uniform, out=uniform)
@@ -180,7 +195,9 @@ class Lattice:
 
     def _again(self, scaled: np.ndarray, numbers: np.ndarray, draws: "Draws") -> np.ndarray:
         """Whole float64 (n, size): vectors whose first attempt was too long; `numbers` of the sum's vectors they are."""
-        rounded = self._attempted(scaled, numbers, draws)
+        return self._checked(self._attempted(scaled, numbers, draws))
+
+    def _checked(self, rounded: np.ndarray) -> np.ndarray:
         if not self._short(rounded).all():
             raise PrivacyError("a rounded vector is longer than its bound: this is a bug, nothing was released")
         return rounded

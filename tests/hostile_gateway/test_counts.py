@@ -13,7 +13,7 @@ from malicious import Attack, Victim
 from orchestrator.data.dataset import Dataset
 from orchestrator.privacy.accounting import epsilon_spent
 from orchestrator.privacy.charges import charges_of
-from orchestrator.privacy.noisy_sum import training_sum
+from orchestrator.privacy.own_sum import step_sum
 from orchestrator.rounds.strategies import make_strategy
 from orchestrator.rounds.strategy import Update
 from orchestrator.wire.codec import decode_update
@@ -88,7 +88,7 @@ def test_a_node_as_the_unit_says_nothing_of_how_many_records_it_has(node: Attack
 
 def fits(update: np.ndarray, task: Task, divisor: int) -> bool:
     """Whether an update is of whole grid steps over the sampling rate times `divisor`."""
-    step = training_sum(task, PARAMETERS).lattice.step
+    step = step_sum(task, PARAMETERS).lattice.step
     steps = update.astype(np.float64) * task.privacy.sampling_rate * divisor / (task.training.learning_rate * step)
     return bool(np.abs(steps - np.rint(steps)).max() < 0.05)
 
