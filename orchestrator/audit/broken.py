@@ -122,7 +122,7 @@ KINDS: Dict[str, Kind] = {
     "clip-layers": Kind("layers are clipped by themselves", units.clip_layers),
     "clip-numbers": Kind("each number is clipped, not the vector", units.clip_numbers),
     "clip-loose": Kind("vectors are clipped to 1.1 clip norms", units.clip_loose),
-    "round-up": Kind("coordinates are rounded up to the grid", units.round_up),
+    "round-up": Kind("coordinates are rounded up to the grid that tasks name", units.round_up),
     "record-for-patient": Kind("each record of a patient is a unit", units.record_for_patient, "patient"),
     # Of other sums
     "statistics-noise-off": Kind("standardization sums have no noise", units.statistics_noise_off, "statistics"),
