@@ -163,9 +163,8 @@ def clip_loose(units: int) -> Patches:
 
 def round_up(units: int) -> Patches:
     def whole_steps(self: Lattice, scaled: np.ndarray, draws: Any) -> np.ndarray:
-        width = (
-            FINER if self.nearest else 1
-        )  # up to the grid that tasks name; what goes wrong within a fine step hardly shows
+        # Up to the grid that tasks name: what goes wrong within a fine step hardly shows.
+        width = FINER if self.nearest else 1
         return np.asarray(np.ceil(scaled / width) * width)
 
     return ((Lattice, "whole_steps", whole_steps),)
