@@ -101,8 +101,8 @@ def judged(task: Task, result: RunResult, tests: List[Path], seed: int) -> Outco
     spreads = {"test rows as they are": (float(clean.mean()), 0.5)}
     for name, rows in odd_rows(x, task.schema, np.random.default_rng(seed)).items():
         _, spread = mean_and_spread(shares_of(result.heads, scaled(rows)))
-        told = roc_auc_score(np.repeat([0, 1], len(clean)), np.concatenate([clean, spread]))
-        spreads[name] = float(spread.mean()), float(told)
+        apart = roc_auc_score(np.repeat([0, 1], len(clean)), np.concatenate([clean, spread]))
+        spreads[name] = float(spread.mean()), float(apart)
     wrong = mean.argmax(1) != y
     spreads["of them, those that are predicted wrong"] = float(clean[wrong].mean()), float(roc_auc_score(wrong, clean))
     return Outcome(auc, float(roc_auc_score(y, mean[:, 1])), shares, spreads)
@@ -142,8 +142,8 @@ def table(found: Dict[Tuple[str, str], List[Outcome]]) -> List[str]:
 def spread_table(outcomes: List[Outcome]) -> List[str]:
     lines = ["| rows | mean spread | AUC of telling them by it |", "|---|---|---|"]
     for name in outcomes[0].spreads:
-        mean, told = (np.mean([each.spreads[name][place] for each in outcomes]) for place in (0, 1))
-        lines.append(f"| {name} | {mean:.3f} | {'-' if name == 'test rows as they are' else f'{told:.3f}'} |")
+        mean, apart = (np.mean([each.spreads[name][place] for each in outcomes]) for place in (0, 1))
+        lines.append(f"| {name} | {mean:.3f} | {'-' if name == 'test rows as they are' else f'{apart:.3f}'} |")
     return lines
 
 
