@@ -34,7 +34,8 @@ from model_export.manifest import (
     read_manifest,
 )
 from model_export.model_bin import KnownAnswers, ModelBin, pack_model_bin, parse_model_bin
-from model_export.plan import ALIASES, Plan, PlanError, compile_plan
+from model_export.plan import ALIASES, Plan, compile_plan
+from model_export.plan_steps import PlanError
 from model_export.relu6 import relu6_as_relu
 from model_export.signing import check_bundle_signature, manifest_signature
 from model_export.sources import model_data_header, model_data_source, op_resolver_header

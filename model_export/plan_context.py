@@ -92,7 +92,7 @@ class Context:
 
     def window(
         self, in_hwc: Hwc, out_hwc: Hwc, kernel: Tuple[int, int], dilation: Tuple[int, int]
-    ) -> Tuple[Tuple, Tuple]:
+    ) -> Tuple[Tuple[int, int], Tuple[int, int]]:
         """(strides, pads) after checking that the output shape follows from them."""
         options = self.op.options
         strides = options["stride_h"], options["stride_w"]
@@ -109,7 +109,7 @@ class Context:
                 pads.append(0)
         if tuple(expected) != out_hwc[:2] or min(expected) < 1:
             raise self.error(f"{out_hwc} does not follow from {in_hwc} by kernel {kernel} and stride {strides}")
-        return strides, tuple(pads)
+        return strides, (pads[0], pads[1])
 
 
 def zero_point(tensor: Tensor) -> int:

@@ -14,12 +14,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from model_export.arena32 import Prediction, predict_arena
 from model_export.bundle import arena_with_margin
 from model_export.edges import fold_edges
-from model_export.errors import ExportError
+from model_export.errors import ExportError, TfliteError
 from model_export.model_bin import ModelBin, ModelBinError, pack_model_bin, parse_model_bin
-from model_export.plan import FREE_BATCH, PlanError, compile_plan
+from model_export.plan import FREE_BATCH, compile_plan
+from model_export.plan_steps import PlanError
 from model_export.relu6 import rescaling_relu6
 from model_export.signing import key_id, verify_model_bin
-from model_export.tflite_file import TfliteError, TfliteModel, read_tflite
+from model_export.tflite_file import TfliteModel, read_tflite
 from model_export.tflm import TflmModel
 from model_export.trees import TreesError, is_trees, parse_trees
 

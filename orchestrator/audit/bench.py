@@ -23,7 +23,8 @@ from orchestrator.privacy.releases import work_of
 from orchestrator.privacy.secure_random import SecureRandom
 from orchestrator.privacy.vector_layout import UPDATE, Layout, bits_for, parts_of
 from orchestrator.rounds.stages import EVALUATION, STATISTICS
-from orchestrator.wire.task import Evaluation, Privacy, Task
+from orchestrator.wire.protection import Privacy
+from orchestrator.wire.task import Evaluation, Task
 from orchestrator.wire.training import Training
 
 

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 import orchestrator.privacy.noisy_sum as noisy_sum
 from orchestrator.privacy import own_sum, secure_random
-from orchestrator.privacy.lattice import Lattice, draw
+from orchestrator.privacy.lattice import Lattice, draw, make_lattice
 from orchestrator.privacy.noisy_sum import NoisySum
 from orchestrator.privacy.secure_random import SecureRandom
 
@@ -18,7 +18,6 @@ Draw = Callable[[NoisySum, SecureRandom], np.ndarray]
 _noise = NoisySum.noise
 _release = NoisySum.release
 _tally = NoisySum.tally
-_make_lattice = noisy_sum.make_lattice
 
 
 def _noise_is(noise: Draw) -> Patches:
@@ -176,7 +175,7 @@ def multiplier_ignored(units: int) -> Patches:
 
 def coarse_grid(units: int) -> Patches:
     def make(clip_norm: float, size: int, noise_multiplier: float, parties: int) -> Lattice:
-        fine = _make_lattice(clip_norm, size, noise_multiplier, parties)
+        fine = make_lattice(clip_norm, size, noise_multiplier, parties)
         return replace(fine, levels=max(1, fine.levels >> 6))
 
     return ((noisy_sum, "make_lattice", make), (own_sum, "own_sum", lambda shared: shared))

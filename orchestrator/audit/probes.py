@@ -8,11 +8,12 @@ from dataclasses import replace
 from typing import Callable, Dict, Iterable, Iterator, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
+from scipy import special
 
 from orchestrator.audit import laws
-from orchestrator.audit.bench import Bench, Rows, of_unit, parties_of
+from orchestrator.audit.bench import Bench, Rows, of_unit
 from orchestrator.audit.laws import Result
-from orchestrator.privacy.noisy_sum import training_sum
+from orchestrator.privacy.noisy_sum import parties_of, training_sum
 from orchestrator.privacy.own_sum import FINER
 from orchestrator.wire.task import Selection, Task
 
@@ -126,7 +127,7 @@ def tally(bench: Bench) -> Found:
     counted = whole.sums(rows, repeats)[:, -1] * mechanism.lattice.levels / mechanism.beside
     off = float(counted.mean()) - units / 2
     z = off / (SLACK * mechanism.tally_deviation / np.sqrt(repeats))
-    yield "tally", Result(2 * float(laws.special.ndtr(-abs(z))), f"{counted.mean():.2f} of {units / 2:g}")
+    yield "tally", Result(2 * float(special.ndtr(-abs(z))), f"{counted.mean():.2f} of {units / 2:g}")
 
 
 def sampling(bench: Bench, effort: int) -> Found:
@@ -147,7 +148,7 @@ def sampling_in_a_round(bench: Bench, steps: int) -> Found:
     counted = quiet.sums(_one_coordinate_each(bench, 500), 24, steps) / _SHARE
     often = np.rint(counted)
     off = float(np.abs(counted - often).max()) / (SLACK * quiet.steps_std * np.sqrt(steps) / _SHARE)
-    p = 2 * float(laws.special.ndtr(-off)) * counted.size
+    p = 2 * float(special.ndtr(-off)) * counted.size
     yield "whole", Result(min(1.0, p), f"counted from {counted.min():.2f} to {counted.max():.2f} in {steps} steps")
     if rate < 1:
         yield "several steps", laws.dispersion(often.ravel(), steps, rate, "counts of a round vary")
@@ -167,7 +168,7 @@ def _whole(counted: np.ndarray, std: float) -> Result:
     nearest = np.clip(np.rint(counted), 0, 1)
     worst = float(np.abs(counted - nearest).max())
     sums = np.where(nearest.any(axis=1), np.abs(counted - nearest).max(axis=1), 0.0)
-    p = 2 * float(laws.special.ndtr(-worst / std)) * counted.size
+    p = 2 * float(special.ndtr(-worst / std)) * counted.size
     return Result(
         min(1.0, p),
         f"counted from {counted.min():.2f} to {counted.max():.2f}, in {(sums > 7 * std).sum()} steps wrongly",
@@ -189,7 +190,7 @@ def rounding(bench: Bench, parameters: int) -> Found:
         off = whole.sums(Rows(gradients, patients), rounds) * signs - units * fraction
         std = np.hypot(SLACK * whole.steps_std, np.sqrt(units / 4) / lattice.levels)
         z = float(off.sum()) / (std * np.sqrt(off.size))
-        yield "rounding", Result(2 * float(laws.special.ndtr(-abs(z))), f"{z:.1f} standard errors")
+        yield "rounding", Result(2 * float(special.ndtr(-abs(z))), f"{z:.1f} standard errors")
 
 
 def training_reach(bench: Bench, parameters: int, layers: Sequence[slice], noun: str = "gradient") -> Found:

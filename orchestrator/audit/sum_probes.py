@@ -120,7 +120,7 @@ def evaluation_reach(bench: Bench) -> Found:
 def held_out(bench: Bench) -> Found:
     """Who is trained on and who is evaluated on: by what the node makes of its records, and by what its graph is asked for."""
     dataset = _numbered(bench, 400)
-    for hold_out in {evaluation_module.hold_out, opening.hold_out}:
+    for hold_out in {evaluation_module.hold_out, vars(opening)["hold_out"]}:
         trained, held = hold_out(dataset, _SHARE, b"a" * 32)
         sides = _names(trained), _names(held)
         used = tuple(set(asked) for asked in bench.sides(trained, held, 4))

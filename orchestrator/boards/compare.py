@@ -8,7 +8,8 @@ import numpy as np
 
 from model_export import trees_rows
 from model_export.model_bin import ModelBin
-from model_export.plan import PlanError, compile_plan
+from model_export.plan import compile_plan
+from model_export.plan_steps import PlanError
 from model_export.synthetic_rows import ROWS, synthetic_rows
 from model_export.tflm import TflmModel
 from model_export.trees import is_trees, parse_trees, run_trees

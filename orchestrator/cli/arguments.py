@@ -68,7 +68,7 @@ class Parser(argparse.ArgumentParser):
         raise argparse.ArgumentError(action, f"invalid choice: {value!r}{near(value, known)} (choose from {expected})")
 
 
-class _Commands(argparse._SubParsersAction):
+class _Commands(argparse._SubParsersAction):  # type: ignore[type-arg]  # not subscriptable
     """A command without a description is described by its line in the listing."""
 
     def add_parser(self, name: str, **named: Any) -> Any:

@@ -181,8 +181,9 @@ def _asked(arguments: argparse.Namespace) -> Tuple[Task, Fleet]:
 
 
 def _base(arguments: argparse.Namespace) -> Task:
+    from orchestrator.wire.protection import Privacy
     from orchestrator.wire.schema import Feature, Schema
-    from orchestrator.wire.task import Privacy, Rounds, Task
+    from orchestrator.wire.task import Rounds, Task
     from orchestrator.wire.training import Training
 
     if arguments.config:

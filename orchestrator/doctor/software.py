@@ -32,8 +32,8 @@ def check_runtime() -> Finding:
 
 def check_confinement() -> Finding:
     """Starts the process a node runs a gateway's graphs in, and asks what the kernel lets it give up."""
-    from orchestrator.node.confine import SECCOMP
-    from orchestrator.node.graph_process import NOTHING, WEAK, confinement_here
+    from orchestrator.node.confine import NOTHING, SECCOMP
+    from orchestrator.node.graph_process import WEAK, confinement_here
 
     try:
         confined = confinement_here()

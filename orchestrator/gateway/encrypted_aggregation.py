@@ -16,7 +16,7 @@ from orchestrator.errors import PrivacyError, RoundError, WireError
 from orchestrator.gateway.secure_aggregation import Counts, Request, SecureAggregation
 from orchestrator.gateway.stored_answers import MAX_MESSAGE_BYTES, Tensors
 from orchestrator.privacy.ckks import BITS, MOST_PARTIES, Receiver, SumPlan
-from orchestrator.privacy.secure_sum import LEAST_SURVIVORS
+from orchestrator.privacy.secure_session import LEAST_SURVIVORS
 from orchestrator.privacy.vector_layout import Summed
 from orchestrator.rounds.events import Aggregate, Announce
 from orchestrator.rounds.steps import CONTEXT, DECRYPT, ENCRYPTED, ENCRYPTED_STEPS

@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
@@ -432,7 +432,7 @@ def _warnings(table: Table, label: str, classes: List[Tuple[str, str]], columns:
 
 def _answer(table: Table, column: Column, labels: Sequence[Optional[str]]) -> str:
     """A word on a column that alone tells a class from the others, as what was measured after the outcome does."""
-    seen: Dict[str, set] = {}
+    seen: Dict[str, Set[Optional[str]]] = {}
     pairs = [
         (cell, of) for cell, of in zip(table.column(column.name), labels) if of is not None and not is_missing(cell)
     ]

@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections import Counter
 from dataclasses import replace
-from typing import Any, Dict, Iterable, List, Sequence, Tuple
+from typing import Any, Dict, Iterable, List, Sequence, Set, Tuple
 
 from orchestrator.errors import PrivacyError
 from orchestrator.node.reservation import OLD_SIDES, Reservation
@@ -94,7 +94,7 @@ def sides_of(reservations: Sequence[Reservation]) -> List[Tuple[Charge, ...]]:
     A record is held out of a run when its hash is below the run's share, and runs with the same `sides` hash alike. So for each
     of those hashes there are as many places as there are shares. Beyond 64 places, one list with both sides of everything.
     """
-    shares: Dict[str, set] = {}
+    shares: Dict[str, Set[float]] = {}
     whole = [r.sides for r in reservations if len(r.sides) > OLD_SIDES]
     # A reservation of an earlier version splits like the first whose digest begins so: with no two of them at once.
     begun = {sides[:OLD_SIDES]: sides for sides in reversed(whole)}
@@ -121,7 +121,7 @@ def _meets(reservation: Reservation, charge: Charge, hashed: float) -> bool:
 
 def _merged(charges: Iterable[Charge]) -> Tuple[Charge, ...]:
     """One charge for each mechanism, all of one group: what is listed here falls on one record."""
-    counts: Counter = Counter()
+    counts: Counter[Charge] = Counter()
     for charge in charges:
         counts[replace(charge, kind="training", group="trained", count=0)] += charge.count
     merged = (replace(charge, count=count) for charge, count in counts.items() if count)

@@ -16,7 +16,6 @@ from typing import Any, Dict, List, Optional, Tuple
 from orchestrator.analyses.registry import exchange_of
 from orchestrator.errors import LedgerError, PrivacyError, UsageError, WireError
 from orchestrator.node.anchor import Anchor, FolderAnchor, Head, StoreAnchor
-from orchestrator.node.approval import digest_of
 from orchestrator.node.consent import Consent, Verdict, Waiting
 from orchestrator.node.disclosure import Disclosure
 from orchestrator.node.identity import NodeIdentity
@@ -35,7 +34,7 @@ from orchestrator.privacy.terms import unit_of
 from orchestrator.rounds.stages import FIRST_ROUND
 from orchestrator.wire.claims import objection_to
 from orchestrator.wire.presence import LedgerHead
-from orchestrator.wire.task import Task
+from orchestrator.wire.task import Task, digest_of
 
 __all__ = ["COUNT_ROUND", "Gatekeeper", "Verdict", "Waiting", "looked_for", "reservation_of", "uses_of"]
 

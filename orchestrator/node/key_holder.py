@@ -21,7 +21,6 @@ import numpy as np
 
 from orchestrator.data.dataset import Dataset
 from orchestrator.errors import EdgewardError, PeerError, PrivacyError, UsageError, WireError
-from orchestrator.node.approval import digest_of
 from orchestrator.node.identity import NodeIdentity
 from orchestrator.node.intake import MAX_MESSAGE_BYTES, most_for_key_holder, training_graph
 from orchestrator.node.key_journal import KeyJournal, second_sum
@@ -37,7 +36,7 @@ from orchestrator.wire.encrypted_steps import Ciphertext, KeysAsked, KeysMade, T
 from orchestrator.wire.link import Broker
 from orchestrator.wire.presence import RunDeclined, RunReady
 from orchestrator.wire.secure_steps import Attempt, Step
-from orchestrator.wire.task import Task, task_from_dict
+from orchestrator.wire.task import Task, digest_of, task_from_dict
 from orchestrator.wire.transparency import read_log
 
 log = logging.getLogger("edgeward.keyholder")

@@ -31,8 +31,9 @@ from orchestrator.node.peers import Peers
 from orchestrator.node.policy import OPEN, Policy
 from orchestrator.node.presence import Presence
 from orchestrator.node.run import Run
-from orchestrator.node.session import GATEWAY, Session
+from orchestrator.node.session import Session
 from orchestrator.node.store import NodeStore
+from orchestrator.node.tasks import GATEWAY
 from orchestrator.wire.announcing import OfRun, RoundAnnounced, RunOver
 from orchestrator.wire.answering import Abstention, WeightsWanted
 from orchestrator.wire.body import encode_body

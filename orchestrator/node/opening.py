@@ -18,9 +18,10 @@ from orchestrator.node.gatekeeper import Gatekeeper, Verdict, Waiting, looked_fo
 from orchestrator.node.graph_admission import admit_graph, admit_model, refuse_model
 from orchestrator.node.guard import DisclosureGuard
 from orchestrator.node.held import FOLDER, MOST_HELD, Held, digest_of_answer
-from orchestrator.node.ledger import APPROVED, DENIED, keep_newest
+from orchestrator.node.ledger import APPROVED, DENIED
 from orchestrator.node.pace import Pace
 from orchestrator.node.policy import Refusal
+from orchestrator.node.reservation import keep_newest
 from orchestrator.node.run import Run
 from orchestrator.node.scores import with_scores
 from orchestrator.node.store import NodeStore

@@ -12,7 +12,6 @@ import numpy as np
 
 from orchestrator.analyses.registry import check, exchange_of
 from orchestrator.errors import EdgewardError, PrivacyError, UsageError
-from orchestrator.node.approval import digest_of
 from orchestrator.node.gatekeeper import Gatekeeper, Verdict, Waiting
 from orchestrator.node.intake import training_graph
 from orchestrator.node.open_runs import MOST_RUNS, Announced, OpenRuns
@@ -24,7 +23,7 @@ from orchestrator.node.reservation import keep_newest
 from orchestrator.node.run import Run
 from orchestrator.wire.announcing import TaskAnnounced
 from orchestrator.wire.presence import RunDeclined, RunReady, RunWaiting
-from orchestrator.wire.task import Task, task_from_dict
+from orchestrator.wire.task import Task, digest_of, task_from_dict
 from orchestrator.wire.transparency import read_log
 
 log = logging.getLogger("edgeward.node")

@@ -44,7 +44,8 @@ from orchestrator.privacy.ckks_blocks import (
 )
 from orchestrator.privacy.ring import from_ring, pack, to_ring, unpack, word_of
 from orchestrator.privacy.secure_random import SecureRandom
-from orchestrator.privacy.secure_sum import LEAST_SURVIVORS, Sign, Verify
+from orchestrator.privacy.secure_session import LEAST_SURVIVORS, Sign
+from orchestrator.privacy.secure_sum import Verify
 from orchestrator.wire.sizes import MOST_CONTEXT_BYTES
 
 MODULI_BITS = (60, 60)

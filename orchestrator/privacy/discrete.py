@@ -9,7 +9,7 @@ Skellam mechanism" (2021), for why a difference of Poisson counts will do.
 """
 
 from functools import lru_cache
-from typing import NamedTuple, Tuple
+from typing import List, NamedTuple, Tuple
 
 import numpy as np
 
@@ -146,7 +146,7 @@ def poisson_table(mean: int) -> _Table:
     return _Table(first + skipped, high, low)
 
 
-def _poisson_weights(mean: int) -> Tuple[int, list]:
+def _poisson_weights(mean: int) -> Tuple[int, List[int]]:
     """The first k, and 2^192 p(k) / p(mean) from there on, rounded down at each step away from the mean, while it is not 0."""
     upper, k = [1 << 192], mean
     while upper[-1]:

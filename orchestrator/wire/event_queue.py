@@ -56,7 +56,7 @@ class _Spilled:
     pieces: Tuple[Piece, ...]
 
 
-class EventQueue(queue.Queue):  # not subscriptable in Python 3.8
+class EventQueue(queue.Queue):  # type: ignore[type-arg]  # not subscriptable in Python 3.8
     """A queue of events whose large payloads wait on disk once EVENT_BYTES of them are in memory."""
 
     def _init(self, maxsize: int) -> None:

@@ -24,6 +24,7 @@ from typing import Any, Callable, Iterable, List, Optional, Protocol, Tuple
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
 import paho.mqtt.client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion
 
 from orchestrator.errors import BrokerError, UsageError
 from orchestrator.wire.bounds import host_name, near
@@ -162,7 +163,7 @@ class Link:
         self._last = (0, 0)  # bytes of the open socket, as last read
         self._counter_lock = threading.Lock()
         client = mqtt.Client(
-            mqtt.CallbackAPIVersion.VERSION2, client_id=client_id, protocol=mqtt.MQTTv311, clean_session=True
+            CallbackAPIVersion.VERSION2, client_id=client_id, protocol=mqtt.MQTTv311, clean_session=True
         )
         client.max_inflight_messages_set(64)
         client.max_queued_messages_set(0)

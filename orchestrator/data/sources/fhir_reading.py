@@ -65,7 +65,7 @@ class Reading:
         self._problems = Problems(self._path)
         self._patients: Dict[str, _Patient] = {}
         self._replaced: Dict[str, str] = {}  # id of who is recorded twice -> the id that holds
-        self._left_out: Counter = Counter()
+        self._left_out: Counter[str] = Counter()
         self._seen: Dict[str, bytes] = {}  # of one type: id of a used resource -> digest of it
 
     def rows(self) -> Iterator[Row]:

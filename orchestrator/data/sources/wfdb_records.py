@@ -101,7 +101,7 @@ def _windows(asked: Wfdb, folder: Path, wanted: Wanted) -> Windows:
     found: List[np.ndarray] = []
     labels: List[str] = []
     patients: List[str] = []
-    left_out: Counter = Counter()
+    left_out: Counter[str] = Counter()
     for record in names:
         cut, signal = _record(asked, place, record, wanted, left_out)
         if len(patients) + len(cut.starts) > wanted.most:
@@ -142,7 +142,7 @@ def _names(asked: Wfdb, place: Path) -> List[str]:
     return names
 
 
-def _record(asked: Wfdb, place: Path, record: str, wanted: Wanted, left_out: Counter) -> Tuple[_Cut, np.ndarray]:
+def _record(asked: Wfdb, place: Path, record: str, wanted: Wanted, left_out: "Counter[str]") -> Tuple[_Cut, np.ndarray]:
     """Where the windows of a record are, and its signal: float64 (length, channels), in physical units."""
     import wfdb
 
@@ -201,7 +201,7 @@ def _signal_lines(path: Path) -> List[Tuple[int, List[str]]]:
     return said[1:]
 
 
-def _cut(asked: Wfdb, place: Path, record: str, wanted: Wanted, length: int, left_out: Counter) -> _Cut:
+def _cut(asked: Wfdb, place: Path, record: str, wanted: Wanted, length: int, left_out: "Counter[str]") -> _Cut:
     if asked.annotator:
         return _beats(asked, place / record, wanted, length, left_out)
     if asked.labels and record not in asked.labels:
@@ -210,7 +210,7 @@ def _cut(asked: Wfdb, place: Path, record: str, wanted: Wanted, length: int, lef
     return _Cut(starts, [asked.labels[record]] * len(starts) if asked.labels else None)
 
 
-def _beats(asked: Wfdb, record: Path, wanted: Wanted, length: int, left_out: Counter) -> _Cut:
+def _beats(asked: Wfdb, record: Path, wanted: Wanted, length: int, left_out: "Counter[str]") -> _Cut:
     import wfdb
 
     path = Path(f"{record}.{asked.annotator}")

@@ -8,7 +8,7 @@ from typing import Any, Dict, List, Optional
 
 from orchestrator.gateway.web.runview import RunView
 from orchestrator.privacy.statement_page import ELSEWHERE, RESULT, markdown
-from orchestrator.rounds import coordinator
+from orchestrator.rounds import state
 from orchestrator.wire.plain import many
 
 FINAL, PLANNED, COMPUTING, FAILED = "final", "planned", "computing", "failed"
@@ -46,7 +46,7 @@ def officer_page(
 def _outcome(view: RunView, report: Optional[Dict[str, Any]]) -> str:
     """What came of the run, as the page identifies it: a model's digest, or how many tables there are."""
     if report is None:
-        return "none" if view.coordinator.phase == coordinator.FAILED else "none yet"
+        return "none" if view.coordinator.phase == state.FAILED else "none yet"
     if report.get("analysis"):
         return many(len(report["analysis"]["tables"]), "table")
     return report.get("digest") or "none: every node has its own model"
