@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from model_export.bundle import _profile
+from model_export.bundle import profile_of
 from model_export.errors import ExportError
 from model_export.input_profile import make_profile, pack_profile, parse_profile
 from model_export.manifest import check_features
@@ -57,7 +57,7 @@ def test_a_bundle_says_so_and_gives_a_board_what_it_needs() -> None:
     features = check_features(describe_features(SCHEMA, np.zeros(2), np.ones(2)), (1, 2))
     assert [feature.get("transform") for feature in features] == [None, "log"]
     reference = np.zeros((4, 2), np.int8)
-    profile = _profile((1, 2), features, reference, None)
+    profile = profile_of((1, 2), features, reference, None)
     assert profile is not None
     section = pack_profile(profile)
     found = parse_profile(section)

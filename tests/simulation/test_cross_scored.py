@@ -11,7 +11,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "e2e"))
 
 from cut_off import CutOffError, cut_off_in_round_two
-from hospitals import STEPS, hospitals
+from four_hospitals import STEPS, hospitals
 
 from orchestrator.gateway.cross_scores import STANDING
 from orchestrator.gateway.memory_store import MemoryStore

@@ -26,6 +26,8 @@ EXAMPLES: List[Message] = [
     announcing.OfRun("run"),
     announcing.OfRound(0),
     announcing.TaskAnnounced("run", {"name": "t"}, [{"entry": 1}]),
+    announcing.ModelAssigned(DIGEST),
+    answering.Scored(0.25, DIGEST),
     announcing.RoundAnnounced("run", 3),
     announcing.WeightsNamed(DIGEST, DIGEST),
     announcing.ClipAnnounced(0.5),
