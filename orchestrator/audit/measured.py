@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Dict, List
 
 import numpy as np
+from scipy import stats
 
 from orchestrator.audit.laws import Result, noise
 
@@ -67,8 +68,10 @@ class Measured:
             mean = self.shifts / self.shift_count
             variance = max(0.0, self.shift_squares / self.shift_count - mean**2)
             error = math.sqrt(variance / self.shift_count)
-            # One part in a hundred: the grid's bound on a rounded vector (privacy/lattice.py), which noise is matched to.
-            found["sensitivity"] = _entry(mean, error, mean <= 1.01 + SIX * error)
+            # One part in a hundred: the grid's bound on a rounded vector (privacy/lattice.py), which noise is matched to. The
+            # error is itself an estimate, a poor one with few canaries: so many of them as are as rare as six known ones.
+            errors = stats.t.isf(stats.norm.sf(SIX), self.shift_count - 1)
+            found["sensitivity"] = _entry(mean, error, mean <= 1.01 + errors * error)
         if self.chances and self.chance_variance:
             share, error = self.sampled / self.chances, math.sqrt(self.chance_variance) / self.chances
             found["sampling"] = _entry(share, error, share <= 1 + SIX * error)

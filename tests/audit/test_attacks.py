@@ -10,7 +10,7 @@ import pytest
 from orchestrator.audit.broken import KINDS, broken_build, check_broken
 from orchestrator.audit.inversion import FirstLayer, first_layer, inversion, invert
 from orchestrator.audit.masks import mask_reuse
-from orchestrator.audit.measured import Measured
+from orchestrator.audit.measured import Measured, wrong
 from orchestrator.audit.membership import allowed_advantage, losses, membership
 from orchestrator.audit.run import Prepared
 from orchestrator.data.dataset import Dataset
@@ -143,3 +143,19 @@ def test_measures_call_wrong_what_is_beyond_six_errors() -> None:
     worse.sampling(400, 1000, 0.25)
     assert [entry["holds"] for entry in worse.report().values()] == [False, False, False]
     assert Measured().report() == {}
+
+
+@pytest.mark.parametrize("canaries", [2, 3, 5, 9])
+def test_few_canaries_are_no_proof_of_a_wide_reach(canaries: int) -> None:
+    """Their standard error is a guess from as few numbers, which six of them are not rare enough for."""
+    rng = np.random.default_rng(canaries)
+    for heard in 1 + 3 * rng.standard_normal((5000, canaries)):
+        measured = Measured()
+        measured.shift(heard)
+        assert wrong(measured.report()) == []
+
+
+def test_a_reach_that_is_too_wide_is_found_with_few_canaries_and_little_noise() -> None:
+    measured = Measured()
+    measured.shift(1.5 + 0.01 * np.random.default_rng(0).standard_normal(12))
+    assert wrong(measured.report()) == ["sensitivity"]
