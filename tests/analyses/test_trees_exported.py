@@ -35,6 +35,8 @@ from orchestrator.gateway.trees_inputs import codes_of
 from orchestrator.gateway.trial import try_planned
 from orchestrator.wire.schema import Feature, Schema
 
+pytest.importorskip("serial", reason="bundles are made at gateways, which have it")
+
 OPTIONS: Dict[str, Tuple[str, Dict[str, Any]]] = {
     "forest": ("forest", {"outcome": "disease", "trees": 100, "depth": 4, "bins": 20}),
     "deep": ("forest", {"outcome": "disease", "trees": 60, "depth": 7, "bins": 20, "least": 2, "seed": 3}),
