@@ -141,7 +141,7 @@ class _Frame:
         return members[-self._bytes :]
 
     def vector(self, context: Any, numbers: bytes, expected: int) -> Any:
-        """The ciphertext of these numbers; WireError where there is none."""
+        """The ciphertext of these numbers; WireError for bytes that hold no valid one."""
         if len(numbers) != expected:
             raise WireError(f"an encrypted block of {len(numbers)} bytes; one has {expected}")
         length = HEADER.size + len(self._before) + len(numbers)

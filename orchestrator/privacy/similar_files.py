@@ -184,7 +184,7 @@ def _party(head: Dict[str, Any]) -> Party:
 
 def _group(said: Any, tested: bool, within: int) -> Group:
     if not isinstance(said, list) or len(said) != 3 or not isinstance(said[0], str) or not said[0].isprintable():
-        raise WireError("an answer with a group that is none")
+        raise WireError("an answer with an invalid group")
     label, distance, cells = said
     limits = {"cells": (cells, 1, MOST_CELLS), **({"distance": (distance, 0, within)} if tested else {})}
     for name, (value, low, high) in limits.items():

@@ -29,7 +29,7 @@ def test_nobody_scores_itself_and_all_score_all_in_a_block(nodes: int) -> None:
         whose = assigned(names, names, number, b"key")
         assert sorted(whose) == sorted(whose.values()) == names
         assert all(node != owner for node, owner in whose.items())
-        assert assigned(["n0"], names, number, b"key")["n0"] == whose["n0"]  # whoever else is asked
+        assert assigned(["n0"], names, number, b"key")["n0"] == whose["n0"]  # no matter which others are asked
         pairs.update(whose.items())
     assert set(pairs.values()) == {1}
     assert len(pairs) == nodes * (nodes - 1)
