@@ -33,6 +33,11 @@ demo: setup
 	$(BIN)/edgeward demo --out out/demo
 
 # Four files at a time, also on two cores: much of a test is waiting. `$(BIN)/python -m pytest FILE` runs one by itself.
+# Threads of so many processes would only wait for each other.
+test test-fast: export OMP_NUM_THREADS = 1
+test test-fast: export OPENBLAS_NUM_THREADS = 1
+test test-fast: export TF_NUM_INTRAOP_THREADS = 1
+test test-fast: export TF_NUM_INTEROP_THREADS = 1
 test: setup
 	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
