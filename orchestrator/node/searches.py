@@ -1,6 +1,5 @@
 """An owner's side of a search for similar patients (privacy/similar.py): who may ask how often, and the answer."""
 
-import hashlib
 import time
 from pathlib import Path
 from typing import NamedTuple, Optional
@@ -9,9 +8,10 @@ from cryptography import x509
 
 from orchestrator.analyses.codes import Coder
 from orchestrator.data.dataset import load_dataset
-from orchestrator.errors import PeerError, WireError
+from orchestrator.errors import PeerError, PrivacyError, WireError
 from orchestrator.node.credentials import read_credential
 from orchestrator.node.ledger import Entries, Ledger
+from orchestrator.node.policy import Policy
 from orchestrator.node.similar_rules import Similar
 from orchestrator.privacy.secure_random import SecureRandom
 from orchestrator.privacy.similar import Answerer
@@ -26,6 +26,13 @@ def check_querier(rules: Similar, querier: str) -> None:
     why = rules.objection(querier)
     if why:
         raise PeerError(why)
+
+
+def check_coder(policy: Policy, coder: Coder) -> None:
+    """PrivacyError for a coder this owner does not answer by, or one that does not tell patients apart as the owner does."""
+    why = policy.similar.objection_to_coder(coder.digest) or policy.objection_to_search(coder.schema)
+    if why:
+        raise PrivacyError(why)
 
 
 def note_search(ledger: Ledger, rules: Similar, querier: str, question: str, patients: int) -> None:
@@ -80,7 +87,7 @@ def answered(
     """
     random = SecureRandom()
     rows = load_dataset(data, coder.schema, gaps=True)
-    codes, levels = coder.codes(rows.x, coder.schema), coder.levels(rows.x)
+    codes, levels = coder.codes(rows.x, coder.schema), coder.levels(rows.x, rows.patients)
     blocks = []
     for block in asked.question.blocks:
         tested = cells_for(levels, coder.classes, shown, random)
@@ -121,6 +128,6 @@ def _same_coder(what: str, digest: str, bits: int, coder: Coder) -> None:
 
 def _signer(what: str, party: Party, signed: bytes, signature: bytes, authority: Optional[x509.Certificate]) -> str:
     shown = read_credential(party.name, party.credential, authority)
-    if not shown.check(hashlib.sha256(signed).digest(), signature):
+    if not shown.check(signed, signature):
         raise PeerError(f"{what}: the signature of {party.name} does not hold: the file was changed, or is not its own")
     return shown.fingerprint

@@ -115,6 +115,8 @@ def test_a_coder_survives_its_file_and_damage_is_named() -> None:
     for name, value in (
         ("thresholds", said["thresholds"][:-1]),
         ("weights", [[1e400] * 7] * 8),
+        ("weights", [[1e308] * 7] * 8),  # of which sums are infinite, or no number
+        ("thresholds", [-1e300] * 8),
         ("weights", "no"),
         ("outcome", "age"),
         ("inputs", ["height"]),

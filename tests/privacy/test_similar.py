@@ -224,6 +224,19 @@ def test_a_class_of_few_patients_is_left_out_and_nobody_is_answered_of_nobody() 
         cells_for(levels[30:], CLASSES, Shown(COUNTS, 2, 5, 1.0), SecureRandom())
 
 
+@pytest.mark.parametrize("show", [COUNTS, DISTANCES])
+@pytest.mark.parametrize("within", [0, 12, 40])
+def test_how_many_cells_there_are_tells_patients_to_the_next_multiple_alone(show: str, within: int) -> None:
+    """A patient is within + 1 cells: filled up as cells, 32 of them are less than one patient."""
+    sizes = set()
+    for patients in (33, 34, 41, 63, 64):
+        asked = cells_for(np.zeros(patients, np.int64), ("no",), Shown(show, within, 5, 1.0), SecureRandom())
+        sizes.add(tuple(group.cells for group in asked.groups))
+        assert (asked.cells.patients >= 0).sum() == patients * (within + 1)
+        assert sum(sizes.copy().pop()) == len(asked.cells.patients)
+    assert len(sizes) == 1
+
+
 def test_how_many_cells_there_are_does_not_tell_the_noise() -> None:
     """Hits that are none are drawn for every answer; what fills up hides how many they are."""
     levels, sizes, hits = np.zeros(40, np.int64), set(), set()
@@ -356,5 +369,7 @@ def test_neighbours_at_the_same_distance_count_in_parts() -> None:
     assert found[0] == pytest.approx({"no": (1 + 0.5) / 3, "yes": (1 + 0.5) / 3})
     assert votes(near, CLASSES, 100) == ({"no": 0.5, "yes": 0.5}, 6)
     assert votes([{}, {}], CLASSES, 3) is None
+    assert votes(near, CLASSES, 3, reach=1) == ({"no": 1.0, "yes": 0.0}, 1)
+    assert votes(near, CLASSES, 3, reach=0) is None
     assert hits_of(np.array([0, 1, 0, 0]), [Group("no", 0, 2), Group("no", 1, 2)]) == [1, 2]
     assert cells_in_a_block(BITS) == 128
