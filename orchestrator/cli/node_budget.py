@@ -181,11 +181,12 @@ def _searches(ledger: "Ledger") -> List[Dict[str, Any]]:
     """For how many patients each querier has asked (`edgeward similar`)."""
     from orchestrator.node.searches import SEARCH
 
-    asked: Dict[str, List[int]] = {}
+    asked: Dict[str, Dict[str, int]] = {}
     for entry in ledger.entries():
         if entry["kind"] == SEARCH:
-            asked.setdefault(entry["digest"], []).append(entry["patients"])
-    return [{"querier": key, "questions": len(each), "patients": sum(each)} for key, each in asked.items()]
+            by_question = asked.setdefault(entry["digest"], {})
+            by_question[entry["question"]] = by_question.get(entry["question"], 0) + entry["patients"]
+    return [{"querier": key, "questions": len(each), "patients": sum(each.values())} for key, each in asked.items()]
 
 
 def _run(reservation: "Reservation") -> Dict[str, Any]:

@@ -123,6 +123,9 @@ def _ask(arguments: argparse.Namespace) -> int:
         raise UsageError(
             f"--rows: {len(arguments.rows)} patients, a question is about 1 to {MOST_PATIENTS}: ask several"
         )
+    twice = [line for place, line in enumerate(arguments.rows) if line in arguments.rows[:place]]
+    if twice:
+        raise UsageError(f"--rows: line {twice[0]} is there twice, and owners would count it twice")
     coder = _read_coder(arguments.coder)
     codes = _codes_of(arguments.data, coder, arguments.rows)
     credential, sign = _signer(arguments)
@@ -146,7 +149,7 @@ def _answer(arguments: argparse.Namespace) -> int:
     from orchestrator.data.sources.registry import file_of
     from orchestrator.files import replace_file
     from orchestrator.node.policy import load_policy
-    from orchestrator.node.searches import answered, check_coder, check_querier, note_search, read_asked
+    from orchestrator.node.searches import answered, check_coder, check_querier, note_answered, note_search, read_asked
     from orchestrator.privacy.similar import Answerer
     from orchestrator.privacy.similar_files import MOST_QUESTION_BYTES, Party
     from orchestrator.wire.topics import check_name
@@ -163,8 +166,9 @@ def _answer(arguments: argparse.Namespace) -> int:
     answerer, (credential, sign) = Answerer(asked.question.public), _signer(arguments)
     with open_ledger(only_state(arguments.state), arguments.identity) as (ledger, _):
         note_search(ledger, rules, asked.fingerprint, asked.question.digest, len(asked.question.blocks))
-    # Noted from here on, whatever becomes of it: only now are data opened.
-    answer = answered(asked, answerer, coder, arguments.data, rules.shown, Party(arguments.name, credential), sign)
+        # Counted from here on, whatever becomes of it: only now are data opened.
+        answer = answered(asked, answerer, coder, arguments.data, rules.shown, Party(arguments.name, credential), sign)
+        note_answered(ledger, asked.fingerprint, asked.question.digest)
     replace_file(arguments.out, answer)
     patients, querier = len(asked.question.blocks), rules.name_of(asked.fingerprint)
     report(

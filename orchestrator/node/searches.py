@@ -39,13 +39,19 @@ def note_search(ledger: Ledger, rules: Similar, querier: str, question: str, pat
     """Notes durably that a question about so many patients is about to be answered, before data are opened.
 
     querier: the fingerprint of who asks. question: its digest. PeerError for somebody who may not ask at all; PrivacyError for a
-    question that was answered before, and for more patients than the owner allows, in all and within 24 hours.
+    question that was answered before, and for more patients than the owner allows, in all and within 24 hours. One that was
+    noted, and of which no answer came, is not counted again.
     """
     check_querier(rules, querier)
+    noted = any(
+        (entry["kind"], entry.get("digest"), entry.get("question")) == (SEARCH, querier, question)
+        for entry in ledger.entries()
+    )
+    patients = 0 if noted else patients
 
     def objection(before: Entries) -> str:
-        if any(entry["question"] == question for entry in before):
-            return "this question was answered before, and no question is answered twice"
+        if noted or any(entry["question"] == question for entry in before):
+            return _answered_before(before, question)
         today = [entry for entry in before if entry["at"] > time.time() - DAY_S]
         for some, limit, what in (
             (before, rules.queries, "queries: {} in all"),
@@ -59,7 +65,22 @@ def note_search(ledger: Ledger, rules: Similar, querier: str, question: str, pat
                 )
         return ""
 
-    ledger.note(SEARCH, querier, objection, digest=querier, question=question, patients=patients)
+    ledger.note(SEARCH, querier, objection, digest=querier, question=question, patients=patients, answered=False)
+
+
+def note_answered(ledger: Ledger, querier: str, question: str) -> None:
+    """Notes durably that there is an answer, before it is written; PrivacyError where there was one before."""
+
+    def objection(before: Entries) -> str:
+        return _answered_before(before, question)
+
+    ledger.note(SEARCH, querier, objection, digest=querier, question=question, patients=0, answered=True)
+
+
+def _answered_before(before: Entries, question: str) -> str:
+    if any(entry["question"] == question and entry["answered"] for entry in before):
+        return "this question was answered before, and no question is answered twice"
+    return ""
 
 
 class Asked(NamedTuple):
@@ -81,7 +102,7 @@ def read_asked(data: bytes, coder: Coder, authority: Optional[x509.Certificate])
 def answered(
     asked: Asked, answerer: Answerer, coder: Coder, data: Path, shown: Shown, party: Party, sign: Sign
 ) -> bytes:
-    """The answer from an owner's data; it has been noted before. DataError for data that do not fit the coder.
+    """The answer from an owner's data; the question has been noted before. DataError for data that do not fit the coder.
 
     answerer: by the question's key.
     """

@@ -113,6 +113,14 @@ class Owners:
         finally:
             store.close()
 
+    def ledger(self) -> List[Dict[str, Any]]:
+        """What b's has."""
+        ledger = Ledger(self.folder / "state-b" / LEDGER_FILE)
+        try:
+            return ledger.entries()
+        finally:
+            ledger.close()
+
     def coder(self) -> List[object]:
         return ["coder", "edgeward.toml", "--result", "result.json", "--out", "coder.json"]
 
@@ -167,6 +175,10 @@ def test_neighbours_are_those_of_plain_codes(owners: Owners, capsys: pytest.Capt
     assert all(sum(each["shares"].values()) == pytest.approx(1) for each in report["nearest"] if each["shares"])
     code, out, _ = said(capsys, *owners.read(), "--nearest", 3, "--own", "b.csv")
     assert code == 0
+    again = json.loads(said(capsys, *owners.read(), "--nearest", 500, "--own", "b.csv", "--json")[1])["nearest"]
+    for patient, line in enumerate(again, 1):
+        near = sum(n for (asked, _, _), n in expected.items() if asked == patient)
+        assert line["nearest"] == 2 * near, "own patients that are farther than owners show are not nearer than theirs"
     assert "nearest within 4 bits: no" in out, "owners show no farther, where others may be nearer than one's own"
 
 
@@ -241,14 +253,18 @@ def test_a_querier_is_called_what_the_owner_calls_it_and_its_searches_are_shown(
     assert found == [{"querier": owners.fingerprint("a"), "questions": 1, "patients": 2}]
 
 
-def test_a_data_file_that_is_not_there_spends_no_question(owners: Owners, capsys: pytest.CaptureFixture) -> None:
+def test_a_data_file_that_does_not_fit_spends_no_question(owners: Owners, capsys: pytest.CaptureFixture) -> None:
     said(capsys, *owners.coder())
     said(capsys, *owners.ask(4))
-    code, _, err = said(capsys, *owners.answer(data="c.csv"))
-    assert code != 0
-    assert "no such file" in err
+    (owners.folder / "d.csv").write_text("age,weight,sex\n50,70,f\n")
+    for name, why, entries in (("c.csv", "no such file", 1), ("d.csv", "no column 'ill'", 2)):
+        code, _, err = said(capsys, *owners.answer(data=name))
+        assert code != 0
+        assert why in err
+        assert len(owners.ledger()) == entries
     code, _, err = said(capsys, *owners.answer())
     assert code == 0, err
+    assert sum(entry.get("patients", 0) for entry in owners.ledger()) == 1
 
 
 def test_an_answer_that_breaks_off_in_its_ciphertexts_is_named(owners: Owners, capsys: pytest.CaptureFixture) -> None:
@@ -283,6 +299,7 @@ def test_what_was_changed_or_belongs_elsewhere_is_named(owners: Owners, capsys: 
         ([*owners.read(), "answer.bin"], "of the same owner"),
         (owners.answer("3"), "No such file"),
         (owners.ask(400, name="4"), "no record in line 400"),
+        (owners.ask(4, 5, 4, name="4"), "line 4 is there twice"),
         (owners.ask(4), "exists"),
     ):
         code, _, err = said(capsys, *words)

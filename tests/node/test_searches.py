@@ -19,7 +19,7 @@ from orchestrator.node.anchor import StoreAnchor
 from orchestrator.node.ledger import Ledger
 from orchestrator.node.policy import Policy, Require, load_policy
 from orchestrator.node.policy_words import describe
-from orchestrator.node.searches import answered, check_answer, check_coder, note_search, read_asked
+from orchestrator.node.searches import answered, check_answer, check_coder, note_answered, note_search, read_asked
 from orchestrator.node.similar_rules import Similar
 from orchestrator.node.store import NodeStore
 from orchestrator.privacy.bfv_blocks import QUESTION_BYTES
@@ -89,9 +89,23 @@ def test_a_question_is_answered_once(tmp_path: Path) -> None:
     """The mean of the noise on many answers would be none; and who copies a question would spend another's budget."""
     ledger = Ledger(tmp_path / "ledger.sqlite")
     note_search(ledger, RULES, A, "1" * 64, 1)
-    with pytest.raises(PrivacyError, match="answered before"):
-        note_search(ledger, RULES, A, "1" * 64, 1)
-    assert len(ledger.entries()) == 2
+    note_answered(ledger, A, "1" * 64)
+    for again in (lambda: note_search(ledger, RULES, A, "1" * 64, 1), lambda: note_answered(ledger, A, "1" * 64)):
+        with pytest.raises(PrivacyError, match="answered before"):
+            again()
+    assert len(ledger.entries()) == 3
+
+
+def test_a_question_of_which_no_answer_came_is_counted_once(tmp_path: Path) -> None:
+    """An owner who names another file by mistake spends nobody's budget twice; nor does a failed question leave room for more."""
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    for _ in range(3):
+        note_search(ledger, RULES, A, "1" * 64, 3)
+    with pytest.raises(PrivacyError, match="asked about 3 patients"):
+        note_search(ledger, RULES, A, "2" * 64, 1)
+    note_search(ledger, RULES, B, "1" * 64, 3)  # the same file of another is another's
+    note_answered(ledger, B, "1" * 64)
+    note_search(ledger, RULES, A, "1" * 64, 3)
 
 
 def test_nobody_searches_unless_the_owner_says_so(tmp_path: Path) -> None:
