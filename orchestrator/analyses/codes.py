@@ -101,8 +101,10 @@ class Coder:
 
     @property
     def unlabelled(self) -> Schema:
-        """What a record needs for its code: all but the outcome."""
-        return replace(self.schema, features=tuple(f for f in self.schema.features if f.name != self.outcome))
+        """What a record needs for its code: all but the outcome, and whose it is."""
+        return replace(
+            self.schema, features=tuple(f for f in self.schema.features if f.name != self.outcome), patient=""
+        )
 
     @property
     def classes(self) -> Tuple[str, ...]:
