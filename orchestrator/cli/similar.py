@@ -238,7 +238,8 @@ def _read(arguments: argparse.Namespace) -> int:
     for line in found:
         at = f"within {line['within']}" if line["distance"] is None else str(line["distance"])
         size = str(line["patients"]) + (f" ± {line['half_width']}" if "half_width" in line else "")
-        rows.append((str(line["patient"]), line["owner"], line["label"], at, size))
+        owner = f"{line['owner']} {line['fingerprint'][:16]}"  # a name is what its owner says
+        rows.append((str(line["patient"]), owner, line["label"], at, size))
     print(table(rows))
     for line in shares:
         said = ", ".join(f"{name} {share:.2f}" for name, share in (line["shares"] or {}).items())

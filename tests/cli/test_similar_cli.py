@@ -175,6 +175,7 @@ def test_neighbours_are_those_of_plain_codes(owners: Owners, capsys: pytest.Capt
     assert all(sum(each["shares"].values()) == pytest.approx(1) for each in report["nearest"] if each["shares"])
     code, out, _ = said(capsys, *owners.read(), "--nearest", 3, "--own", "b.csv")
     assert code == 0
+    assert f"b {owners.fingerprint('b')[:16]}" in out, "a name alone could be another owner's"
     again = json.loads(said(capsys, *owners.read(), "--nearest", 500, "--own", "b.csv", "--json")[1])["nearest"]
     for patient, line in enumerate(again, 1):
         near = sum(n for (asked, _, _), n in expected.items() if asked == patient)
