@@ -50,8 +50,10 @@ def note_search(ledger: Ledger, rules: Similar, querier: str, question: str, pat
     patients = 0 if noted else patients
 
     def objection(before: Entries) -> str:
-        if noted or any(entry["question"] == question for entry in before):
+        if noted:
             return _answered_before(before, question)
+        if any(entry["question"] == question for entry in before):  # since it was looked for
+            return "another process has just begun to answer this question; wait for its answer"
         today = [entry for entry in before if entry["at"] > time.time() - DAY_S]
         for some, limit, what in (
             (before, rules.queries, "queries: {} in all"),

@@ -317,6 +317,23 @@ def test_two_processes_at_once_do_not_spend_the_same_budget(tmp_path: Path) -> N
     assert len(Ledger(path).entries()) == 6
 
 
+def test_two_processes_that_begin_a_question_at_once_count_it_once(tmp_path: Path) -> None:
+    """The second one looks for the question before the first one notes it, and has its turn after."""
+    path = tmp_path / "ledger.sqlite"
+    first, second = Ledger(path), Ledger(path)
+    before = second.entries()
+    note_search(first, RULES, A, "1" * 64, 2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(second, "entries", lambda: before)
+        with pytest.raises(PrivacyError, match="another process"):
+            note_search(second, RULES, A, "1" * 64, 2)
+    note_search(second, RULES, A, "1" * 64, 2)
+    assert sum(entry.get("patients", 0) for entry in first.entries()) == 2
+    note_answered(first, A, "1" * 64)
+    with pytest.raises(PrivacyError, match="answered before"):
+        note_answered(second, A, "1" * 64)
+
+
 def _noted(path: Path, rules: Similar, question: str) -> bool:
     ledger = Ledger(path)  # read before the others write
     try:
