@@ -1,5 +1,6 @@
 """Encrypted search for similar patients: distances are exact, and a querier that lies gets noise."""
 
+import math
 from typing import List, Tuple
 
 import numpy as np
@@ -9,7 +10,16 @@ pytest.importorskip("tenseal", reason="TenSEAL has no wheel for this Python")
 
 from orchestrator.errors import PrivacyError, WireError
 from orchestrator.privacy.bfv_blocks import LINEAR_BYTES, PRODUCT_BYTES, QUESTION_BYTES, uppers
-from orchestrator.privacy.bfv_keys import DEGREE, NONCE_BYTES, PLAIN, PUBLIC_BYTES, evenly, load_secret, make_keys
+from orchestrator.privacy.bfv_keys import (
+    DEGREE,
+    MODULI,
+    NONCE_BYTES,
+    PLAIN,
+    PUBLIC_BYTES,
+    evenly,
+    load_secret,
+    make_keys,
+)
 from orchestrator.privacy.ckks_blocks import tenseal
 from orchestrator.privacy.secure_random import SecureRandom
 from orchestrator.privacy.similar import KEY, Answerer, Querier, answer_bytes, cells_in_a_block, pads_of
@@ -359,6 +369,25 @@ def test_no_part_of_a_ciphertext_is_a_function_of_what_an_owner_drew(querier: Qu
     one, other = (np.frombuffer(owner.answer(question, codes, each_at(1, codes)), np.uint8) for _ in range(2))
     for place in range(0, len(one), LINEAR_BYTES // 2):  # a polynomial
         assert (one == other)[place : place + LINEAR_BYTES // 2].mean() < 0.01
+
+
+@pytest.mark.parametrize("shift", [1e-9, 1e-8, 1e-5, 0.25])
+def test_a_question_off_the_grid_loses_its_key_before_its_cells_move(querier: Querier, shift: float) -> None:
+    """A share of a plain step, added to the plain text of zeros, moves what is multiplied twice far more than what is once: by
+    1e-9 one ciphertext of cells in ten has a carry, and each number of the key has moved by thousands.
+    """
+    codes = np.random.default_rng(0).integers(0, 2, (128, BITS)).astype(np.uint8)
+    question, cells = querier.ask(np.zeros(BITS)), Cells(np.arange(128), codes.sum(axis=1))
+    whole = math.prod(MODULI)
+    numbers = np.frombuffer(question, "<u8").reshape(2, len(MODULI), DEGREE).copy()
+    for limb, modulus in enumerate(MODULI):
+        numbers[0, limb, 0] = (int(numbers[0, limb, 0]) + int(shift * (whole // PLAIN))) % modulus
+    owner = Answerer(querier.public, Repeated())
+    answers = [owner.answer(each, codes, cells) for each in (question, numbers.tobytes())]
+    (key, slots), (found, _) = (querier.opened(each, BITS, 128) for each in answers)
+    assert ((slots.sum(axis=1) - pads_of(key, 128)) % PLAIN == 0).all()
+    carried = ((found - key) * pow(DEGREE, -1, PLAIN) + PLAIN // 2) % PLAIN - PLAIN // 2
+    assert np.median(np.abs(carried)) > 30, "of each number there are many to try, and eight have to be right at once"
 
 
 def test_neighbours_at_the_same_distance_count_in_parts() -> None:
