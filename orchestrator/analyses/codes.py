@@ -7,7 +7,7 @@ the Hamming distance, is how unlike the records are (Lee et al. 2018, JMIR Med I
 import hashlib
 import json
 from dataclasses import dataclass, replace
-from typing import Any, Dict, Iterator, List, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -21,6 +21,9 @@ LEAST_BITS, MOST_BITS = 8, 256
 MOST_TERMS = 256
 MOST_BYTES = 16 << 20
 """Of a coder's file."""
+
+_MOST = 1e7
+"""Of a weight or threshold: a learned one is below it (hashing.py), and sums of larger ones may be no numbers."""
 
 VERSION = 1
 _FILE = "edgeward_coder"
@@ -98,8 +101,10 @@ class Coder:
 
     @property
     def unlabelled(self) -> Schema:
-        """What a record needs for its code: all but the outcome."""
-        return replace(self.schema, features=tuple(f for f in self.schema.features if f.name != self.outcome))
+        """What a record needs for its code: all but the outcome, and whose it is."""
+        return replace(
+            self.schema, features=tuple(f for f in self.schema.features if f.name != self.outcome), patient=""
+        )
 
     @property
     def classes(self) -> Tuple[str, ...]:
@@ -111,10 +116,19 @@ class Coder:
         found = Terms(schema, self.inputs, self.outcome).read(x)
         return np.asarray(found @ self.weights.T > self.thresholds, np.uint8)
 
-    def levels(self, x: np.ndarray) -> np.ndarray:
-        """int64 (n,): the class of each record that was read by the coder's whole schema, -1 where it is missing."""
+    def levels(self, x: np.ndarray, patients: Optional[np.ndarray] = None) -> np.ndarray:
+        """int64 (n,): the class of each record that was read by the coder's whole schema, -1 where it is missing.
+
+        patients (n,): as of `Dataset`; where they are given, a patient's first record with a class stands for it, and its others
+        have -1.
+        """
         outcome = columns_of(x, self.schema)[self.outcome]
-        return np.where(outcome.sum(axis=1) > 0.5, outcome.argmax(axis=1), -1)
+        found = np.where(outcome.sum(axis=1) > 0.5, outcome.argmax(axis=1), -1)
+        if patients is None:
+            return found
+        known = np.flatnonzero(found >= 0)
+        first = known[np.unique(patients[known], return_index=True)[1]]
+        return np.where(np.isin(np.arange(len(found)), first), found, -1)
 
     @property
     def digest(self) -> str:
@@ -165,6 +179,8 @@ def coder_of(said: Dict[str, Any], where: str) -> Coder:
         wrong.append(f"thresholds: {len(thresholds)} bits, expected {LEAST_BITS} to {MOST_BITS}")
     elif not (np.isfinite(weights).all() and np.isfinite(thresholds).all()):
         wrong.append("weights, thresholds: not all of them are finite")
+    elif max(np.abs(weights).max(), np.abs(thresholds).max()) > _MOST:
+        wrong.append(f"weights, thresholds: beyond {_MOST:g}, which no analysis learns")
     if wrong:
         raise DataError(f"{where}: no coder: {wrong[0]}")
     return Coder(schema, outcome, inputs, weights, thresholds)

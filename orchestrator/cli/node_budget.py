@@ -165,6 +165,7 @@ def _shown(ledger: "Ledger", delta: float) -> Dict[str, Any]:
         "runs": [_run(r) for r in reservations],
         "without_privacy": [r.run for r in reservations if r.unit == "none"],
         "spent": {},
+        "searches": _searches(ledger),
         "note": "",
     }
     if private and not available():
@@ -174,6 +175,18 @@ def _shown(ledger: "Ledger", delta: float) -> Dict[str, Any]:
         epsilons = epsilons_apart([*sets, private], delta)
         found["spent"] = {name: e if math.isfinite(e) else None for name, e in zip([*units, "all"], epsilons)}
     return found
+
+
+def _searches(ledger: "Ledger") -> List[Dict[str, Any]]:
+    """For how many patients each querier has asked (`edgeward similar`)."""
+    from orchestrator.node.searches import SEARCH
+
+    asked: Dict[str, Dict[str, int]] = {}
+    for entry in ledger.entries():
+        if entry["kind"] == SEARCH:
+            by_question = asked.setdefault(entry["digest"], {})
+            by_question[entry["question"]] = by_question.get(entry["question"], 0) + entry["patients"]
+    return [{"querier": key, "questions": len(each), "patients": sum(each.values())} for key, each in asked.items()]
 
 
 def _run(reservation: "Reservation") -> Dict[str, Any]:
@@ -211,6 +224,9 @@ def _page(found: Dict[str, Any]) -> str:
         )
     if found["without_privacy"]:
         lines.append(f"without privacy, so not bounded by any epsilon: {', '.join(found['without_privacy'])}")
+    for search in found["searches"]:
+        asked = f"{many(search['questions'], 'question')} about {many(search['patients'], 'patient')}"
+        lines.append(f"searches for similar patients, of no epsilon above: {asked} by {search['querier']}")
     return "\n".join([*lines, *([found["note"]] if found["note"] else [])]).rstrip()
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from orchestrator.cli.arguments import add_json, check_new_file, whole
 from orchestrator.cli.commands import COMMANDS
@@ -122,6 +123,9 @@ def _ask(arguments: argparse.Namespace) -> int:
         raise UsageError(
             f"--rows: {len(arguments.rows)} patients, a question is about 1 to {MOST_PATIENTS}: ask several"
         )
+    twice = [line for place, line in enumerate(arguments.rows) if line in arguments.rows[:place]]
+    if twice:
+        raise UsageError(f"--rows: line {twice[0]} is there twice, and owners would count it twice")
     coder = _read_coder(arguments.coder)
     codes = _codes_of(arguments.data, coder, arguments.rows)
     credential, sign = _signer(arguments)
@@ -142,30 +146,36 @@ def _ask(arguments: argparse.Namespace) -> int:
 def _answer(arguments: argparse.Namespace) -> int:
     from orchestrator.cli.node_budget import open_ledger
     from orchestrator.cli.tables import report
+    from orchestrator.data.sources.registry import file_of
     from orchestrator.files import replace_file
     from orchestrator.node.policy import load_policy
-    from orchestrator.node.searches import answered, check_querier, note_search, read_asked
+    from orchestrator.node.searches import answered, check_coder, check_querier, note_answered, note_search, read_asked
     from orchestrator.privacy.similar import Answerer
     from orchestrator.privacy.similar_files import MOST_QUESTION_BYTES, Party
     from orchestrator.wire.topics import check_name
 
     check_new_file(arguments.out, "--out")
     check_name(arguments.name, "--name")
-    rules, coder = load_policy(arguments.policy)[0].similar, _read_coder(arguments.coder)
-    asked = read_asked(_bytes(arguments.question, MOST_QUESTION_BYTES), coder, _authority(arguments.identity))
+    file_of(arguments.data)  # a file that is not there spends nobody's question
+    policy, coder = load_policy(arguments.policy)[0], _read_coder(arguments.coder)
+    rules = policy.similar
+    with _named(arguments.question):
+        asked = read_asked(_bytes(arguments.question, MOST_QUESTION_BYTES), coder, _authority(arguments.identity))
     check_querier(rules, asked.fingerprint)
+    check_coder(policy, coder)
     answerer, (credential, sign) = Answerer(asked.question.public), _signer(arguments)
     with open_ledger(only_state(arguments.state), arguments.identity) as (ledger, _):
         note_search(ledger, rules, asked.fingerprint, asked.question.digest, len(asked.question.blocks))
-    # Noted from here on, whatever becomes of it: only now are data opened.
-    answer = answered(asked, answerer, coder, arguments.data, rules.shown, Party(arguments.name, credential), sign)
+        # Counted from here on, whatever becomes of it: only now are data opened.
+        answer = answered(asked, answerer, coder, arguments.data, rules.shown, Party(arguments.name, credential), sign)
+        note_answered(ledger, asked.fingerprint, asked.question.digest)
     replace_file(arguments.out, answer)
-    patients = len(asked.question.blocks)
+    patients, querier = len(asked.question.blocks), rules.name_of(asked.fingerprint)
     report(
         arguments.json,
-        {"file": str(arguments.out), "querier": asked.question.party.name, "patients": patients, "bytes": len(answer)},
-        f"{arguments.out}: {rules.show} within {rules.within} bits of {many(patients, 'patient')} of "
-        f"{asked.question.party.name}, {len(answer):,} bytes",
+        {"file": str(arguments.out), "querier": querier, "patients": patients, "bytes": len(answer)},
+        f"{arguments.out}: {rules.show} within {rules.within} bits of {many(patients, 'patient')} of {querier}, "
+        f"{len(answer):,} bytes",
     )
     return 0
 
@@ -187,14 +197,18 @@ def _read(arguments: argparse.Namespace) -> int:
     )
 
     coder = _read_coder(arguments.coder)
-    question = read_question(_bytes(arguments.question, MOST_QUESTION_BYTES))
-    codes, secret = read_key(_bytes(arguments.key))
+    with _named(arguments.question):
+        question = read_question(_bytes(arguments.question, MOST_QUESTION_BYTES))
+    with _named(arguments.key):
+        codes, secret = read_key(_bytes(arguments.key))
     querier, authority = Querier.from_secret(secret, question.public), _authority(arguments.identity)
     found: List[Dict[str, Any]] = []
     near: List[List[Near]] = [[] for _ in question.blocks]
     heard: Dict[str, Path] = {}
+    reach = coder.bits
     for path in arguments.answer:
-        answer = read_answer(_bytes(path, MOST_ANSWER_BYTES))
+        with _named(path):
+            answer = read_answer(_bytes(path, MOST_ANSWER_BYTES))
         fingerprint = check_answer(answer, question, coder, authority, str(path))
         if fingerprint in heard:
             raise UsageError(
@@ -205,16 +219,17 @@ def _read(arguments: argparse.Namespace) -> int:
         if arguments.nearest and answer.show != DISTANCES:
             raise UsageError(f"--nearest: {path} shows {answer.show}, and no distances")
         heard[fingerprint] = path
-        for patient, each in enumerate(answer.blocks):
-            found += _shown(querier, answer, each, patient, near[patient], fingerprint)
+        reach = min(reach, answer.within)
+        with _named(path):
+            for patient, each in enumerate(answer.blocks):
+                found += _shown(querier, answer, each, patient, near[patient], fingerprint)
     if arguments.own is not None:
         _add_own(arguments.own, coder, codes, near)
     shares: List[Dict[str, Any]] = []
     for patient, theirs in enumerate(near if arguments.nearest else []):
-        voted = votes(theirs, coder.classes, arguments.nearest)
-        shares.append(
-            {"patient": patient + 1, "nearest": voted[1] if voted else 0, "shares": voted[0] if voted else None}
-        )
+        voted = votes(theirs, coder.classes, arguments.nearest, reach)
+        nearest, share = (voted[1], voted[0]) if voted else (0, None)
+        shares.append({"patient": patient + 1, "within": reach, "nearest": nearest, "shares": share})
     if arguments.json:
         print(json.dumps({"found": found, **({"nearest": shares} if arguments.nearest else {})}, indent=1))
         return 0
@@ -223,13 +238,12 @@ def _read(arguments: argparse.Namespace) -> int:
     for line in found:
         at = f"within {line['within']}" if line["distance"] is None else str(line["distance"])
         size = str(line["patients"]) + (f" ± {line['half_width']}" if "half_width" in line else "")
-        rows.append((str(line["patient"]), line["owner"], line["label"], at, size))
+        owner = f"{line['owner']} {line['fingerprint'][:16]}"  # a name is what its owner says
+        rows.append((str(line["patient"]), owner, line["label"], at, size))
     print(table(rows))
     for line in shares:
         said = ", ".join(f"{name} {share:.2f}" for name, share in (line["shares"] or {}).items())
-        print(
-            f"patient {line['patient']}, of the {line['nearest']} nearest: {said or 'nobody is within the distances shown'}"
-        )
+        print(f"patient {line['patient']}, of the {line['nearest']} nearest within {reach} bits: {said or 'nobody is'}")
     return 0
 
 
@@ -259,9 +273,20 @@ def _add_own(path: Path, coder: Coder, codes: np.ndarray, near: List[List[Near]]
     from orchestrator.privacy.similar_cells import plainly_near
 
     own = load_dataset(path, coder.schema, gaps=True)
-    levels, theirs = coder.levels(own.x), coder.codes(own.x, coder.schema)
+    levels, theirs = coder.levels(own.x, own.patients), coder.codes(own.x, coder.schema)
     for code, found in zip(codes, near):
         found.append(plainly_near(code, theirs, levels, coder.classes))
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """What is wrong with a file of somebody else names the file."""
+    from orchestrator.errors import WireError
+
+    try:
+        yield
+    except WireError as error:
+        raise WireError(f"{path}: {error}") from error
 
 
 def _bytes(path: Path, most: int = 1 << 28) -> bytes:

@@ -183,6 +183,14 @@ class Policy:
                 return refusal
         return None
 
+    def objection_to_search(self, schema: Schema) -> str:
+        """Why a coder over this schema does not tell patients apart as this owner does; "" where it does."""
+        column = self.require.patient
+        if column in ("", ANY_COLUMN) or _is_column(column, schema):
+            return ""
+        said = f"names {schema.patient!r}" if schema.patient else "names none"
+        return f"[require] patient: {column!r} tells patients apart, the coder's schema {said}"
+
     @property
     def bounds_noise(self) -> bool:
         """Whether epsilon, or a person, bounds how often answers with noise are given: the mean of many has next to none."""

@@ -1,6 +1,5 @@
 """An owner's side of a search for similar patients (privacy/similar.py): who may ask how often, and the answer."""
 
-import hashlib
 import time
 from pathlib import Path
 from typing import NamedTuple, Optional
@@ -9,9 +8,10 @@ from cryptography import x509
 
 from orchestrator.analyses.codes import Coder
 from orchestrator.data.dataset import load_dataset
-from orchestrator.errors import PeerError, WireError
+from orchestrator.errors import PeerError, PrivacyError, WireError
 from orchestrator.node.credentials import read_credential
 from orchestrator.node.ledger import Entries, Ledger
+from orchestrator.node.policy import Policy
 from orchestrator.node.similar_rules import Similar
 from orchestrator.privacy.secure_random import SecureRandom
 from orchestrator.privacy.similar import Answerer
@@ -28,17 +28,32 @@ def check_querier(rules: Similar, querier: str) -> None:
         raise PeerError(why)
 
 
+def check_coder(policy: Policy, coder: Coder) -> None:
+    """PrivacyError for a coder this owner does not answer by, or one that does not tell patients apart as the owner does."""
+    why = policy.similar.objection_to_coder(coder.digest) or policy.objection_to_search(coder.schema)
+    if why:
+        raise PrivacyError(why)
+
+
 def note_search(ledger: Ledger, rules: Similar, querier: str, question: str, patients: int) -> None:
     """Notes durably that a question about so many patients is about to be answered, before data are opened.
 
     querier: the fingerprint of who asks. question: its digest. PeerError for somebody who may not ask at all; PrivacyError for a
-    question that was answered before, and for more patients than the owner allows, in all and within 24 hours.
+    question that was answered before, and for more patients than the owner allows, in all and within 24 hours. One that was
+    noted, and of which no answer came, is not counted again.
     """
     check_querier(rules, querier)
+    noted = any(
+        (entry["kind"], entry.get("digest"), entry.get("question")) == (SEARCH, querier, question)
+        for entry in ledger.entries()
+    )
+    patients = 0 if noted else patients
 
     def objection(before: Entries) -> str:
-        if any(entry["question"] == question for entry in before):
-            return "this question was answered before, and no question is answered twice"
+        if noted:
+            return _answered_before(before, question)
+        if any(entry["question"] == question for entry in before):  # since it was looked for
+            return "another process has just begun to answer this question; wait for its answer"
         today = [entry for entry in before if entry["at"] > time.time() - DAY_S]
         for some, limit, what in (
             (before, rules.queries, "queries: {} in all"),
@@ -52,7 +67,22 @@ def note_search(ledger: Ledger, rules: Similar, querier: str, question: str, pat
                 )
         return ""
 
-    ledger.note(SEARCH, querier, objection, digest=querier, question=question, patients=patients)
+    ledger.note(SEARCH, querier, objection, digest=querier, question=question, patients=patients, answered=False)
+
+
+def note_answered(ledger: Ledger, querier: str, question: str) -> None:
+    """Notes durably that there is an answer, before it is written; PrivacyError where there was one before."""
+
+    def objection(before: Entries) -> str:
+        return _answered_before(before, question)
+
+    ledger.note(SEARCH, querier, objection, digest=querier, question=question, patients=0, answered=True)
+
+
+def _answered_before(before: Entries, question: str) -> str:
+    if any(entry["question"] == question and entry["answered"] for entry in before):
+        return "this question was answered before, and no question is answered twice"
+    return ""
 
 
 class Asked(NamedTuple):
@@ -74,13 +104,13 @@ def read_asked(data: bytes, coder: Coder, authority: Optional[x509.Certificate])
 def answered(
     asked: Asked, answerer: Answerer, coder: Coder, data: Path, shown: Shown, party: Party, sign: Sign
 ) -> bytes:
-    """The answer from an owner's data; it has been noted before. DataError for data that do not fit the coder.
+    """The answer from an owner's data; the question has been noted before. DataError for data that do not fit the coder.
 
     answerer: by the question's key.
     """
     random = SecureRandom()
     rows = load_dataset(data, coder.schema, gaps=True)
-    codes, levels = coder.codes(rows.x, coder.schema), coder.levels(rows.x)
+    codes, levels = coder.codes(rows.x, coder.schema), coder.levels(rows.x, rows.patients)
     blocks = []
     for block in asked.question.blocks:
         tested = cells_for(levels, coder.classes, shown, random)
@@ -121,6 +151,6 @@ def _same_coder(what: str, digest: str, bits: int, coder: Coder) -> None:
 
 def _signer(what: str, party: Party, signed: bytes, signature: bytes, authority: Optional[x509.Certificate]) -> str:
     shown = read_credential(party.name, party.credential, authority)
-    if not shown.check(hashlib.sha256(signed).digest(), signature):
+    if not shown.check(signed, signature):
         raise PeerError(f"{what}: the signature of {party.name} does not hold: the file was changed, or is not its own")
     return shown.fingerprint

@@ -1,7 +1,7 @@
 """`[similar]` of policy.toml: what others may learn of an owner's patients by a search for similar ones (privacy/similar.py)."""
 
 from dataclasses import dataclass, field
-from typing import Dict, List
+from typing import Dict, List, Tuple
 
 from orchestrator.privacy.similar_cells import COUNTS, DISTANCES, SHOWN, Shown
 from orchestrator.wire.bounds import near
@@ -18,7 +18,7 @@ class Similar:
     of each class are at each distance up to it, exactly. within: that largest distance, in bits. minimum_cell: patients of a
     class, with fewer of whom it is left out. epsilon_count: of the noise on a count, for each patient that is asked about.
     queries, a_day: for how many patients one querier may ask in all, and within 24 hours. queriers: name -> fingerprint of
-    who may ask.
+    who may ask. coders: digests of those by which may be asked; what a distance says is for who made the coder to choose.
     """
 
     show: str = NOTHING
@@ -28,6 +28,7 @@ class Similar:
     queries: int = 0
     a_day: int = 0
     queriers: Dict[str, str] = field(default_factory=dict)
+    coders: Tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         known = (NOTHING, *SHOWN)
@@ -41,10 +42,13 @@ class Similar:
             if not 0 <= getattr(self, name) <= 1_000_000_000:
                 raise ValueError(f"{name}: {getattr(self, name)}, expected 0 or more")
         for name, fingerprint in self.queriers.items():
-            if len(fingerprint) != 64 or not set(fingerprint) <= set("0123456789abcdef"):
+            if not _is_digest(fingerprint):
                 raise ValueError(
                     f"queriers: {name}: {fingerprint!r}, expected the 64 hex digits `edgeward node fingerprint` prints there"
                 )
+        for digest in self.coders:
+            if not _is_digest(digest):
+                raise ValueError(f"coders: {digest!r}, expected the 64 hex digits `edgeward similar coder` prints")
 
     @property
     def shown(self) -> Shown:
@@ -59,6 +63,20 @@ class Similar:
             return f"[similar] queriers: nobody with the key {querier} may search here"
         return ""
 
+    def objection_to_coder(self, coder: str) -> str:
+        """Why nobody is answered by the coder with this digest; "" where somebody is."""
+        if coder in self.coders:
+            return ""
+        return f"[similar] coders: {coder} is not one of them; add it once you know who made it, and of what (docs/policy.md)"
+
+    def name_of(self, querier: str) -> str:
+        """What this owner calls who has this fingerprint, whatever a question calls itself."""
+        return next(name for name, fingerprint in self.queriers.items() if fingerprint == querier)
+
+
+def _is_digest(text: str) -> bool:
+    return len(text) == 64 and set(text) <= set("0123456789abcdef")
+
 
 def similar_in_words(rules: Similar) -> List[str]:
     """One line a rule, for people."""
@@ -72,5 +90,6 @@ def similar_in_words(rules: Similar) -> List[str]:
     return [
         f"search for similar patients: {what}",
         f"search: by {who}, each for {rules.queries} patients in all and {rules.a_day} a day",
+        f"search: by the coders {', '.join(digest[:16] for digest in rules.coders) or 'none'}",
         f"search: classes of fewer than {max(1, rules.minimum_cell)} patients are left out",
     ]

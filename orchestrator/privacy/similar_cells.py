@@ -72,11 +72,12 @@ def cells_for(levels: np.ndarray, classes: Sequence[str], shown: Shown, random: 
         tested = np.arange(shown.within + 1)
         if shown.show == DISTANCES:
             for distance in tested:
-                parts.append(_group(own, np.full(len(own), distance), 0, 0, random))
+                parts.append(_group(own, np.full(len(own), distance), _padded(len(own)), 0, random))
                 groups.append(Group(label, int(distance), len(parts[-1].patients)))
         else:
             patients, distances = np.tile(own, len(tested)), np.repeat(tested, len(own))
-            parts.append(_group(patients, distances, drawn(shown.epsilon, random), 2 * shift, random))
+            size = _padded(len(own)) * len(tested) + 2 * shift
+            parts.append(_group(patients, distances, size, drawn(shown.epsilon, random), random))
             groups.append(Group(label, None, len(parts[-1].patients)))
     if not parts:
         raise PrivacyError(
@@ -87,9 +88,13 @@ def cells_for(levels: np.ndarray, classes: Sequence[str], shown: Shown, random: 
     return Asked(Cells(*(np.concatenate(each) for each in zip(*parts))), groups, shift)
 
 
-def _group(patients: np.ndarray, distances: np.ndarray, hits: int, most_hits: int, random: SecureRandom) -> Cells:
-    """Shuffled, with `hits` cells that always are hits, and filled up as if there were `most_hits` of them."""
-    size = -(-(len(patients) + most_hits) // PADDED) * PADDED
+def _padded(patients: int) -> int:
+    """As many as are shown for so many of a class."""
+    return -(-patients // PADDED) * PADDED
+
+
+def _group(patients: np.ndarray, distances: np.ndarray, size: int, hits: int, random: SecureRandom) -> Cells:
+    """`size` cells, shuffled, with `hits` that always are hits, and filled up with cells that never are."""
     filled = np.full(size, NEVER)
     filled[: len(patients)] = patients
     filled[len(patients) : len(patients) + hits] = ALWAYS
@@ -147,15 +152,20 @@ def hits_of(sums: np.ndarray, groups: Sequence[Group]) -> List[int]:
     return [int((part == 0).sum()) for part in np.split(sums, ends[:-1])]
 
 
-def votes(near: Sequence[Near], labels: Sequence[str], most: int) -> Optional[Tuple[Dict[str, float], int]]:
+def votes(
+    near: Sequence[Near], labels: Sequence[str], most: int, reach: Optional[int] = None
+) -> Optional[Tuple[Dict[str, float], int]]:
     """(the share of each label among the `most` nearest, how many these are) over several answers; None where nobody is near.
 
-    Of those at the last distance that counts, each counts in part, so that the order of equals says nothing.
+    reach: the distance up to which all answers show patients; beyond it others may be nearer than those that are shown. Of those
+    at the last distance that counts, each counts in part, so that the order of equals says nothing.
     """
     whole: Dict[int, Dict[str, int]] = {}
     for each in near:
         for label, by_distance in each.items():
             for distance, size in by_distance.items():
+                if reach is not None and distance > reach:
+                    continue
                 at = whole.setdefault(distance, {})
                 at[label] = at.get(label, 0) + size
     found, left = dict.fromkeys(labels, 0.0), float(most)

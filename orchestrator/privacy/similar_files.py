@@ -40,7 +40,7 @@ class Party(NamedTuple):
 
 
 class Question(NamedTuple):
-    """coder: the digest of the coder that made the codes. blocks: one for each patient."""
+    """coder: the digest of the coder that made the codes. blocks: one for each patient. signed: SHA-256 of what is signed."""
 
     party: Party
     coder: str
@@ -53,7 +53,7 @@ class Question(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """question: the digest of the file that is answered. blocks: of each patient, all of its cells."""
+    """question: the digest of the file that is answered. blocks: of each patient, all of its cells. signed: as of `Question`."""
 
     party: Party
     question: str
@@ -82,14 +82,15 @@ def write_question(party: Party, coder: str, bits: int, public: bytes, blocks: L
 
 def read_question(data: bytes) -> Question:
     """WireError for anything that is no question; whose it is has still to be checked."""
-    head, body, signed, signature = _opened(data, _QUESTION, "a question")
+    head, start, end, signature = _opened(data, _QUESTION, "a question")
     patients = _whole(head, "patients", 1, MOST_PATIENTS)
-    if len(body) != PUBLIC_BYTES + patients * QUESTION_BYTES:
-        raise WireError(f"a question of {patients} patients with a body of {len(body)} bytes")
-    blocks = [body[at : at + QUESTION_BYTES] for at in range(PUBLIC_BYTES, len(body), QUESTION_BYTES)]
-    digest = hashlib.sha256(signed).hexdigest()
+    first = start + PUBLIC_BYTES
+    if end - first != patients * QUESTION_BYTES:
+        raise WireError(f"a question of {patients} patients with a body of {end - start} bytes")
+    blocks = [data[at : at + QUESTION_BYTES] for at in range(first, end, QUESTION_BYTES)]
+    signed = hashlib.sha256(memoryview(data)[:end]).digest()
     party, coder, bits = _party(head), _hex(head, "coder"), _whole(head, "bits", 8, 256)
-    return Question(party, coder, bits, body[:PUBLIC_BYTES], blocks, digest, signed, signature)
+    return Question(party, coder, bits, data[start:first], blocks, signed.hex(), signed, signature)
 
 
 def write_answer(party: Party, said: Dict[str, Any], groups: List[Group], blocks: List[bytes], sign: Sign) -> bytes:
@@ -100,7 +101,7 @@ def write_answer(party: Party, said: Dict[str, Any], groups: List[Group], blocks
 
 def read_answer(data: bytes) -> Answer:
     """WireError for anything that is no answer; whose it is, and to what, has still to be checked."""
-    head, body, signed, signature = _opened(data, _ANSWER, "an answer")
+    head, start, end, signature = _opened(data, _ANSWER, "an answer")
     show, epsilon = head.get("show"), head.get("epsilon")
     if (
         show not in SHOWN
@@ -116,9 +117,10 @@ def read_answer(data: bytes) -> Answer:
     groups = [_group(each, show == DISTANCES, within) for each in _list(head, "groups")]
     cells = sum(group.cells for group in groups)
     size = answer_bytes(bits, cells)
-    if not 1 <= cells <= MOST_CELLS or len(body) != patients * size:
-        raise WireError(f"an answer of {cells} cells for {patients} patients with a body of {len(body)} bytes")
-    blocks = [body[at : at + size] for at in range(0, len(body), size)]
+    if not 1 <= cells <= MOST_CELLS or end - start != patients * size:
+        raise WireError(f"an answer of {cells} cells for {patients} patients with a body of {end - start} bytes")
+    blocks = [data[at : at + size] for at in range(start, end, size)]
+    signed = hashlib.sha256(memoryview(data)[:end]).digest()  # an answer may be large: no copy of it
     named = (_party(head), _hex(head, "question"), _hex(head, "coder"))
     return Answer(*named, bits, show, within, float(epsilon), shift, groups, blocks, signed, signature)
 
@@ -148,8 +150,8 @@ def _written(magic: bytes, party: Party, head: Dict[str, Any], body: List[bytes]
     return signed + signature + _SIGNATURE.pack(len(signature))
 
 
-def _opened(data: bytes, magic: bytes, what: str) -> Tuple[Dict[str, Any], bytes, bytes, bytes]:
-    """(head, body, what is signed, signature)."""
+def _opened(data: bytes, magic: bytes, what: str) -> Tuple[Dict[str, Any], int, int, bytes]:
+    """(head, where the body begins, where it ends and with it what is signed, signature)."""
     if data[: len(magic)] != magic:
         raise WireError(f"these bytes are not {what} of `edgeward similar`")
     start = len(magic) + _LENGTH.size
@@ -165,7 +167,7 @@ def _opened(data: bytes, magic: bytes, what: str) -> Tuple[Dict[str, Any], bytes
         raise WireError(f"{what} with a damaged head") from error
     if not isinstance(head, dict):
         raise WireError(f"{what} with a damaged head")
-    return head, data[start + length : end], data[:end], data[end : end + signature]
+    return head, start + length, end, data[end : end + signature]
 
 
 def _no_number(text: str) -> None:

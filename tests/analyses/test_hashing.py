@@ -1,6 +1,7 @@
 """The coder learned from sums is that of all rows together, and neighbours by its codes say what patients have."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable, List, Tuple
 
@@ -115,6 +116,8 @@ def test_a_coder_survives_its_file_and_damage_is_named() -> None:
     for name, value in (
         ("thresholds", said["thresholds"][:-1]),
         ("weights", [[1e400] * 7] * 8),
+        ("weights", [[1e308] * 7] * 8),  # of which sums are infinite, or no number
+        ("thresholds", [-1e300] * 8),
         ("weights", "no"),
         ("outcome", "age"),
         ("inputs", ["height"]),
@@ -125,6 +128,19 @@ def test_a_coder_survives_its_file_and_damage_is_named() -> None:
     for content in (b"", b"[]", b"{}", b"\xff\xfe", b"[" * 100_000, b'{"edgeward_coder": 2}'):
         with pytest.raises(DataError, match=r"coder\.json"):
             read_coder(content, "coder.json")
+
+
+def test_whose_a_record_is_does_not_matter_to_who_asks_about_it() -> None:
+    plain, _ = learned([rows(200, 1)], SCHEMA, outcome="smoker", bits=8)
+    coder = replace(plain, schema=replace(plain.schema, patient="who"))
+    assert coder.unlabelled == plain.unlabelled
+    assert coder.digest != plain.digest
+    x, patients = rows(50, 3).x, np.arange(50) // 2
+    known, found = coder.levels(x), coder.levels(x, patients)
+    for patient in range(25):
+        pair = known[2 * patient : 2 * patient + 2]
+        expected = [pair[0], -1] if pair[0] >= 0 else [-1, pair[1]]
+        assert found[2 * patient : 2 * patient + 2].tolist() == expected
 
 
 def test_another_threshold_is_another_coder() -> None:

@@ -18,11 +18,14 @@ from orchestrator.cli.main import main
 from orchestrator.data.dataset import load_dataset
 from orchestrator.gateway.analysed import report_of
 from orchestrator.gateway.authority import Authority
+from orchestrator.gateway.coder import coder_of_result
 from orchestrator.gateway.config import load_config
 from orchestrator.node.anchor import StoreAnchor
 from orchestrator.node.identity import NodeIdentity, install, make_node_request
 from orchestrator.node.ledger import LEDGER_FILE, Ledger
+from orchestrator.node.peers import Peers
 from orchestrator.node.store import NodeStore
+from orchestrator.privacy.similar_files import read_answer, write_answer
 from orchestrator.wire.pki import key_fingerprint
 
 CONFIG = """
@@ -93,18 +96,30 @@ class Owners:
         result = {"analysis": report_of(analysis.result(state, "records"), task)}
         (self.folder / "result.json").write_text(json.dumps(result))
 
-    def policy(self, show: str, queries: int = 9, a_day: int = 9, who: str = "") -> None:
+    def digest(self) -> str:
+        """Of the coder."""
+        task = load_config(self.folder / "edgeward.toml").task
+        return coder_of_result(task, (self.folder / "result.json").read_bytes(), "result.json").digest
+
+    def policy(self, show: str, queries: int = 9, a_day: int = 9, who: str = "", coder: str = "") -> None:
         text = f'[similar]\nshow = "{show}"\nwithin = 4\nepsilon_count = 8.0\nqueries = {queries}\na_day = {a_day}\n'
+        text += f'coders = ["{coder or self.digest()}"]\n'
         (self.folder / "policy.toml").write_text(f'{text}[similar.queriers]\na = "{who or self.fingerprint("a")}"\n')
 
     def fingerprint(self, name: str) -> str:
-        from orchestrator.node.peers import Peers
-
         store = NodeStore(self.folder / f"state-{name}" / "node.sqlite")
         try:
             return Peers("", store).fingerprint
         finally:
             store.close()
+
+    def ledger(self) -> List[Dict[str, Any]]:
+        """What b's has."""
+        ledger = Ledger(self.folder / "state-b" / LEDGER_FILE)
+        try:
+            return ledger.entries()
+        finally:
+            ledger.close()
 
     def coder(self) -> List[object]:
         return ["coder", "edgeward.toml", "--result", "result.json", "--out", "coder.json"]
@@ -160,7 +175,12 @@ def test_neighbours_are_those_of_plain_codes(owners: Owners, capsys: pytest.Capt
     assert all(sum(each["shares"].values()) == pytest.approx(1) for each in report["nearest"] if each["shares"])
     code, out, _ = said(capsys, *owners.read(), "--nearest", 3, "--own", "b.csv")
     assert code == 0
-    assert "of the 3 nearest: no" in out
+    assert f"b {owners.fingerprint('b')[:16]}" in out, "a name alone could be another owner's"
+    again = json.loads(said(capsys, *owners.read(), "--nearest", 500, "--own", "b.csv", "--json")[1])["nearest"]
+    for patient, line in enumerate(again, 1):
+        near = sum(n for (asked, _, _), n in expected.items() if asked == patient)
+        assert line["nearest"] == 2 * near, "own patients that are farther than owners show are not nearer than theirs"
+    assert "nearest within 4 bits: no" in out, "owners show no farther, where others may be nearer than one's own"
 
 
 def test_counts_are_those_of_plain_codes_within_their_noise(owners: Owners, capsys: pytest.CaptureFixture) -> None:
@@ -190,6 +210,7 @@ def test_who_may_not_ask_learns_nothing_and_no_data_are_opened(
     for change, why in (
         ({"show": "nothing"}, "lets nobody search"),
         ({"show": "counts", "who": "0" * 64}, "nobody with the key"),
+        ({"show": "counts", "coder": "0" * 64}, "coders: "),
         ({"show": "counts", "queries": 1}, "queries: 1 in all"),
         ({"show": "counts", "a_day": 1}, "a_day: 1 in 24 hours"),
     ):
@@ -216,6 +237,55 @@ def test_a_budget_that_is_spent_stays_spent(owners: Owners, capsys: pytest.Captu
     assert "it has asked about 2 patients, and now asks about 2" in err
 
 
+def test_a_querier_is_called_what_the_owner_calls_it_and_its_searches_are_shown(
+    owners: Owners, capsys: pytest.CaptureFixture
+) -> None:
+    said(capsys, *owners.coder())
+    words = ["icu-of-others" if word == "a" else word for word in owners.ask(4, 9)]
+    assert said(capsys, *words)[0] == 0
+    code, out, err = said(capsys, *owners.answer())
+    assert code == 0, err
+    assert "of 2 patients of a, " in out
+    assert "icu-of-others" not in out
+    main(["node", "ledger", "--state", "state-b"])
+    assert f"1 question about 2 patients by {owners.fingerprint('a')}" in capsys.readouterr().out
+    main(["node", "ledger", "--state", "state-b", "--json"])
+    found = json.loads(capsys.readouterr().out)["searches"]
+    assert found == [{"querier": owners.fingerprint("a"), "questions": 1, "patients": 2}]
+
+
+def test_a_data_file_that_does_not_fit_spends_no_question(owners: Owners, capsys: pytest.CaptureFixture) -> None:
+    said(capsys, *owners.coder())
+    said(capsys, *owners.ask(4))
+    (owners.folder / "d.csv").write_text("age,weight,sex\n50,70,f\n")
+    for name, why, entries in (("c.csv", "no such file", 1), ("d.csv", "no column 'ill'", 2)):
+        code, _, err = said(capsys, *owners.answer(data=name))
+        assert code != 0
+        assert why in err
+        assert len(owners.ledger()) == entries
+    code, _, err = said(capsys, *owners.answer())
+    assert code == 0, err
+    assert sum(entry.get("patients", 0) for entry in owners.ledger()) == 1
+
+
+def test_an_answer_that_breaks_off_in_its_ciphertexts_is_named(owners: Owners, capsys: pytest.CaptureFixture) -> None:
+    """Of several owners one that answers nonsense, signed, should be known."""
+    said(capsys, *owners.coder())
+    said(capsys, *owners.ask(4))
+    said(capsys, *owners.answer())
+    answer = read_answer((owners.folder / "answer.bin").read_bytes())
+    store = NodeStore(owners.folder / "state-b" / "node.sqlite")
+    kept = ("question", "coder", "bits", "show", "within", "epsilon", "shift")
+    heads = {name: getattr(answer, name) for name in kept}
+    nothing = [bytes(len(block)) for block in answer.blocks]
+    forged = write_answer(answer.party, heads, answer.groups, nothing, Peers("b", store).sign)
+    store.close()
+    (owners.folder / "answer2.bin").write_bytes(forged)
+    code, _, err = said(capsys, *owners.read("", "2"))
+    assert code != 0
+    assert "answer2.bin: a block that anybody can read" in err
+
+
 def test_what_was_changed_or_belongs_elsewhere_is_named(owners: Owners, capsys: pytest.CaptureFixture) -> None:
     said(capsys, *owners.coder())
     for name in ("", "2"):
@@ -230,6 +300,7 @@ def test_what_was_changed_or_belongs_elsewhere_is_named(owners: Owners, capsys: 
         ([*owners.read(), "answer.bin"], "of the same owner"),
         (owners.answer("3"), "No such file"),
         (owners.ask(400, name="4"), "no record in line 400"),
+        (owners.ask(4, 5, 4, name="4"), "line 4 is there twice"),
         (owners.ask(4), "exists"),
     ):
         code, _, err = said(capsys, *words)

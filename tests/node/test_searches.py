@@ -2,6 +2,8 @@
 
 import hashlib
 import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict, List
 
@@ -15,15 +17,15 @@ from orchestrator.analyses.codes import Coder
 from orchestrator.errors import LedgerError, PeerError, PrivacyError, UsageError, WireError
 from orchestrator.node.anchor import StoreAnchor
 from orchestrator.node.ledger import Ledger
-from orchestrator.node.policy import Policy, load_policy
+from orchestrator.node.policy import Policy, Require, load_policy
 from orchestrator.node.policy_words import describe
-from orchestrator.node.searches import check_answer, note_search, read_asked
+from orchestrator.node.searches import answered, check_answer, check_coder, note_answered, note_search, read_asked
 from orchestrator.node.similar_rules import Similar
 from orchestrator.node.store import NodeStore
 from orchestrator.privacy.bfv_blocks import QUESTION_BYTES
 from orchestrator.privacy.bfv_keys import PUBLIC_BYTES
 from orchestrator.privacy.similar import answer_bytes
-from orchestrator.privacy.similar_cells import COUNTS, DISTANCES, Group
+from orchestrator.privacy.similar_cells import COUNTS, DISTANCES, Cells, Group, Shown
 from orchestrator.privacy.similar_files import (
     Party,
     read_answer,
@@ -87,9 +89,23 @@ def test_a_question_is_answered_once(tmp_path: Path) -> None:
     """The mean of the noise on many answers would be none; and who copies a question would spend another's budget."""
     ledger = Ledger(tmp_path / "ledger.sqlite")
     note_search(ledger, RULES, A, "1" * 64, 1)
-    with pytest.raises(PrivacyError, match="answered before"):
-        note_search(ledger, RULES, A, "1" * 64, 1)
-    assert len(ledger.entries()) == 2
+    note_answered(ledger, A, "1" * 64)
+    for again in (lambda: note_search(ledger, RULES, A, "1" * 64, 1), lambda: note_answered(ledger, A, "1" * 64)):
+        with pytest.raises(PrivacyError, match="answered before"):
+            again()
+    assert len(ledger.entries()) == 3
+
+
+def test_a_question_of_which_no_answer_came_is_counted_once(tmp_path: Path) -> None:
+    """An owner who names another file by mistake spends nobody's budget twice; nor does a failed question leave room for more."""
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    for _ in range(3):
+        note_search(ledger, RULES, A, "1" * 64, 3)
+    with pytest.raises(PrivacyError, match="asked about 3 patients"):
+        note_search(ledger, RULES, A, "2" * 64, 1)
+    note_search(ledger, RULES, B, "1" * 64, 3)  # the same file of another is another's
+    note_answered(ledger, B, "1" * 64)
+    note_search(ledger, RULES, A, "1" * 64, 3)
 
 
 def test_nobody_searches_unless_the_owner_says_so(tmp_path: Path) -> None:
@@ -125,6 +141,7 @@ def test_a_ledger_that_was_put_back_is_noticed_as_for_runs(tmp_path: Path) -> No
         ("queries = -1", "queries: -1"),
         ('queriers = { a = "12" }', "64 hex digits"),
         ("querys = 5", "queries"),
+        ('coders = ["12"]', "`edgeward similar coder` prints"),
     ],
 )
 def test_mistakes_in_a_policy_are_named(tmp_path: Path, written: str, said: str) -> None:
@@ -138,6 +155,7 @@ def test_a_policy_says_in_words_what_a_search_shows() -> None:
     assert "patients of each class at each distance up to 8 bits, exactly" in lines
     assert "icu-a, icu-b, each for 5 patients in all and 3 a day" in lines
     assert "with noise of epsilon 1 a question" in "\n".join(describe(Policy(similar=Similar(COUNTS, 8))))
+    assert "search: by the coders none" in lines
     assert "nobody may" in "\n".join(describe(Policy()))
 
 
@@ -224,6 +242,107 @@ def test_an_answer_that_contradicts_itself_is_refused(groups: List[Group], said:
     data = answer_of(Key("icu-b"), coder(), "0" * 64, groups, **said)
     with pytest.raises(WireError):
         read_answer(data)
+
+
+class Cellar:
+    """In place of who encrypts: keeps what would be answered with."""
+
+    def __init__(self) -> None:
+        self.codes, self.cells = np.zeros((0, 64)), [Cells(np.zeros(0), np.zeros(0))]
+
+    def answer(self, question: bytes, codes: np.ndarray, cells: Cells) -> bytes:
+        self.codes = codes
+        self.cells.append(cells)
+        return bytes(answer_bytes(codes.shape[1], len(cells.patients)))
+
+
+def by_patient(tmp_path: Path, lines: List[str], show: str) -> Cells:
+    """The cells for a file of (patient, age, class), by a coder whose schema names the patient."""
+    plain = coder()
+    own = replace(plain, schema=replace(plain.schema, patient="who"))
+    file = tmp_path / "rows.csv"
+    file.write_text("\n".join(["who,age,sex,ill", *lines]) + "\n")
+    asked, cellar = read_asked(Key("icu-a").question(own, 1), own, None), Cellar()
+    answered(asked, cellar, own, file, Shown(show, 3, 5, 1.0), Key("icu-b").party, Key("icu-b").sign)  # type: ignore[arg-type]
+    return cellar.cells[-1]
+
+
+@pytest.mark.parametrize("show", [COUNTS, DISTANCES])
+def test_a_patient_with_many_records_is_one_patient(tmp_path: Path, show: str) -> None:
+    """Else noise for one hit would cover twenty of one person, and minimum_cell be met by one person alone."""
+    lines = [f"p{patient},{20 + patient},f,no" for patient in range(8)] + ["p3,70,f,yes", "p3,23,f,no"] * 20
+    tested = by_patient(tmp_path, ["p8,50,m,", "p8,51,m,no", *lines], show).patients
+    found, times = np.unique(tested[tested >= 0], return_counts=True)
+    assert found.tolist() == list(range(1, 10)), "the first record with a class of each patient"
+    assert set(times) == {4}, "one for each distance"
+    with pytest.raises(PrivacyError, match="minimum_cell"):
+        by_patient(tmp_path, ["p1,50,f,no"] * 30, show)
+
+
+def test_a_coder_that_the_owner_does_not_name_is_refused() -> None:
+    """Who makes a coder chooses what a distance says: with bits that are steps of one column it is that column's number."""
+    own = coder()
+    policy = Policy(similar=Similar(COUNTS, 8, coders=(own.digest,)))
+    check_coder(policy, own)
+    other = replace(own, thresholds=own.thresholds + 1e-9)
+    for rules in (policy, Policy(similar=Similar(COUNTS, 8))):
+        with pytest.raises(PrivacyError, match=rf"coders: {other.digest} is not one of them"):
+            check_coder(rules, other)
+
+
+def test_a_coder_tells_patients_apart_by_the_column_the_owner_requires() -> None:
+    own = coder()
+    for required, named, why in (
+        ("who", "", "names none"),
+        ("who", "row", "names 'row'"),
+        ("who", "who", ""),
+        ("*", "", ""),
+    ):
+        some = replace(own, schema=replace(own.schema, patient=named))
+        policy = Policy(require=Require(patient=required), similar=Similar(COUNTS, 8, coders=(some.digest,)))
+        if why:
+            with pytest.raises(PrivacyError, match=rf"\[require\] patient: 'who' .* {why}"):
+                check_coder(policy, some)
+        else:
+            check_coder(policy, some)
+
+
+def test_two_processes_at_once_do_not_spend_the_same_budget(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    Ledger(path).close()
+    rules = Similar(DISTANCES, 8, queries=5, a_day=5, queriers={"icu-a": A})
+    with ThreadPoolExecutor(8) as pool:
+        done = list(pool.map(lambda number: _noted(path, rules, f"{number:064x}"), range(16)))
+    assert sum(done) == 5
+    assert len(Ledger(path).entries()) == 6
+
+
+def test_two_processes_that_begin_a_question_at_once_count_it_once(tmp_path: Path) -> None:
+    """The second one looks for the question before the first one notes it, and has its turn after."""
+    path = tmp_path / "ledger.sqlite"
+    first, second = Ledger(path), Ledger(path)
+    before = second.entries()
+    note_search(first, RULES, A, "1" * 64, 2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(second, "entries", lambda: before)
+        with pytest.raises(PrivacyError, match="another process"):
+            note_search(second, RULES, A, "1" * 64, 2)
+    note_search(second, RULES, A, "1" * 64, 2)
+    assert sum(entry.get("patients", 0) for entry in first.entries()) == 2
+    note_answered(first, A, "1" * 64)
+    with pytest.raises(PrivacyError, match="answered before"):
+        note_answered(second, A, "1" * 64)
+
+
+def _noted(path: Path, rules: Similar, question: str) -> bool:
+    ledger = Ledger(path)  # read before the others write
+    try:
+        note_search(ledger, rules, A, question, 1)
+    except PrivacyError:
+        return False
+    finally:
+        ledger.close()
+    return True
 
 
 def test_numbers_that_are_none_are_refused_in_a_head() -> None:

@@ -1,5 +1,6 @@
 """Encrypted search for similar patients: distances are exact, and a querier that lies gets noise."""
 
+import math
 from typing import List, Tuple
 
 import numpy as np
@@ -9,7 +10,16 @@ pytest.importorskip("tenseal", reason="TenSEAL has no wheel for this Python")
 
 from orchestrator.errors import PrivacyError, WireError
 from orchestrator.privacy.bfv_blocks import LINEAR_BYTES, PRODUCT_BYTES, QUESTION_BYTES, uppers
-from orchestrator.privacy.bfv_keys import DEGREE, NONCE_BYTES, PLAIN, PUBLIC_BYTES, evenly, load_secret, make_keys
+from orchestrator.privacy.bfv_keys import (
+    DEGREE,
+    MODULI,
+    NONCE_BYTES,
+    PLAIN,
+    PUBLIC_BYTES,
+    evenly,
+    load_secret,
+    make_keys,
+)
 from orchestrator.privacy.ckks_blocks import tenseal
 from orchestrator.privacy.secure_random import SecureRandom
 from orchestrator.privacy.similar import KEY, Answerer, Querier, answer_bytes, cells_in_a_block, pads_of
@@ -224,6 +234,19 @@ def test_a_class_of_few_patients_is_left_out_and_nobody_is_answered_of_nobody() 
         cells_for(levels[30:], CLASSES, Shown(COUNTS, 2, 5, 1.0), SecureRandom())
 
 
+@pytest.mark.parametrize("show", [COUNTS, DISTANCES])
+@pytest.mark.parametrize("within", [0, 12, 40])
+def test_how_many_cells_there_are_tells_patients_to_the_next_multiple_alone(show: str, within: int) -> None:
+    """A patient is within + 1 cells: filled up as cells, 32 of them are less than one patient."""
+    sizes = set()
+    for patients in (33, 34, 41, 63, 64):
+        asked = cells_for(np.zeros(patients, np.int64), ("no",), Shown(show, within, 5, 1.0), SecureRandom())
+        sizes.add(tuple(group.cells for group in asked.groups))
+        assert (asked.cells.patients >= 0).sum() == patients * (within + 1)
+        assert sum(sizes.copy().pop()) == len(asked.cells.patients)
+    assert len(sizes) == 1
+
+
 def test_how_many_cells_there_are_does_not_tell_the_noise() -> None:
     """Hits that are none are drawn for every answer; what fills up hides how many they are."""
     levels, sizes, hits = np.zeros(40, np.int64), set(), set()
@@ -348,6 +371,25 @@ def test_no_part_of_a_ciphertext_is_a_function_of_what_an_owner_drew(querier: Qu
         assert (one == other)[place : place + LINEAR_BYTES // 2].mean() < 0.01
 
 
+@pytest.mark.parametrize("shift", [1e-9, 1e-8, 1e-5, 0.25])
+def test_a_question_off_the_grid_loses_its_key_before_its_cells_move(querier: Querier, shift: float) -> None:
+    """A share of a plain step, added to the plain text of zeros, moves what is multiplied twice far more than what is once: by
+    1e-9 one ciphertext of cells in ten has a carry, and each number of the key has moved by thousands.
+    """
+    codes = np.random.default_rng(0).integers(0, 2, (128, BITS)).astype(np.uint8)
+    question, cells = querier.ask(np.zeros(BITS)), Cells(np.arange(128), codes.sum(axis=1))
+    whole = math.prod(MODULI)
+    numbers = np.frombuffer(question, "<u8").reshape(2, len(MODULI), DEGREE).copy()
+    for limb, modulus in enumerate(MODULI):
+        numbers[0, limb, 0] = (int(numbers[0, limb, 0]) + int(shift * (whole // PLAIN))) % modulus
+    owner = Answerer(querier.public, Repeated())
+    answers = [owner.answer(each, codes, cells) for each in (question, numbers.tobytes())]
+    (key, slots), (found, _) = (querier.opened(each, BITS, 128) for each in answers)
+    assert ((slots.sum(axis=1) - pads_of(key, 128)) % PLAIN == 0).all()
+    carried = ((found - key) * pow(DEGREE, -1, PLAIN) + PLAIN // 2) % PLAIN - PLAIN // 2
+    assert np.median(np.abs(carried)) > 30, "of each number there are many to try, and eight have to be right at once"
+
+
 def test_neighbours_at_the_same_distance_count_in_parts() -> None:
     near: List[Near] = [{"no": {1: 1, 4: 2}, "yes": {4: 1}}, {"yes": {2: 1, 4: 1}}]
     found = votes(near, CLASSES, 3)
@@ -356,5 +398,7 @@ def test_neighbours_at_the_same_distance_count_in_parts() -> None:
     assert found[0] == pytest.approx({"no": (1 + 0.5) / 3, "yes": (1 + 0.5) / 3})
     assert votes(near, CLASSES, 100) == ({"no": 0.5, "yes": 0.5}, 6)
     assert votes([{}, {}], CLASSES, 3) is None
+    assert votes(near, CLASSES, 3, reach=1) == ({"no": 1.0, "yes": 0.0}, 1)
+    assert votes(near, CLASSES, 3, reach=0) is None
     assert hits_of(np.array([0, 1, 0, 0]), [Group("no", 0, 2), Group("no", 1, 2)]) == [1, 2]
     assert cells_in_a_block(BITS) == 128
