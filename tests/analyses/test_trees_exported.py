@@ -362,10 +362,13 @@ def test_a_bundle_whose_manifest_says_otherwise_is_refused(study: Study, tmp_pat
     bundle = tmp_path / "bundle"
     manifest = export_trees(study.results["boosted"], bundle)
 
-    def refused(said: str, **changes: Any) -> None:
+    def verified(**changes: Any) -> None:
         replace_manifest(bundle, {**manifest, **changes})
+        verify_bundle(bundle)
+
+    def refused(said: str, **changes: Any) -> None:
         with pytest.raises(BundleError, match=said):
-            verify_bundle(bundle)
+            verified(**changes)
 
     features = [dict(feature) for feature in manifest["features"]]
     features[0]["cuts"] = features[0]["cuts"][1:]
@@ -373,6 +376,11 @@ def test_a_bundle_whose_manifest_says_otherwise_is_refused(study: Study, tmp_pat
     refused("nodes is", trees={**manifest["trees"], "nodes": manifest["trees"]["nodes"] + 1})
     refused("output", output={**manifest["output"], "zero_point": 0})
     refused("number of known answers", known_answer_rows=3)
+    refused("0 features for an input", features=[])
+    refused("10000000000000000000 is no number", output={**manifest["output"], "scale": 10**400})
+    for change in ({"cuts": [10**400]}, {"std": 10**400}, {"cuts": None, "categories": [[1]]}):
+        feature = {key: value for key, value in {**manifest["features"][0], **change}.items() if value is not None}
+        refused("is no number|different texts", features=[feature, *manifest["features"][1:]])
     for wrong in ({key: value for key, value in manifest.items() if key != "kind"}, {**manifest, "kind": "forest"}):
         with pytest.raises(BundleError, match="key 'model.tflite' is missing|go together|kind is 'forest'"):
             replace_manifest(bundle, wrong)
