@@ -209,6 +209,7 @@ def _threshold(section: bytes, at: int) -> float:
 def _ranges(values: np.ndarray) -> np.ndarray:
     """float32 (2, channels). ExportError where a channel has neither a range that has logarithms nor two zeros."""
     least, most = ranges = values.reshape(2, -1)
-    if not (np.isfinite(ranges).all() and np.all(((least == 0) & (most == 0)) | ((least >= LEAST) & (most >= least)))):
+    none = (least.view("<u4") == 0) & (most.view("<u4") == 0)  # as firmware asks it: -0.0 is no end of a range
+    if not (np.isfinite(ranges).all() and np.all(none | ((least >= LEAST) & (most >= least)))):
         raise ExportError("input profile: the range of a logarithm is not one of positive numbers")
     return ranges

@@ -127,7 +127,7 @@ def read_manifest(folder: Path) -> Dict[str, Any]:
     if computed != recorded:
         raise BundleError(f"{MANIFEST}: SHA-256 is {computed}, recorded is {recorded}: the file was changed or damaged")
     try:
-        content = json.loads(data, parse_constant=_no_number)
+        content = json.loads(data, parse_constant=_no_number, parse_int=_whole, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise BundleError(f"{MANIFEST}: is no JSON: {error}") from error
     check_schema(content)
@@ -135,7 +135,18 @@ def read_manifest(folder: Path) -> Dict[str, Any]:
 
 
 def _no_number(text: str) -> float:
-    raise ValueError(f"{text} is no number")
+    raise ValueError(f"{text} is no number that a manifest has")
+
+
+def _whole(text: str) -> int:
+    """Of 64 bits at most: others no float holds, and no field means."""
+    value = int(text) if len(text) <= 20 else 1 << 63
+    return value if abs(value) < 1 << 63 else int(_no_number(text[:20]))
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    return value if math.isfinite(value) else _no_number(text[:20])
 
 
 def check_schema(content: Any, schema: Any = None, where: str = MANIFEST) -> None:
@@ -199,7 +210,7 @@ def check_features(
     if not all(isinstance(feature, Mapping) for feature in features or ()):
         raise ExportError("features: each must be an object with name, mean and std")
     entries = [dict(feature) for feature in features or ()]
-    if entries and len(entries) != input_shape[-1]:
+    if (entries or counted) and len(entries) != input_shape[-1]:
         raise ExportError(f"{len(entries)} features for an input of shape {input_shape}; give {input_shape[-1]}")
     for i, entry in enumerate(entries):
         if set(entry) - {"name", "mean", "std", "unit", "transform", *RANGE, *CUTS} or not isinstance(
@@ -237,7 +248,7 @@ def _check_cuts(entry: Mapping[str, Any]) -> None:
     if len(given) > 1 or not isinstance(values, (list, tuple)):
         raise ExportError(f"feature '{name}': has one list, of cuts or of categories")
     if given == ["categories"]:
-        if not 1 <= len(set(values)) == len(values) <= MOST_LEVELS or not all(isinstance(v, str) and v for v in values):
+        if not all(isinstance(v, str) and v for v in values) or not 1 <= len(set(values)) == len(values) <= MOST_LEVELS:
             raise ExportError(f"feature '{name}': categories are 1 to {MOST_LEVELS} different texts")
         return
     numbers = [v for v in values if isinstance(v, NUMBER) and not isinstance(v, bool) and math.isfinite(v)]

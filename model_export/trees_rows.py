@@ -11,6 +11,8 @@ from model_export.trees import AT_LEAST, CLASSES, CODES, FEW_LEVELS, LEVELS, PAI
 KNOWN_ANSWER_ROWS = 16
 _OFFERED = 512
 _CLIMBS = 8
+_MOST_WALKS = 20_000
+"""Of rows through a tree, to look for rows of classes that hardly ever win; some seconds, however many trees there are."""
 
 
 def synthetic_rows(model: Trees, count: int, seed: int = 0) -> np.ndarray:
@@ -68,11 +70,14 @@ def _won_by(model: Trees, place: int, offered: np.ndarray) -> List[np.ndarray]:
     won = np.flatnonzero(outputs.argmax(axis=1) == place)
     if len(won):
         return [offered[won[0]]]
-    codes = codes_of(model)
+    codes, left = codes_of(model), _MOST_WALKS // model.outputs
     for start in offered[np.argsort(-_lead(model, offered, place), kind="stable")[:_CLIMBS]]:
         row, best = start.copy(), float(_lead(model, start[np.newaxis], place)[0])
         for _ in range(2):
             for channel, choices in enumerate(codes):
+                left -= len(model.trees)
+                if left < 0:
+                    return []
                 tried = np.repeat(row[np.newaxis], len(choices), axis=0)
                 tried[:, channel] = choices - 128
                 leads = _lead(model, tried, place)

@@ -14,7 +14,8 @@ import numpy as np
 
 from orchestrator.analyses.base import Analysis, Cell, Folded, Result, State, Sums, Table, Total, as_pairs, from_pairs
 from orchestrator.analyses.blocks import CELLS, PRODUCTS, Block, aside, places, unused
-from orchestrator.analyses.grown import Grown, Node, Rows, Split, nodes_of
+from orchestrator.analyses.boosted_rows import read_trees, trees_table
+from orchestrator.analyses.grown import Grown, Rows, number_of
 from orchestrator.analyses.histograms import MOST_VALUE, Histograms, Rule
 from orchestrator.analyses.scores import auc_of
 from orchestrator.analyses.splits import Columns, apart
@@ -347,7 +348,10 @@ class Boosted(Analysis):
         elif "scores" in state:
             rows += self._errors(state["scores"])
         rows.append(("base (log-odds)" if self._two else "base", self._raw(model.base), None, None))
-        return Result([*tables, self._table(model, grown)], list(self._notes(model, grown, units)))
+        return Result(
+            [*tables, trees_table(model.codes[:grown], self._added(model.values), self._histograms)],
+            list(self._notes(model, grown, units)),
+        )
 
     def _measured(self, scores: np.ndarray) -> Iterator[Tuple[Cell, ...]]:
         counts = scores[: 2 * _SCORES].reshape(2, _SCORES)
@@ -370,12 +374,17 @@ class Boosted(Analysis):
         assert self._outcome is not None
         return self._outcome.scaled_range
 
-    def _raw(self, score: float, added: bool = False) -> float:
-        """A score, or what a leaf adds to it, in the units of the outcome; of two classes it is one of log-odds."""
+    def _raw(self, score: float) -> float:
+        """A score in the units of the outcome; of two classes it is one of log-odds."""
         if self._two:
             return score
         low, high = self._range()
-        return (high - low) / 2 * score + (0.0 if added else (high + low) / 2)
+        return (high - low) / 2 * score + (high + low) / 2
+
+    def _added(self, values: np.ndarray) -> np.ndarray:
+        """What leaves add to a score, in the same units."""
+        low, high = (-1.0, 1.0) if self._two else self._range()
+        return (high - low) / 2 * values + 0.0
 
     def _held_out(self, scores: np.ndarray, units: str) -> Table:
         counts = scores[: 2 * _SCORES].reshape(2, -1, _TOGETHER).sum(axis=2)
@@ -389,68 +398,14 @@ class Boosted(Analysis):
             "held out", ("predicted from", "to", units, f"of them {self._event}", "observed"), rows, "observed"
         )
 
-    def _table(self, model: _Model, grown: int) -> Table:
-        """A row for each node that there is: 1 is the root, 2 i and 2 i + 1 are below i, on the left and on the right."""
-        rows: List[Tuple[Cell, ...]] = []
-        for tree in range(grown):
-            nodes = [0]
-            while nodes:
-                node = nodes.pop(0)
-                code = int(model.codes[tree, node]) if node < self._inner else 0
-                if code:
-                    rows.append((tree + 1, node + 1, *self._split_cells(code), None))
-                    nodes += [2 * node + 1, 2 * node + 2]
-                else:
-                    rows.append(
-                        (tree + 1, node + 1, *(None,) * 4, self._raw(float(model.values[tree, node]), added=True))
-                    )
-        return Table("trees", ("tree", "node", "column", "right if at least", "right if", "missing", "adds"), rows)
-
-    def _split_cells(self, code: int) -> Tuple[Cell, ...]:
-        column, cell, right = self._histograms.column_of(code)
-        feature, side = column.feature, "right" if right else "left"
-        if cell == column.width:
-            return feature.name, None, "(missing)", side
-        if feature.categories:
-            return feature.name, None, feature.categories[cell], side
-        edge = float(column.edges()[cell + 1])
-        return feature.name, math.exp(edge) if feature.transform else edge, None, side
-
     def grown(self, tables: Rows) -> Grown:
         """The model of a result's tables. ValueError for tables of another one."""
         assert self._outcome is not None
         figures = {str(row[0]): row[1] for row in tables["fit"]}
-        trees: List[Dict[int, Node]] = []
-        for rows in nodes_of(tables["trees"], int(figures["trees"]), 1):
-            trees.append(
-                {n: values if cells[0] is None else self._split_of(cells) for n, (cells, values) in rows.items()}
-            )
+        trees = read_trees(tables["trees"], figures["trees"], self._histograms)
         classes = self._outcome.categories
-        base = float(figures["base (log-odds)" if self._two else "base"])
+        base = number_of(figures["base (log-odds)" if self._two else "base"], "table fit: base")
         return Grown(self._columns.features, self._outcome, trees, classes, mean=False, base=base)
-
-    def _split_of(self, cells: Tuple[Cell, ...]) -> Split:
-        """What `_split_cells` wrote."""
-        name, edge, level, side = cells
-        columns = [column for column in self._histograms.columns if column.feature.name == name]
-        if not columns or side not in ("left", "right"):
-            raise ValueError(f"table trees: {list(cells)} splits no column of the task")
-        column, missing = columns[0], side == "right"
-        number = self._histograms.columns.index(column)
-        if level == "(missing)" and edge is None:
-            return Split(number, True, () if column.feature.categories else None, math.inf)
-        if column.feature.categories:
-            if level not in column.feature.categories:
-                raise ValueError(f"table trees: {name} has no category {level!r}")
-            return Split(number, missing, (column.feature.categories.index(level),))
-        edges = column.edges()
-        if not isinstance(edge, (int, float)) or (not edge > 0 and column.feature.transform):
-            raise ValueError(f"table trees: {list(cells)} has no edge")
-        place = math.log(edge) if column.feature.transform else float(edge)
-        nearest = int(np.abs(edges - place).argmin())
-        if not abs(edges[nearest] - place) <= 1e-9 * (edges[-1] - edges[0]):
-            raise ValueError(f"table trees: {edge} is not where a bin of {name} begins")
-        return Split(number, missing, None, float(edges[nearest]))
 
     def _notes(self, model: _Model, grown: int, units: str) -> Iterator[str]:
         what = "the log-odds" if self._two else "the prediction"

@@ -1,5 +1,6 @@
 """Trees an analysis ended in, read back from its tables, to run them elsewhere."""
 
+import sys
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
@@ -34,11 +35,6 @@ class Split(NamedTuple):
         place = 2.0 * (value - self.low) / (self.high - self.low) - 1.0
         return float(np.clip(place, -1.0, 1.0)) > self.cut
 
-    @property
-    def place(self) -> float:
-        """Of the cut, in the units of the model."""
-        return self.low + (self.high - self.low) * (1 + self.cut) / 2 if self.scaled else self.cut
-
 
 Node = Union[Split, Tuple[float, ...]]
 """Of a leaf its values."""
@@ -59,21 +55,36 @@ class Grown(NamedTuple):
     base: float = 0.0
 
 
+def number_of(cell: Any, what: str) -> float:
+    """A number of a table. ValueError for a cell that holds none, or one that is not finite."""
+    if not is_number(cell):
+        raise ValueError(f"{what}: {cell!r:.80} is not a finite number")
+    return float(cell)
+
+
+def is_number(cell: Any) -> bool:
+    """Whether a cell holds a finite number; JSON has whole ones that no float holds."""
+    return isinstance(cell, (int, float)) and not isinstance(cell, bool) and abs(cell) <= sys.float_info.max
+
+
 def nodes_of(
-    rows: Sequence[Sequence[Any]], trees: int, values: int
+    rows: Sequence[Sequence[Any]], trees: Any, values: int
 ) -> List[Dict[int, Tuple[Tuple[Any, ...], Tuple[float, ...]]]]:
     """Of each tree, by number of the node, (its split's cells, its leaf's values) of a table "trees".
 
-    ValueError for rows that are of no such table. A row: tree, node, four cells of a split, values of a leaf.
+    ValueError for rows that are of no such table, or of another number of trees. A row: tree, node, four cells of a split, values
+    of a leaf.
     """
+    if not isinstance(trees, int) or not 0 <= trees <= len(rows):
+        raise ValueError(f"table trees: has {len(rows)} rows, and is of {trees!r:.80} trees")
     found: List[Dict[int, Tuple[Tuple[Any, ...], Tuple[float, ...]]]] = [{} for _ in range(trees)]
     for row in rows:
-        tree, node, *cells = row
-        split, leaf = tuple(cells[:4]), tuple(cells[4:])
-        numbers = tuple(float(value) for value in leaf if isinstance(value, (int, float)) and np.isfinite(value))
+        tree, node = row[:2] if len(row) == 6 + values else (0, 0)
+        split, leaf = tuple(row[2:6]), tuple(row[6:])
+        numbers = tuple(float(value) for value in leaf if is_number(value))
         whole = isinstance(tree, int) and isinstance(node, int) and 1 <= tree <= trees and node >= 1
-        if not whole or len(leaf) != values or (split[0] is None and len(numbers) < values) or node in found[tree - 1]:
-            raise ValueError(f"table trees: invalid row {list(row)}")
+        if not whole or (split[0] is None and len(numbers) < values) or node in found[tree - 1]:
+            raise ValueError(f"table trees: invalid row {list(row)!r:.200}")
         found[tree - 1][node] = split, numbers
     for number, nodes in enumerate(found, 1):
         wanted = [1]

@@ -27,6 +27,7 @@ PROGRAMS = {
     "run-direct": ("src/run_direct.cpp", *ENGINES),
     "damage-plan": ("test/damage_plan.cpp", *ENGINES),
     "damage-trees": ("test/damage_trees.cpp", *ENGINES),
+    "judge-profiles": ("test/judge_profiles.cpp", "core/input_profile.cpp", "core/logarithm.cpp"),
     "parse-stdio": ("test/parse_stdio.cpp", "core/input_parser.cpp", "core/crc.cpp"),
     "power-cut": ("test/power_cut.cpp", "core/*.cpp", *ENGINES, "hal/host/source.cpp"),
     "fuzz-board": ("test/fuzz_board.cpp", "core/*.cpp", *ENGINES),

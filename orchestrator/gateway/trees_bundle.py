@@ -16,7 +16,7 @@ import numpy as np
 
 from model_export.errors import ExportError
 from model_export.input_profile import MOST_CUTS
-from model_export.manifest import MOST_LEVELS
+from model_export.manifest import LARGEST, MOST_LEVELS
 from model_export.trees import (
     AT_LEAST,
     CLASSES,
@@ -24,6 +24,7 @@ from model_export.trees import (
     FEW_LEVELS,
     LEVELS,
     MISSING_RIGHT,
+    MOST_CHANNELS,
     PAIR,
     PROBABILITIES,
     SET,
@@ -49,9 +50,10 @@ from orchestrator.wire.targets.number import Number
 from orchestrator.wire.task import plain_data
 
 MOST_RESULT_BYTES = 256 << 20
-_UNITS = 24
-"""Bits behind the point of a leaf's value at most."""
 _MOST_SUM = (1 << 31) - 1
+_LEAST_SUM = 2.0**-100
+_MOST_SETS = 1 << 16
+"""That a node can name."""
 
 
 class Finished(NamedTuple):
@@ -83,7 +85,7 @@ def export_trees(result: Path, out: Path, name: str = "", rows: Optional[Path] =
     if rows is not None:
         data = load_dataset(rows, found.schema, unlabelled=True, gaps=True)
         reference = codes_of(data, found.schema, made.features)
-    page = None if found.claim is None else markdown(found.claim)
+    page = None if found.claim is None else _page(found.claim, result)
     try:
         return write_trees_bundle(
             out,
@@ -100,6 +102,13 @@ def export_trees(result: Path, out: Path, name: str = "", rows: Optional[Path] =
         )
     except ExportError as error:
         raise EdgewardError(str(error)) from error
+
+
+def _page(claim: Dict[str, Any], where: Path) -> str:
+    try:
+        return markdown(claim)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise EdgewardError(f"{where}: privacy: not the statement that a run writes") from error
 
 
 def read_result(path: Path) -> Finished:
@@ -130,17 +139,23 @@ def parse_result(report: Any, where: str) -> Finished:
     if kind not in OF_TREES:
         raise EdgewardError(f"{where}: is of {kind!r}; a bundle can be made of a forest and of boosted trees")
     said = analysis.get("of")
-    if not isinstance(said, dict) or set(said) != {"task", "schema", "analysis"}:
+    if (
+        not isinstance(said, dict)
+        or set(said) != {"task", "schema", "analysis"}
+        or not isinstance(said["analysis"], dict)
+    ):
         raise EdgewardError(f"{where}: does not say of which columns it is: run the analysis again with this version")
     schema: Schema = structure(said["schema"], Schema, f"{where}: schema")
     try:
         computed = make(said["analysis"], schema)
         grown = computed.grown(tables) if isinstance(computed, (Forest, Boosted)) else None
-    except (UsageError, ValueError, KeyError, TypeError, IndexError) as error:
+        if grown is None or said["analysis"][KIND] != kind or not grown.trees:
+            raise ValueError("has no tree")
+        return Finished(grown, predicted(schema, grown), kind, str(said["task"]), report.get("privacy"))
+    except (UsageError, ValueError) as error:
         raise EdgewardError(f"{where}: {error}") from error
-    if grown is None or said["analysis"][KIND] != kind or not grown.trees:
-        raise EdgewardError(f"{where}: has no tree")
-    return Finished(grown, predicted(schema, grown), kind, str(said["task"]), report.get("privacy"))
+    except (KeyError, TypeError, IndexError) as error:
+        raise EdgewardError(f"{where}: its tables are not those of {kind!r}, as a run writes them") from error
 
 
 def predicted(schema: Schema, grown: Grown) -> Schema:
@@ -161,11 +176,11 @@ def integers(grown: Grown, schema: Schema) -> Integers:
     channels = _Channels(grown)
     leaves = [[_values(node) for node in tree.values() if not isinstance(node, Split)] for tree in grown.trees]
     scores = 1 if len(grown.classes) <= 2 else len(grown.classes)
-    largest = sum(np.abs(np.array(each)).max(axis=0) for each in leaves) + abs(grown.base)
-    room = (_MOST_SUM - len(grown.trees) - 1) / max(float(np.max(largest)), 1e-30)
-    if room < 1:
-        raise EdgewardError("the leaves of these trees add up to more than 32 bits hold")
-    unit = 2.0 ** min(_UNITS, math.floor(math.log2(room)))
+    largest = sum(float(np.abs(np.array(each)).max()) for each in leaves) + abs(grown.base)
+    if not largest <= LARGEST:
+        raise EdgewardError(f"the leaves of these trees add up to {largest:g}, which is no number a float32 holds")
+    # As many bits as 32 leave room for, whether leaves are billions or billionths: rounded, each may be one half larger.
+    unit = 2.0 ** math.floor(math.log2((_MOST_SUM - len(grown.trees) - 1) / max(largest, _LEAST_SUM)))
     trees = [_tree(tree, channels, unit) for tree in grown.trees]
     base = np.full(scores, round(grown.base * unit), np.int32)
     output, scale, zero_point = SHARES, *PROBABILITIES
@@ -174,8 +189,7 @@ def integers(grown: Grown, schema: Schema) -> Integers:
     else:
         mode = VALUE
         cuts, scale, zero_point, output = _of_numbers(grown, schema, leaves, unit)
-    sets = np.array(channels.sets, np.uint8).reshape(-1, 32)
-    model = Trees(mode, len(channels.features), tuple(trees), base, cuts, sets, scale, zero_point)
+    model = Trees(mode, len(channels.features), tuple(trees), base, cuts, channels.sets, scale, zero_point)
     return Integers(model, channels.features, output)
 
 
@@ -189,12 +203,26 @@ class _Channels:
 
     def __init__(self, grown: Grown) -> None:
         self.features: List[Dict[str, Any]] = []
-        self.sets: List[List[int]] = []
+        self._sets: Dict[Tuple[int, ...], int] = {}
         self._known: Dict[Split, Tuple[int, int]] = {}
-        splits = {node for tree in grown.trees for node in tree.values() if isinstance(node, Split)}
-        for number, feature in enumerate(grown.inputs):
-            mine = [split for split in splits if split.column == number]
+        splits: List[List[Split]] = [[] for _ in grown.inputs]
+        for split in {node for tree in grown.trees for node in tree.values() if isinstance(node, Split)}:
+            splits[split.column].append(split)
+        for feature, mine in zip(grown.inputs, splits):
             self._levels(feature, mine) if feature.categories else self._cuts(feature, mine)
+        for what, found, most in (
+            ("inputs", len(self.features), MOST_CHANNELS),
+            ("sets of categories", len(self._sets), _MOST_SETS),
+        ):
+            if found > most:
+                raise EdgewardError(
+                    f"these trees need {found} {what}, a board has at most {most}: use fewer trees, or less depth"
+                )
+
+    @property
+    def sets(self) -> np.ndarray:
+        """uint8 (sets, 32), by number."""
+        return np.array(list(self._sets), np.uint8).reshape(-1, 32)
 
     def field(self, split: Split) -> Tuple[int, int]:
         """(channel, kind and where a missing value goes; test) of a node."""
@@ -215,10 +243,8 @@ class _Channels:
                 continue
             bits = np.zeros(256, np.uint8)
             bits[list(levels)] = 1
-            packed = np.packbits(bits, bitorder="little").tolist()
-            if packed not in self.sets:
-                self.sets.append(packed)
-            self._known[split] = channel + (SET << 12), self.sets.index(packed)
+            packed = tuple(np.packbits(bits, bitorder="little").tolist())
+            self._known[split] = channel + (SET << 12), self._sets.setdefault(packed, len(self._sets))
 
     def _cuts(self, feature: Feature, splits: Sequence[Split]) -> None:
         found = {split: cut_of(split, feature) for split in splits}
@@ -231,9 +257,10 @@ class _Channels:
             described.update(transform="log", minimum=low, maximum=high)
         for at in range(0, max(len(cuts), 1), MOST_CUTS):
             self.features.append({**described, "cuts": cuts[at : at + MOST_CUTS]})
+        places = {cut: place for place, cut in enumerate(cuts)}
         for split, cut in found.items():
-            if cut in cuts:
-                channel, place = divmod(cuts.index(cut), MOST_CUTS)
+            if cut in places:
+                channel, place = divmod(places[cut], MOST_CUTS)
                 self._known[split] = first + channel + (AT_LEAST << 12), place + 2
             else:
                 self._known[split] = first + (AT_LEAST << 12), 1 if cut <= least else CODES + 1
@@ -241,6 +268,8 @@ class _Channels:
 
 def ends_of(feature: Feature) -> Tuple[float, float]:
     """Least and largest value of a number as a board reads it, in the units of the model."""
+    if not max(map(abs, feature.range)) < LARGEST:
+        raise EdgewardError(f"{feature.name}: its range is beyond what a float32 holds")
     ends = np.array(feature.range, np.float32)
     found = logarithm(ends) if feature.transform else ends
     return float(found[0]), float(found[1])
@@ -258,14 +287,22 @@ def cut_of(split: Split, feature: Feature) -> float:
 
     if not right(most):
         return math.inf
-    with np.errstate(over="ignore"):
-        found = min(max(np.float32(split.place), least), most)
-    up, down = np.float32(np.inf), np.float32(-np.inf)
-    while not right(found):
-        found = np.nextafter(found, up)
-    while found > least and right(np.nextafter(found, down)):
-        found = np.nextafter(found, down)
-    return float(found) + 0.0
+    low, high = _number_of(least), _number_of(most)
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if right(_numbered(middle)) else (middle + 1, high)
+    return float(_numbered(low))
+
+
+def _number_of(value: np.float32) -> int:
+    """Which of all float32 it is, in their order: 0 is number 0."""
+    bits = int(value.view(np.int32))
+    return bits if bits >= 0 else -(bits & 0x7FFFFFFF)
+
+
+def _numbered(number: int) -> np.float32:
+    found = np.int32(abs(number)).view(np.float32)
+    return found if number >= 0 else -found
 
 
 def _tree(nodes: Dict[int, Node], channels: _Channels, unit: float) -> Tree:

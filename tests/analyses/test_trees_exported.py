@@ -8,7 +8,6 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 import pytest
-from analysed_rows import SCHEMA as SMALL
 from analysed_rows import task_of
 from hospitals import SCHEMA, hospitals
 
@@ -18,7 +17,7 @@ from model_export.evaluation import area_under_roc
 from model_export.manifest import check_features
 from model_export.model_bin import parse_model_bin
 from model_export.signing import replace_manifest
-from model_export.trees import MISSING, Trees, leaves_of, parse_trees, run_trees
+from model_export.trees import Trees, parse_trees, run_trees
 from orchestrator.analyses.forest import Forest
 from orchestrator.analyses.grown import Grown, Split
 from orchestrator.analyses.registry import make
@@ -30,10 +29,10 @@ from orchestrator.cli.main import main
 from orchestrator.data.dataset import Dataset
 from orchestrator.errors import EdgewardError
 from orchestrator.gateway.analysed import report_of
-from orchestrator.gateway.trees_bundle import cut_of, export_trees, integers, predicted, read_result
+from orchestrator.gateway.trees_bundle import cut_of, export_trees, integers, read_result
 from orchestrator.gateway.trees_inputs import codes_of
 from orchestrator.gateway.trial import try_planned
-from orchestrator.wire.schema import Feature, Schema
+from orchestrator.wire.schema import Schema
 
 pytest.importorskip("serial", reason="bundles are made at gateways, which have it")
 
@@ -196,47 +195,6 @@ def test_values_on_both_sides_of_every_threshold_go_where_the_analysis_sends_the
         for tenth in range(math.ceil(10 * low), math.floor(10 * high) + 1, 3):
             value = tenth / 10
             assert (np.float32(value) >= np.float32(cut)) == split.beyond(value), (feature.name, value, cut)
-
-
-def test_a_logarithm_has_its_cuts_in_logarithms() -> None:
-    feature = Feature("ferritin", 1, 5000, transform="log")
-    low, high = feature.scaled_range
-    for cut in (-0.5, 0.0, 0.3):
-        split = Split(0, False, None, cut, low, high, scaled=True)
-        found = np.float32(cut_of(split, feature))
-        assert split.beyond(float(found))
-        assert not split.beyond(float(np.nextafter(found, np.float32(-1))))
-    assert cut_of(Split(0, False, None, math.inf), feature) == math.inf
-    assert cut_of(Split(0, False, None, low - 1), feature) == float(np.float32(0.0))
-
-
-def test_more_thresholds_than_an_input_tells_apart_have_inputs_of_their_own() -> None:
-    """500 thresholds of one number, in as many trees: two inputs, and the same leaves."""
-    feature, outcome = Feature("age", 0, 100), Feature("ill", categories=("no", "yes"))
-    thresholds = np.linspace(0.1, 99.9, 500)
-    trees = [{1: Split(0, at % 2 == 0, None, float(cut)), 2: (0.25,), 3: (0.5,)} for at, cut in enumerate(thresholds)]
-    grown = Grown([feature], outcome, trees, ("no", "yes"), mean=True)  # type: ignore[arg-type]
-    schema = Schema("table", "", (), {}, (feature, outcome))
-    made = integers(grown, predicted(schema, grown))
-    assert [len(each["cuts"]) for each in made.features] == [254, 246]
-    ages = np.linspace(0, 100, 997)
-    data = Dataset(np.append(ages, np.nan)[:, np.newaxis], np.zeros(998, np.int32))
-    codes = codes_of(data, predicted(schema, grown), made.features)
-    assert (codes[-1] == MISSING).all()
-    right = np.stack([leaves_of(made.model, tree, codes.astype(np.int64) + 128) for tree in made.model.trees], axis=1)
-    np.testing.assert_array_equal(right[:-1].sum(axis=1), (ages[:, np.newaxis] >= thresholds).sum(axis=1))
-    assert right[-1].sum() == 250
-
-
-def test_more_than_sixteen_categories_are_a_set() -> None:
-    levels = tuple(f"l{i}" for i in range(40))
-    feature, outcome = Feature("town", categories=levels), Feature("ill", categories=("no", "yes"))
-    split = Split(0, False, (3, 17, 39))
-    grown = Grown([feature], outcome, [{1: split, 2: (0.1,), 3: (0.9,)}], ("no", "yes"), mean=True)
-    made = integers(grown, predicted(Schema("table", "", (), {}, (feature, outcome)), grown))
-    codes = np.arange(-128, -87, dtype=np.int8)[:, np.newaxis]
-    answers = run_trees(made.model, codes).argmax(axis=1)
-    assert np.flatnonzero(answers).tolist() == [4, 18, 40]
 
 
 def test_a_bundle_is_verified_signed_predicted_with_and_run_on_a_board(
@@ -404,10 +362,13 @@ def test_a_bundle_whose_manifest_says_otherwise_is_refused(study: Study, tmp_pat
     bundle = tmp_path / "bundle"
     manifest = export_trees(study.results["boosted"], bundle)
 
-    def refused(said: str, **changes: Any) -> None:
+    def verified(**changes: Any) -> None:
         replace_manifest(bundle, {**manifest, **changes})
+        verify_bundle(bundle)
+
+    def refused(said: str, **changes: Any) -> None:
         with pytest.raises(BundleError, match=said):
-            verify_bundle(bundle)
+            verified(**changes)
 
     features = [dict(feature) for feature in manifest["features"]]
     features[0]["cuts"] = features[0]["cuts"][1:]
@@ -415,6 +376,11 @@ def test_a_bundle_whose_manifest_says_otherwise_is_refused(study: Study, tmp_pat
     refused("nodes is", trees={**manifest["trees"], "nodes": manifest["trees"]["nodes"] + 1})
     refused("output", output={**manifest["output"], "zero_point": 0})
     refused("number of known answers", known_answer_rows=3)
+    refused("0 features for an input", features=[])
+    refused("10000000000000000000 is no number", output={**manifest["output"], "scale": 10**400})
+    for change in ({"cuts": [10**400]}, {"std": 10**400}, {"cuts": None, "categories": [[1]]}):
+        feature = {key: value for key, value in {**manifest["features"][0], **change}.items() if value is not None}
+        refused("is no number|different texts", features=[feature, *manifest["features"][1:]])
     for wrong in ({key: value for key, value in manifest.items() if key != "kind"}, {**manifest, "kind": "forest"}):
         with pytest.raises(BundleError, match="key 'model.tflite' is missing|go together|kind is 'forest'"):
             replace_manifest(bundle, wrong)
@@ -431,39 +397,3 @@ def test_options_for_models_of_layers_are_refused(
     assert main(["model", "export", str(study.results["forest"]), "--out", str(tmp_path / "out")]) == 0
     assert main(["predict", str(tmp_path / "out"), "--data", str(study.files[0]), "--engine", "tflm"]) == 2
     assert "has trees" in capsys.readouterr().err
-
-
-def small_result(folder: Path, outcome: str) -> np.ndarray:
-    """Writes the result of boosted trees over invented records; returns these, as `Analysis.vectors` takes them."""
-    draw = np.random.default_rng(5)
-    iron = np.log(draw.uniform(1, 5000, 400)).astype(np.float32)
-    sex, smoker = np.eye(2)[(iron > 6.5).astype(int)], np.eye(3)[draw.integers(0, 3, 400)]
-    x = np.column_stack([draw.uniform(18, 95, 400), iron, sex, smoker])
-    task = task_of("boosted", schema=SMALL, outcome=outcome, trees=8, depth=2, bins=16, least=5, held_out=0.0)
-    result = try_planned(task, [Dataset(x, np.zeros(400, np.int32))]).result
-    (folder / "result.json").write_text(json.dumps({"analysis": report_of(result, task)}))
-    return x
-
-
-def test_a_logarithm_is_counted_in_logarithms(tmp_path: Path) -> None:
-    small_result(tmp_path, "sex")
-    manifest = export_trees(tmp_path, tmp_path / "out")
-    by_name = {feature["name"]: feature for feature in manifest["features"]}
-    assert by_name["ferritin"]["transform"] == "log"
-    assert any(6 < cut < 7 for cut in by_name["ferritin"]["cuts"])
-    packed = parse_model_bin((tmp_path / "out" / "model.bin").read_bytes())
-    assert packed.input_profile is not None
-    assert packed.input_profile.ranges is not None
-
-
-def test_a_number_whose_logarithm_is_explained_is_predicted_itself(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    x = small_result(tmp_path, "ferritin")
-    export_trees(tmp_path, tmp_path / "out")
-    rows = [f"{row[0]},{row[2:4].argmax():d},{('no', 'yes', 'former')[int(row[4:].argmax())]}" for row in x]
-    lines = ["age,sex,smoker", *(row.replace(",0,", ",f,").replace(",1,", ",m,") for row in rows)]
-    (tmp_path / "new.csv").write_text("\n".join(lines) + "\n")
-    assert main(["predict", str(tmp_path / "out"), "--data", str(tmp_path / "new.csv"), "--json"]) == 0
-    found = np.array([row["predicted"] for row in json.loads(capsys.readouterr().out)["predictions"]])
-    assert np.median(found[x[:, 3] == 1]) > 1000 > 400 > np.median(found[x[:, 2] == 1])
