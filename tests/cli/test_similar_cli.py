@@ -52,7 +52,7 @@ quorum = 3
 """
 
 
-def said(capsys: pytest.CaptureFixture, *words: object) -> Tuple[int, str, str]:
+def said(capsys: pytest.CaptureFixture[str], *words: object) -> Tuple[int, str, str]:
     code = main(["similar", *map(str, words)])
     found = capsys.readouterr()
     return code, found.out, found.err
@@ -139,7 +139,7 @@ def owners(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Owners:
     return Owners(tmp_path)
 
 
-def test_neighbours_are_those_of_plain_codes(owners: Owners, capsys: pytest.CaptureFixture) -> None:
+def test_neighbours_are_those_of_plain_codes(owners: Owners, capsys: pytest.CaptureFixture[str]) -> None:
     assert said(capsys, *owners.coder())[0] == 0
     code, out, _ = said(capsys, *owners.ask(4, 9), "--json")
     assert (code, json.loads(out)["patients"]) == (0, 2)
@@ -163,7 +163,7 @@ def test_neighbours_are_those_of_plain_codes(owners: Owners, capsys: pytest.Capt
     assert "of the 3 nearest: no" in out
 
 
-def test_counts_are_those_of_plain_codes_within_their_noise(owners: Owners, capsys: pytest.CaptureFixture) -> None:
+def test_counts_are_those_of_plain_codes_within_their_noise(owners: Owners, capsys: pytest.CaptureFixture[str]) -> None:
     owners.policy("counts")
     assert [said(capsys, *words)[0] for words in (owners.coder(), owners.ask(4), owners.answer())] == [0, 0, 0]
     code, out, _ = said(capsys, *owners.read(), "--json")
@@ -180,7 +180,7 @@ def test_counts_are_those_of_plain_codes_within_their_noise(owners: Owners, caps
 
 
 def test_who_may_not_ask_learns_nothing_and_no_data_are_opened(
-    owners: Owners, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+    owners: Owners, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said(capsys, *owners.coder())
     for name in ("", "2"):
@@ -201,7 +201,7 @@ def test_who_may_not_ask_learns_nothing_and_no_data_are_opened(
     assert opened == []
 
 
-def test_a_budget_that_is_spent_stays_spent(owners: Owners, capsys: pytest.CaptureFixture) -> None:
+def test_a_budget_that_is_spent_stays_spent(owners: Owners, capsys: pytest.CaptureFixture[str]) -> None:
     owners.policy("distances", queries=3)
     said(capsys, *owners.coder())
     for name in ("", "2"):
@@ -216,7 +216,7 @@ def test_a_budget_that_is_spent_stays_spent(owners: Owners, capsys: pytest.Captu
     assert "it has asked about 2 patients, and now asks about 2" in err
 
 
-def test_what_was_changed_or_belongs_elsewhere_is_named(owners: Owners, capsys: pytest.CaptureFixture) -> None:
+def test_what_was_changed_or_belongs_elsewhere_is_named(owners: Owners, capsys: pytest.CaptureFixture[str]) -> None:
     said(capsys, *owners.coder())
     for name in ("", "2"):
         assert said(capsys, *owners.ask(4, name=name))[0] == 0
@@ -249,7 +249,7 @@ def test_what_was_changed_or_belongs_elsewhere_is_named(owners: Owners, capsys: 
 
 
 def test_nodes_with_an_identity_ask_and_answer_by_their_certificates(
-    owners: Owners, capsys: pytest.CaptureFixture
+    owners: Owners, capsys: pytest.CaptureFixture[str]
 ) -> None:
     authority = Authority.create(owners.folder / "ca", "similar", [])
     for name in ("a", "b"):
@@ -269,7 +269,7 @@ def test_nodes_with_an_identity_ask_and_answer_by_their_certificates(
     assert {each["owner"] for each in json.loads(out)["found"]} == {"b"}
 
 
-def test_a_result_of_another_schema_makes_no_coder(owners: Owners, capsys: pytest.CaptureFixture) -> None:
+def test_a_result_of_another_schema_makes_no_coder(owners: Owners, capsys: pytest.CaptureFixture[str]) -> None:
     text = (owners.folder / "edgeward.toml").read_text()
     (owners.folder / "edgeward.toml").write_text(text.replace("maximum = 100", "maximum = 110"))
     code, _, err = said(capsys, *owners.coder())

@@ -123,7 +123,7 @@ def test_every_input_at_every_scale(sweep: Callable[[], Iterator[Case]]) -> None
     assert seen.sum() > 60, "the outputs hardly vary: this would prove little"
 
 
-def test_a_zero_point_in_a_wide_sigmoid_is_the_lowest_value(tflm) -> None:
+def test_a_zero_point_in_a_wide_sigmoid_is_the_lowest_value(tflm: Callable[[bytes, np.ndarray], np.ndarray]) -> None:
     """From an input scale of 8 the range TFLM computes in is empty, and its first comparison decides."""
     for scale in (7.9999995, 8.0, 12.5, 1e6):
         model = one_op("LOGISTIC", Edge(scale, 3), UNIT)

@@ -19,8 +19,9 @@ from orchestrator.wire.body import decode_body, encode_body
 from orchestrator.wire.event_queue import Connected, Disconnected, Message
 from orchestrator.wire.frames import decode_frame
 from orchestrator.wire.link import BrokerAddress
+from orchestrator.wire.protection import Privacy
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Privacy, Rounds, Task, task_to_dict
+from orchestrator.wire.task import Rounds, Task, task_to_dict
 from orchestrator.wire.topics import Topics
 from orchestrator.wire.training import Training
 

@@ -106,7 +106,7 @@ def report_of(store: Store, task: Task) -> Dict[str, Any]:
     return federation.stated(report, task)
 
 
-def artefacts(out: Path, capsys: pytest.CaptureFixture) -> Dict[str, str]:
+def artefacts(out: Path, capsys: pytest.CaptureFixture[str]) -> Dict[str, str]:
     """Everything that goes out with a model or to readers of exports and metrics, by name."""
 
     def edgeward(*words: str) -> str:
@@ -136,7 +136,9 @@ def artefacts(out: Path, capsys: pytest.CaptureFixture) -> Dict[str, str]:
     return found
 
 
-def test_nothing_that_goes_out_depends_on_who_was_in_which_round(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_nothing_that_goes_out_depends_on_who_was_in_which_round(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with_icu = artefacts(make(tmp_path / "a", TASK, ALL_OF_THEM), capsys)
     without = artefacts(make(tmp_path / "b", TASK, WITHOUT_ICU), capsys)
     assert {name for name in with_icu if with_icu[name] != without[name]} == set()
@@ -152,7 +154,7 @@ def test_nothing_that_goes_out_depends_on_who_was_in_which_round(tmp_path: Path,
     ],
 )
 def test_where_no_claim_counts_on_it_participation_is_shown(
-    tmp_path: Path, capsys: pytest.CaptureFixture, task: Task
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], task: Task
 ) -> None:
     """And so the test above sees what it is for."""
     with_icu = artefacts(make(tmp_path / "a", task, ALL_OF_THEM), capsys)

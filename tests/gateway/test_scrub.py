@@ -170,7 +170,7 @@ def test_the_run_goes_on_where_it_was(out: Path) -> None:
 
 
 def test_the_audit_log_says_that_it_was_rewritten_verifies_and_goes_on(
-    out: Path, capsys: pytest.CaptureFixture
+    out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     database = sqlite3.connect(out / "gateway.sqlite")
     count, head = verify(out / AUDIT_FILE, database)
@@ -294,13 +294,13 @@ def test_logs_elsewhere_are_scrubbed_with_those_rotated_beside_them(out: Path, t
     assert {str(logs / "edgeward.log"), str(logs / "edgeward.log.5")} <= set(done.files)
 
 
-def test_what_cannot_be_changed_is_said(out: Path, capsys: pytest.CaptureFixture) -> None:
+def test_what_cannot_be_changed_is_said(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (out / "backup.bin").write_bytes(b"\xff\x00" + REASONS[0].encode())
     assert main(["gateway", "scrub", str(out)]) == 1
     assert "STILL IN backup.bin" in capsys.readouterr().out
 
 
-def test_the_command(out: Path, capsys: pytest.CaptureFixture) -> None:
+def test_the_command(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["gateway", "scrub", str(out), "--dry-run"]) == 0
     assert "would replace 5 reasons in the journal" in capsys.readouterr().out
     assert main(["gateway", "scrub", str(out), "--json"]) == 0

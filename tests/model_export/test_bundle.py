@@ -415,7 +415,7 @@ def test_the_estimate_for_32_bit_is_the_computed_one(written: Path) -> None:
 
 
 def test_a_board_takes_the_logarithms_a_bundle_declares(
-    tmp_path: Path, int8_blob: Callable[[str], bytes], capsys: pytest.CaptureFixture
+    tmp_path: Path, int8_blob: Callable[[str], bytes], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Raw samples, some of zero, through a board's stream: it decides as the model does on inputs made here."""
     features: List[Dict[str, Any]] = [dict(feature) for feature in FEATURES]

@@ -12,7 +12,8 @@ from export_samples import representative
 
 from model_export.bundle import write_bundle
 from model_export.model_bin import pack_model_bin, parse_model_bin
-from model_export.plan import PlanError, compile_plan
+from model_export.plan import compile_plan
+from model_export.plan_steps import PlanError
 from model_export.preflight import preflight
 from model_export.tflite_file import read_tflite
 from model_export.tflm import TflmModel

@@ -10,9 +10,9 @@ from orchestrator.data.dataset import Dataset
 from orchestrator.node.trainer import GradientTrainer, record_counts
 from orchestrator.privacy.noisy_sum import training_sum
 from orchestrator.privacy.own_sum import step_sum
-from orchestrator.wire.protection import Aggregation
+from orchestrator.wire.protection import Aggregation, Privacy
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Privacy, Rounds, Task
+from orchestrator.wire.task import Rounds, Task
 from orchestrator.wire.training import Training
 
 D = 3

@@ -7,8 +7,9 @@ from typing import Any, List
 import pytest
 
 from orchestrator.errors import PrivacyError
+from orchestrator.wire.protection import Privacy
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Evaluation, Privacy, Task
+from orchestrator.wire.task import Evaluation, Task
 from orchestrator.wire.training import Training
 
 pytest.importorskip("dp_accounting")
