@@ -123,7 +123,7 @@ def main() -> None:
             of_analysis(as_analysis(demo.task), files, patients, wanted, arguments.honest)
             return
         ready = prepare(demo.task, Path())
-        plan = run_module.plan_apart
+        plan = plan_apart
         planned: Dict[str, Any] = {}
 
         def plan_once(task: Task) -> Any:
@@ -131,7 +131,7 @@ def main() -> None:
                 planned[repr(task)] = plan(task)
             return planned[repr(task)]
 
-        run_module.plan_apart = plan_once  # type: ignore[assignment]
+        vars(run_module)["plan_apart"] = plan_once
         results: Dict[str, Any] = {}
         for number in range(arguments.honest):
             results[f"honest {number}"] = one(demo.task, files, ready, Request(deep=arguments.deep))

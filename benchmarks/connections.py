@@ -50,12 +50,12 @@ class Client:
         self.answered, self.over, self.finished = 0, False, ""
         self.sent = self.received = 0
         self._selector = selector
-        client = self.mqtt = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id=f"edgeward-{name}")
+        client = self.mqtt = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=f"edgeward-{name}")
         client.will_set(self.topics.presence(name), encode_body({"kind": "gone", "node": name}), 1, True)
         client.on_connect = self._on_connect
         client.on_message = self._on_message
-        client.on_socket_open = lambda c, u, sock: selector.register(sock, selectors.EVENT_READ, self)
-        client.on_socket_close = lambda c, u, sock: selector.unregister(sock)
+        client.on_socket_open = self._opened
+        client.on_socket_close = self._closed
         client.on_socket_register_write = lambda c, u, sock: self._watch(sock, write=True)
         client.on_socket_unregister_write = lambda c, u, sock: self._watch(sock, write=False)
         client.connect(address.host, address.port, keepalive=300)

@@ -45,8 +45,8 @@ def failed_under(kind: str, tests: List[str]) -> List[str]:
         os.write(into, json.dumps(answer).encode())
         os._exit(0)
     os.close(into)
-    with os.fdopen(out, "rb") as stream:
-        answer = stream.read()
+    with os.fdopen(out, "rb") as written:
+        answer = written.read()
     os.waitpid(child, 0)
     return list(json.loads(answer)) if answer else ["no answer"]
 

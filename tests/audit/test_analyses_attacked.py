@@ -176,8 +176,14 @@ def test_what_cannot_be_audited(files: List[Path], quick: None) -> None:
 def test_on_the_command_line(
     files: List[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan, planned = run_module.plan_apart, []  # type: Any, List[Any]
-    monkeypatch.setattr(run_module, "plan_apart", lambda task: (planned or planned.append(plan(task)) or planned)[0])
+    planned: List[Any] = []
+
+    def planned_once(task: Task) -> Any:
+        if not planned:
+            planned.append(plan_apart(task))
+        return planned[0]
+
+    monkeypatch.setattr(run_module, "plan_apart", planned_once)
     features = '[{ name = "age", minimum = 18, maximum = 95 }, { name = "sex", categories = ["f", "m"] }]'
     (tmp_path / "edgeward.toml").write_text(
         f'[task]\nname = "study"\n[task.analysis]\nkind = "statistics"\nbins = 5\n[task.schema]\nkind = "table"\n'

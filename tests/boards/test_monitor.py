@@ -145,7 +145,8 @@ def test_an_error_in_the_callback_stops_the_watching() -> None:
 def test_what_nobody_expected_of_a_port_ends_neither_it_nor_another(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    feed, failed = RecordParser.feed, []
+    feed = RecordParser.feed
+    failed: List[Any] = []
 
     def fail(parser: RecordParser, data: bytes) -> Any:
         if not failed:

@@ -12,7 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import Callable, Dict, Iterator, List, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Tuple
 
 import pytest
 from board_sample import Sample
@@ -208,7 +208,7 @@ def test_records_reach_the_broker(broker: OwnBroker, listener: Link, tmp_path: P
     shown = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(shown) > 10
     assert f"{len(shown)} records forwarded, 0 not" in done.stderr
-    received = []
+    received: List[Any] = []
     while len(received) < len(shown):
         event = listener.events.get(timeout=600)
         if isinstance(event, Message):
@@ -232,14 +232,14 @@ def test_records_that_no_gateway_reads_are_no_success_in_silence(
     assert other.flush(300)
     forward = MqttForward(str(broker.address), "icu-nort", ["/dev/ttyUSB0"])
     forward.write("/dev/ttyUSB0", 1.0, record("metrics"))
-    until(lambda: forward.flush() is None and bool(caplog.messages))
+    until(lambda: after_flush(forward) and bool(caplog.messages))
     (said,) = caplog.messages
     assert "no gateway of federation 'icu-nort'" in said
     assert "those of icu-north: is --federation right?" in said
     assert "1 record forwarded" in forward.summary()
     assert "no gateway of federation 'icu-nort' was there to read them" in forward.summary()
     other.publish(Topics("icu-nort").gateway_presence, encode_body({"kind": "gateway"}), retain=True)
-    until(lambda: forward.flush() is None and len(caplog.messages) == 2)
+    until(lambda: after_flush(forward) and len(caplog.messages) == 2)
     assert "is at" in caplog.messages[1]
     assert "read them" not in forward.summary()
     forward.close()

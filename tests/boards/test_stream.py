@@ -70,7 +70,7 @@ def debounced(choices: np.ndarray, agree: int, least_of_256: int) -> List[Tuple[
     return found
 
 
-def detections(records: List[Record]) -> List[Tuple[int, int, float]]:
+def detections(records: List[Record]) -> List[Tuple[Any, Any, Any]]:
     fields = [record.fields for record in records if record.kind == "detect"]
     return [(f["window"], f["label"], pytest.approx(f["confidence"], abs=1e-4)) for f in fields]
 

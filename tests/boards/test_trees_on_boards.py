@@ -86,7 +86,7 @@ def test_one_board_runs_layers_and_trees_in_turn(sample: Sample) -> None:
 def test_drift_of_trees_is_measured() -> None:
     rows = rows_for(MODEL, 400)
     away = np.full_like(rows, 90)
-    seen = []
+    seen: List[Any] = []
     with VirtualBoard(packed()) as board, BoardClient(board.port, on_record=seen.append) as client:
         client.ask("drift rows 400", "ok")
         client.infer(np.concatenate([rows, away]))

@@ -3,7 +3,7 @@
 import re
 import struct
 import threading
-from typing import Any, Iterator, Optional
+from typing import Any, Iterator, List, Optional
 
 import numpy as np
 import pytest
@@ -221,7 +221,7 @@ def test_the_board_dies_while_it_is_updated(
 def test_a_reboot_in_the_middle_forgets_the_update(client: BoardClient, sample: Sample, second: bytes) -> None:
     header, chunk = second[:HEADER_BYTES], second[HEADER_BYTES : HEADER_BYTES + 512]
 
-    def answer(kind: int, body: bytes) -> dict:
+    def answer(kind: int, body: bytes) -> Dict[str, Any]:
         ids = client.new_ids(1)
         (record,) = client.exchange([encode_frame(kind, ids.start, body)], ids, "update", 5.0)
         return record.fields
@@ -255,7 +255,7 @@ def test_a_damaged_slot_falls_back_to_the_other_and_says_so(
     with open(board.flash, "r+b") as image:
         image.seek(SLOTS["b"].offset + 5000)
         image.write(b"\0\0\0\0")
-    said = []
+    said: List[Any] = []
     client.on_record = said.append
     assert client.reboot()["model"] == digest_of(sample.model_bin)
     errors = [record.fields for record in said if record.kind == "error"]

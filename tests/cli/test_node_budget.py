@@ -17,8 +17,9 @@ from orchestrator.node.approval import Approvals
 from orchestrator.node.gatekeeper import Gatekeeper
 from orchestrator.node.ledger import LEDGER_FILE
 from orchestrator.node.store import NodeStore
+from orchestrator.wire.protection import Privacy
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Privacy, Task, task_to_dict
+from orchestrator.wire.task import Task, task_to_dict
 from orchestrator.wire.training import Training
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"

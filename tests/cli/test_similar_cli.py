@@ -193,7 +193,7 @@ def test_who_may_not_ask_learns_nothing_and_no_data_are_opened(
         ({"show": "counts", "queries": 1}, "queries: 1 in all"),
         ({"show": "counts", "a_day": 1}, "a_day: 1 in 24 hours"),
     ):
-        owners.policy(**change)  # type: ignore[arg-type]
+        owners.policy(**change)
         code, _, err = said(capsys, *owners.answer())
         assert code != 0
         assert why in err

@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model_export.plan import ALIASES, PlanError, compile_plan
+from model_export.plan import ALIASES, compile_plan
 from model_export.plan_ops import SUPPORTED
+from model_export.plan_steps import PlanError
 from model_export.tflite_file import read_tflite
 from orchestrator.boards.host_engine import SANITIZE, run_direct
 

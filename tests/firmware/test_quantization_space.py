@@ -11,9 +11,11 @@ pytest.importorskip("ai_edge_litert", reason="its schema writes the models")
 from one_op_models import Edge, one_op, plain_options, scales, softmax_options
 from tflm_oracle import answers
 
+from model_export.errors import TflmError
 from model_export.known_rows import fair_rows
-from model_export.plan import PlanError, compile_plan
-from model_export.tflm import TflmError, TflmModel
+from model_export.plan import compile_plan
+from model_export.plan_steps import PlanError
+from model_export.tflm import TflmModel
 from orchestrator.boards.host_engine import run_direct, run_plans
 
 EVERY = np.arange(-128, 128).astype(np.int8)[None]

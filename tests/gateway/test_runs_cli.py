@@ -14,7 +14,7 @@ from stored_runs import finish_run, write_run
 from orchestrator.cli.main import main
 from orchestrator.gateway.run_tables import differences
 from orchestrator.gateway.store import Store
-from orchestrator.wire.task import Privacy
+from orchestrator.wire.protection import Privacy
 from orchestrator.wire.training import Training
 
 DONE, OPEN = "ward-0123abcd", "ward-99887766"

@@ -30,9 +30,10 @@ from orchestrator.rounds.events import Abstained, Declined, Joined, Started, Uno
 from orchestrator.wire.body import decode_body, encode_body
 from orchestrator.wire.event_queue import Message
 from orchestrator.wire.link import Link
+from orchestrator.wire.protection import Privacy
 from orchestrator.wire.refusals import text_of
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Privacy, Rounds, Selection, Task, task_to_dict
+from orchestrator.wire.task import Rounds, Selection, Task, task_to_dict
 from orchestrator.wire.training import Training
 
 RUN, SAMPLED, DIGEST = "ward-0123abcd", "fleet-0123abcd", "aa" * 8
@@ -229,7 +230,7 @@ def test_a_dry_run_counts_and_changes_nothing(out: Path) -> None:
 def test_cut_off_anywhere_it_ends_when_done_again(out: Path, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
     """Killed at each replacement of a file, and between the store and the audit log."""
     calls = 0
-    replace = module.os.replace
+    replace = os.replace
 
     def dies(*paths: Any) -> None:
         nonlocal calls
@@ -238,7 +239,7 @@ def test_cut_off_anywhere_it_ends_when_done_again(out: Path, monkeypatch: pytest
             raise KeyboardInterrupt
         replace(*paths)
 
-    monkeypatch.setattr(module.os, "replace", dies)
+    monkeypatch.setattr(os, "replace", dies)
     try:
         scrub(out)
     except KeyboardInterrupt:

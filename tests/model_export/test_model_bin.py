@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import struct
 import zlib
-from typing import Callable
+from typing import Any, Callable, List
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ def tiny_tflite() -> bytes:
     model.buffers = [schema.BufferT()]
     graph = schema.SubGraphT()
     graph.tensors, graph.inputs, graph.outputs = [], [], []
-    codes = []
+    codes: List[Any] = []
     graph.operators = []
     for code in (22, 9, 9):
         entry = schema.OperatorCodeT()

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from model_export.plan import HEADER_WORDS, KINDS, RECORD_WORDS, PlanError, compile_plan
+from model_export.errors import TfliteError
+from model_export.plan import HEADER_WORDS, KINDS, RECORD_WORDS, compile_plan
 from model_export.plan_arena import Buffer, place, window_lag
 from model_export.plan_math import (
     activation_range,
@@ -24,7 +25,7 @@ from model_export.plan_math import (
     rounding_shift,
     softmax_table,
 )
-from model_export.tflite_file import TfliteError
+from model_export.plan_steps import PlanError
 
 INT32 = st.integers(-(2**31), 2**31 - 1)
 

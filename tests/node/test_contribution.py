@@ -125,7 +125,12 @@ def test_a_share_of_the_noise_leaves_the_node_only_in_a_secure_round(tmp_path: P
 
 
 def test_there_is_no_task_with_shared_noise_and_open_answers() -> None:
-    rest = {"schema": make_task().schema, "model": {}, "rounds": Rounds(3, 3), "privacy": Privacy(noise="distributed")}
+    rest: Dict[str, Any] = {
+        "schema": make_task().schema,
+        "model": {},
+        "rounds": Rounds(3, 3),
+        "privacy": Privacy(noise="distributed"),
+    }
     Task("t", **rest, aggregation=Aggregation("masked"))
     with pytest.raises(ValueError, match="makes only sums private"):
         Task("t", **rest, aggregation=Aggregation("plain"))

@@ -8,11 +8,10 @@ import pytest
 
 pytest.importorskip("tenseal", reason="TenSEAL has no wheel for this Python")
 
-from ckks_parties import HEADER_BYTES, KEYS, NAMES, SESSION, Ward, total_of, verify
+from ckks_parties import HEADER_BYTES, KEYS, NAMES, SESSION, Ward, check_of, total_of, verify
 
 from orchestrator.errors import PrivacyError, WireError
 from orchestrator.privacy.ckks import BOUND, TOLERANCE, Receiver, UnsoundSumError, sign_summand
-from orchestrator.privacy.ckks import _check_of as check_of
 from orchestrator.privacy.ckks_blocks import MODULUS, SLOTS, _times, decrypt_block, encrypt_block, turned
 
 DEGREE = 2 * SLOTS

@@ -64,7 +64,7 @@ def test_a_curve_that_failed_comes_later(monkeypatch: pytest.MonkeyPatch, error:
     curves = EpsilonCurves()
     view: Any = View()
     failed = until(lambda: curves.of(view), "failed")
-    assert failed["reason"] == epsilon.sentence(error)
+    assert failed["reason"] == sentence(error)
     assert until(lambda: curves.statement(view), "failed")["reason"] == failed["reason"]
     assert len(answers) == 2  # not at once
     for _ in range(2):

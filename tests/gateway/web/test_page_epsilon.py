@@ -77,7 +77,7 @@ def test_until_a_round_is_known_it_is_at_most_a_later_one(
 def test_the_epsilon_of_a_run_compared_comes_after_computing(
     stage: Stage, tmp_path: Path, remembering: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    done, curve_apart = threading.Event(), epsilon.curve_apart
+    done, curve_apart = threading.Event(), curve_apart
 
     def slow(*question: Any) -> Any:
         done.wait(300)
