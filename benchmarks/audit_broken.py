@@ -27,6 +27,7 @@ from orchestrator.audit.run import BROKEN, Prepared, Request, audit, prepare
 from orchestrator.demo.tasks import Request as DemoRequest
 from orchestrator.demo.tasks import breast_cancer, under_secure_sums
 from orchestrator.gateway.settings import Config
+from orchestrator.privacy.accounting_process import plan_apart
 from orchestrator.wire.protection import Aggregation
 from orchestrator.wire.schema import Schema
 from orchestrator.wire.task import Evaluation, Rounds, Task

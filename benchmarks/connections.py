@@ -21,6 +21,7 @@ from typing import Any, Dict
 
 import numpy as np
 import paho.mqtt.client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion
 from rounds import make_task
 
 from orchestrator.errors import UsageError
@@ -59,6 +60,12 @@ class Client:
         client.on_socket_register_write = lambda c, u, sock: self._watch(sock, write=True)
         client.on_socket_unregister_write = lambda c, u, sock: self._watch(sock, write=False)
         client.connect(address.host, address.port, keepalive=300)
+
+    def _opened(self, client: Any, userdata: Any, sock: Any) -> None:
+        self._selector.register(sock, selectors.EVENT_READ, self)
+
+    def _closed(self, client: Any, userdata: Any, sock: Any) -> None:
+        self._selector.unregister(sock)
 
     def _watch(self, sock: Any, write: bool) -> None:
         self._selector.modify(sock, selectors.EVENT_READ | (selectors.EVENT_WRITE if write else 0), self)

@@ -312,10 +312,14 @@ def test_components_and_correlations_are_scikit_learns(files: List[Path], method
     columns = [cells(files, feature.name) for feature in features]
     rows = np.array([[float(cell) for cell in row] for row in zip(*columns) if None not in row])
     rows = np.clip(rows, [f.range[0] for f in features], [f.range[1] for f in features])
-    np.testing.assert_allclose(np.array([row[1:] for row in tables["correlation"]], np.float64), np.corrcoef(rows.T), rtol=0, atol=1e-9)
+    np.testing.assert_allclose(
+        np.array([row[1:] for row in tables["correlation"]], np.float64), np.corrcoef(rows.T), rtol=0, atol=1e-9
+    )
     scaled = (rows - rows.mean(axis=0)) / rows.std(axis=0)
     theirs = decomposition.PCA(4).fit(scaled)
-    np.testing.assert_allclose(np.array([row[2] for row in tables["explained"]], np.float64), theirs.explained_variance_ratio_, rtol=1e-9)
+    np.testing.assert_allclose(
+        np.array([row[2] for row in tables["explained"]], np.float64), theirs.explained_variance_ratio_, rtol=1e-9
+    )
     ours = np.array([row[1:] for row in tables["components"]], np.float64).T
     np.testing.assert_allclose(np.abs(np.sum(ours * theirs.components_, axis=1)), 1.0, rtol=0, atol=1e-9)
     assert [row[3] for row in tables["columns"]] == pytest.approx(rows.std(axis=0, ddof=1), rel=1e-9)

@@ -15,6 +15,7 @@ from orchestrator.audit.run import BROKEN, CONSISTENT, Request, audit
 from orchestrator.cli.main import main
 from orchestrator.errors import UsageError
 from orchestrator.gateway.settings import Config
+from orchestrator.privacy.accounting_process import plan_apart
 from orchestrator.wire.protection import Aggregation, Privacy
 from orchestrator.wire.schema import Feature, Schema
 from orchestrator.wire.task import Rounds, Task

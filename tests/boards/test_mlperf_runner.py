@@ -78,7 +78,8 @@ def test_inference_over_text(runner: Runner, sample: Sample) -> None:
     runner.load(sample.rows[1].tobytes())
     answer = runner.ask("infer 5 2")
     assert answer[:3] == ["m-warmup-start-2", "m-warmup-done", "m-infer-start-5"]
-    start, end = (int(text[len("m-lap-us-") :]) for text in answer[3:5] if re.fullmatch(r"m-lap-us-\d+", text))
+    assert all(re.fullmatch(r"m-lap-us-\d+", text) for text in answer[3:5])
+    start, end = (int(text[len("m-lap-us-") :]) for text in answer[3:5])
     assert end > start
     assert answer[5] == "m-infer-done"
     want = (sample.outputs[1].astype(int) + 128) / 256

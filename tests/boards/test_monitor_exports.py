@@ -68,6 +68,12 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
+def after_flush(forward: MqttForward) -> bool:
+    """True, once `forward` sent what it could."""
+    forward.flush()
+    return True
+
+
 def record(kind: str, **fields: object) -> Record:
     return Record("00c0ffee", 7, "0123456789abcdef", 5, kind, 1, dict(fields))
 

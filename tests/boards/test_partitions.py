@@ -5,6 +5,7 @@ import hashlib
 import struct
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, Dict
 
 import pytest
 from hypothesis import given

@@ -1,6 +1,6 @@
 """RELU6 that changes the scale: TFLM computes it wrongly, so an export writes RELU where that gives the same values."""
 
-from typing import List
+from typing import List, Tuple
 
 import numpy as np
 import pytest

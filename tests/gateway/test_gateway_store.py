@@ -2,7 +2,7 @@ import os
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import List, Tuple
+from typing import Any, List, Tuple
 
 import numpy as np
 import pytest

@@ -31,7 +31,7 @@ from orchestrator.privacy.participation import public_report, secret_sample
 from orchestrator.privacy.statement import statement
 from orchestrator.rounds.events import Aggregated, Announce, Arrived, Joined, Left, Started
 from orchestrator.wire.body import decode_body
-from orchestrator.wire.frames import decode_frame
+from orchestrator.wire.frames import Chunk, decode_frame
 from orchestrator.wire.link import BrokerAddress
 from orchestrator.wire.post import Post
 from orchestrator.wire.protection import Privacy

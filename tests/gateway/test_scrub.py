@@ -1,6 +1,7 @@
 """After a scrub no byte of a gateway's folder holds what nodes of version 0.1 quoted of their data; runs and audit log go on."""
 
 import json
+import os
 import sqlite3
 import subprocess
 import sys
@@ -14,7 +15,6 @@ from stored_runs import write_bundle
 
 from orchestrator.cli.main import main
 from orchestrator.errors import EdgewardError, UsageError
-from orchestrator.gateway import scrub as module
 from orchestrator.gateway.audit import AUDIT_FILE, verify
 from orchestrator.gateway.broker import OwnBroker
 from orchestrator.gateway.history import History

@@ -8,6 +8,7 @@ import pytest
 from orchestrator.errors import PrivacyError
 from orchestrator.gateway.web import epsilon
 from orchestrator.gateway.web.epsilon import EpsilonCurves
+from orchestrator.mishaps import sentence
 from orchestrator.wire.protection import Privacy
 from orchestrator.wire.schema import Feature, Schema
 from orchestrator.wire.task import Rounds, Task

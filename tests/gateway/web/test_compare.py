@@ -7,7 +7,7 @@ import sqlite3
 import urllib.request
 import zipfile
 from pathlib import Path
-from typing import Iterator, List
+from typing import Any, Iterator, List, Tuple
 from xml.etree import ElementTree
 
 import pytest
@@ -163,7 +163,13 @@ def test_notes_are_bounded_and_no_other_site_writes_them(tmp_path: Path) -> None
         assert post(client, RUN, note, Origin="https://elsewhere.example") == 403
         assert client.ask(f"/api/notes/{RUN}", "POST", json.dumps(note), Content_Type="text/plain")[0] == 403
         assert client.ask(f"/api/notes/{RUN}")[0] == 405
-        wrongs: Tuple[Any, ...] = ([], {}, {"note": 5, "tags": []}, {"note": "", "tags": ["a b"]}, {"note": "", "tags": "abc"})
+        wrongs: Tuple[Any, ...] = (
+            [],
+            {},
+            {"note": 5, "tags": []},
+            {"note": "", "tags": ["a b"]},
+            {"note": "", "tags": "abc"},
+        )
         for wrong in wrongs:
             assert post(client, RUN, wrong) == 400, wrong
         assert post(client, RUN, {"note": "x" * (MOST_NOTE + 1), "tags": []}) == 400

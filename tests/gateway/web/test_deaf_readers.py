@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any, Dict, List
 
 import pytest
+import uvicorn
 from dashboards import PASSWORD, Client, dashboard, make_store
 
 from orchestrator.gateway.doorkeeper import ANSWER_S, STUCK_S, Doorkeeper
 from orchestrator.gateway.web import app, server
 from orchestrator.gateway.web.password import Login
+from orchestrator.gateway.web.settings import WebSettings
 from orchestrator.wire.process import peak_memory_mib
 
 
