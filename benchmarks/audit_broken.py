@@ -27,6 +27,7 @@ from orchestrator.audit.run import BROKEN, Prepared, Request, audit, prepare
 from orchestrator.demo.tasks import Request as DemoRequest
 from orchestrator.demo.tasks import breast_cancer, under_secure_sums
 from orchestrator.gateway.settings import Config
+from orchestrator.privacy.accounting_process import plan_apart
 from orchestrator.wire.protection import Aggregation
 from orchestrator.wire.schema import Schema
 from orchestrator.wire.task import Evaluation, Rounds, Task
@@ -123,7 +124,7 @@ def main() -> None:
             of_analysis(as_analysis(demo.task), files, patients, wanted, arguments.honest)
             return
         ready = prepare(demo.task, Path())
-        plan = run_module.plan_apart
+        plan = plan_apart
         planned: Dict[str, Any] = {}
 
         def plan_once(task: Task) -> Any:
@@ -131,7 +132,7 @@ def main() -> None:
                 planned[repr(task)] = plan(task)
             return planned[repr(task)]
 
-        run_module.plan_apart = plan_once  # type: ignore[assignment]
+        vars(run_module)["plan_apart"] = plan_once
         results: Dict[str, Any] = {}
         for number in range(arguments.honest):
             results[f"honest {number}"] = one(demo.task, files, ready, Request(deep=arguments.deep))

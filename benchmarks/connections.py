@@ -21,6 +21,7 @@ from typing import Any, Dict
 
 import numpy as np
 import paho.mqtt.client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion
 from rounds import make_task
 
 from orchestrator.errors import UsageError
@@ -50,15 +51,21 @@ class Client:
         self.answered, self.over, self.finished = 0, False, ""
         self.sent = self.received = 0
         self._selector = selector
-        client = self.mqtt = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id=f"edgeward-{name}")
+        client = self.mqtt = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=f"edgeward-{name}")
         client.will_set(self.topics.presence(name), encode_body({"kind": "gone", "node": name}), 1, True)
         client.on_connect = self._on_connect
         client.on_message = self._on_message
-        client.on_socket_open = lambda c, u, sock: selector.register(sock, selectors.EVENT_READ, self)
-        client.on_socket_close = lambda c, u, sock: selector.unregister(sock)
+        client.on_socket_open = self._opened
+        client.on_socket_close = self._closed
         client.on_socket_register_write = lambda c, u, sock: self._watch(sock, write=True)
         client.on_socket_unregister_write = lambda c, u, sock: self._watch(sock, write=False)
         client.connect(address.host, address.port, keepalive=300)
+
+    def _opened(self, client: Any, userdata: Any, sock: Any) -> None:
+        self._selector.register(sock, selectors.EVENT_READ, self)
+
+    def _closed(self, client: Any, userdata: Any, sock: Any) -> None:
+        self._selector.unregister(sock)
 
     def _watch(self, sock: Any, write: bool) -> None:
         self._selector.modify(sock, selectors.EVENT_READ | (selectors.EVENT_WRITE if write else 0), self)

@@ -49,7 +49,7 @@ def flip(path: Path) -> None:
 
 def declared(task: Task, strategy: str, privacy: Privacy) -> Task:
     training = Training(strategy, ROUNDS, STEPS, BATCH, RATE, parameters=2 * task.schema.input_shape[0] + 2)
-    rules = {"evaluation": Evaluation(SHARE, ROUNDS), "rounds": Rounds(4, 4)}
+    rules: Dict[str, Any] = {"evaluation": Evaluation(SHARE, ROUNDS), "rounds": Rounds(4, 4)}
     return plan_noise(replace(task, training=training, privacy=privacy, codec="float32", **rules))
 
 

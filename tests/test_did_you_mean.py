@@ -140,7 +140,9 @@ def test_a_name_that_looks_the_same_is_told_apart() -> None:
     assert near("AGE", ["age"]) == ", did you mean 'age'?"
 
 
-def test_a_folder_that_stands_alone_is_answered_with_its_option(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_folder_that_stands_alone_is_answered_with_its_option(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for command in (["runs", "list"], ["model", "list"]):
         with pytest.raises(SystemExit):
             main([*command, str(tmp_path)])

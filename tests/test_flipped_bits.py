@@ -90,7 +90,7 @@ def read_node(path: Path) -> Any:
             *(
                 (store.counted(r, "t"), store.kept(r, "residual").round, store.releases(r), store.seen_runs.find(r))
                 for r in (RUN, OTHER)
-            ),  # type: ignore[union-attr]
+            ),
             store.secret("s"),
             store.peers.pinned(),
             store.peers.pinned_as(b"k" * 32),

@@ -88,7 +88,7 @@ class Walked:
 @pytest.mark.parametrize("method", METHODS)
 def test_trees_of_four_hospitals_are_those_of_all_rows_together(hearts: Hearts, method: str) -> None:
     declared = {"kind": "boosted", "outcome": "disease", "trees": 10, "shrinkage": 0.5}
-    about = {"training": Training(rounds=32), "privacy": Privacy("none"), "rounds": Rounds(4, 4)}
+    about: Dict[str, Any] = {"training": Training(rounds=32), "privacy": Privacy("none"), "rounds": Rounds(4, 4)}
     size = boosted_of(trees=10).sums.size
     task = Task("t", SCHEMA, {}, analysis=declared, **{**about, "training": Training(rounds=32, parameters=size)})
     ours = computed(task, hearts.sites, method)

@@ -134,7 +134,7 @@ def test_the_auc_is_of_records_no_leaf_has_counted(hearts: Hearts) -> None:
     assert 0.2 < second.mean() < 0.3
     tables = tables_of(fitted(forest, x))
     walked = Walked(tables["trees"])
-    out = [row for row, held in zip(hearts.cells, second) if held]
+    out = [row for row, held in zip(hearts.cells, np.asarray(second)) if held]
     theirs = metrics.roc_auc_score([row["disease"] == "yes" for row in out], [walked.score(row) for row in out])
     ours = {row[0]: row[1:] for row in tables["fit"]}["AUC of yes"]
     assert ours[0] == pytest.approx(theirs, abs=0.003), "but for scores in one bin"

@@ -82,7 +82,7 @@ def test_it_is_scikit_learns_of_all_rows_together(files: List[Path], method: str
         assert [row[3] for row in tables["correlations"]] == pytest.approx(
             [c for s in scaled for c in s[upper]], abs=1e-8
         )
-    fit = dict(tables["fit"])  # type: ignore[arg-type]
+    fit: Dict[Any, Any] = dict(tables["fit"])  # type: ignore[arg-type]
     shift = len(u) * np.log(half).sum()
     assert fit["records used"] == len(u)
     assert fit["records left out"] == sum(site.records for site in sites) - len(u) > 0

@@ -111,7 +111,7 @@ def test_statistics_are_those_of_all_rows_together(files: List[Path], method: st
         assert rows[feature.name][1:3] == (len(known), len(column) - len(known))
         if feature.categories:
             counts = Counter(known)
-            levels = dict(tables[f"levels {feature.name}"].rows)  # type: ignore[arg-type]
+            levels: Dict[Any, Any] = dict(tables[f"levels {feature.name}"].rows)  # type: ignore[arg-type]
             assert levels == {
                 **{level: counts[level] for level in feature.categories},
                 "(missing)": len(column) - len(known),
@@ -207,7 +207,7 @@ def test_regressions_are_those_of_all_rows_together(files: List[Path], family: s
     result = computed(task, [load_for(path, task) for path in files], method)
     x, y, names = design(files, SOME, categories, outcome)
     found = {str(row[0]): row[1:] for row in result.tables[0].rows}
-    fit = dict(result.tables[1].rows)  # type: ignore[arg-type]
+    fit: Dict[Any, Any] = dict(result.tables[1].rows)  # type: ignore[arg-type]
     assert result.notes == []
     assert sorted(found) == sorted(names)
     assert (fit["records used"], fit["records left out"]) == (len(y), len(cells(files, outcome)) - len(y))
@@ -310,12 +310,16 @@ def test_components_and_correlations_are_scikit_learns(files: List[Path], method
     result = computed(task, [load_for(path, task) for path in files], method)
     tables = {table.name: table.rows for table in result.tables}
     columns = [cells(files, feature.name) for feature in features]
-    rows = np.array([[float(cell) for cell in row] for row in zip(*columns) if None not in row])  # type: ignore[arg-type]
+    rows = np.array([[float(cell) for cell in row] for row in zip(*columns) if None not in row])
     rows = np.clip(rows, [f.range[0] for f in features], [f.range[1] for f in features])
-    np.testing.assert_allclose([row[1:] for row in tables["correlation"]], np.corrcoef(rows.T), rtol=0, atol=1e-9)
+    np.testing.assert_allclose(
+        np.array([row[1:] for row in tables["correlation"]], np.float64), np.corrcoef(rows.T), rtol=0, atol=1e-9
+    )
     scaled = (rows - rows.mean(axis=0)) / rows.std(axis=0)
     theirs = decomposition.PCA(4).fit(scaled)
-    np.testing.assert_allclose([row[2] for row in tables["explained"]], theirs.explained_variance_ratio_, rtol=1e-9)
+    np.testing.assert_allclose(
+        np.array([row[2] for row in tables["explained"]], np.float64), theirs.explained_variance_ratio_, rtol=1e-9
+    )
     ours = np.array([row[1:] for row in tables["components"]], np.float64).T
     np.testing.assert_allclose(np.abs(np.sum(ours * theirs.components_, axis=1)), 1.0, rtol=0, atol=1e-9)
     assert [row[3] for row in tables["columns"]] == pytest.approx(rows.std(axis=0, ddof=1), rel=1e-9)

@@ -40,7 +40,7 @@ def on_grid(values: np.ndarray, feature: Feature, step: float) -> np.ndarray:
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("steps", [(), STEPS], ids=["bins", "halved"])
 def test_quantiles_are_numpys_of_all_rows_together(files: List[Path], steps: Tuple[float, ...], method: str) -> None:
-    declared = {"kind": "quantiles", "quantiles": SHARES, "by": "plan", "bins": 60, "step": steps}
+    declared: Dict[str, Any] = {"kind": "quantiles", "quantiles": SHARES, "by": "plan", "bins": 60, "step": steps}
     task = task_with(declared, FEATURES)
     result = computed(task, [load_for(path, task) for path in files], method)
     tables = {table.name: table for table in result.tables}
@@ -80,7 +80,7 @@ def test_points_of_the_grid_are_no_coarser_than_the_data(files: List[Path]) -> N
 
 def test_nothing_is_looked_for_among_few_records() -> None:
     """An honest gateway neither asks for the place of a quantile that it may not show, nor keeps counts that tell it."""
-    declared = {"columns": ("age",), "quantiles": (0.05, 0.5), "step": (0.5,), "bins": 4, "by": ""}
+    declared: Dict[str, Any] = {"columns": ("age",), "quantiles": (0.05, 0.5), "step": (0.5,), "bins": 4, "by": ""}
     analysis = analysis_of(task_of("quantiles", **declared))
     data = rows(60, 4)
     asked = analysis.begin(0)
@@ -140,7 +140,7 @@ def test_intervals_hold_at_least_95_times_in_100(share: float) -> None:
 
 
 def test_noised_quantiles_of_all_and_of_groups_are_within_their_intervals() -> None:
-    options = {"columns": ("age",), "bins": 100, "quantiles": (0.35, 0.6)}
+    options: Dict[str, Any] = {"columns": ("age",), "bins": 100, "quantiles": (0.35, 0.6)}
     analysis = analysis_of(task_of("quantiles", NOISY, step=(), **options))
     draw, data = np.random.default_rng(1), rows(4000, 2)
     data.x[:, 0] = draw.normal(60, 12, 4000).clip(18, 95)

@@ -179,9 +179,9 @@ def test_coxs_model_is_that_of_all_records_together(tmp_path: Path, ties: str) -
         assert rows[name][1] == pytest.approx(beta[number], rel=1e-7)
         assert rows[name][2] == pytest.approx(np.linalg.inv(information)[number, number] ** 0.5, rel=1e-7)
         assert rows[name][7] == pytest.approx(np.exp(beta[number]), rel=1e-7)
-    fit = dict(result.tables[1].rows)  # type: ignore[arg-type]
+    fit: Dict[Any, Any] = dict(result.tables[1].rows)  # type: ignore[arg-type]
     assert fit["log-likelihood"] == pytest.approx(value, rel=1e-9)
     assert (fit["records used"], fit["events"]) == (240, seen.sum())
-    baseline = {row[0]: row[1] for row in result.tables[2].rows}
+    baseline: Dict[Any, Any] = {row[0]: row[1] for row in result.tables[2].rows}
     assert sorted(baseline) == sorted(set(times[seen]))
     assert baseline[max(baseline)] > baseline[min(baseline)] > 0

@@ -45,10 +45,10 @@ def failed_under(kind: str, tests: List[str]) -> List[str]:
         os.write(into, json.dumps(answer).encode())
         os._exit(0)
     os.close(into)
-    with os.fdopen(out, "rb") as stream:
-        answer = stream.read()
+    with os.fdopen(out, "rb") as written:
+        said = written.read()
     os.waitpid(child, 0)
-    return list(json.loads(answer)) if answer else ["no answer"]
+    return list(json.loads(said)) if said else ["no answer"]
 
 
 def main(wanted: Dict[str, List[str]]) -> Dict[str, List[str]]:

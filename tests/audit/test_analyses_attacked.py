@@ -15,6 +15,7 @@ from orchestrator.audit.run import BROKEN, CONSISTENT, Request, audit
 from orchestrator.cli.main import main
 from orchestrator.errors import UsageError
 from orchestrator.gateway.settings import Config
+from orchestrator.privacy.accounting_process import plan_apart
 from orchestrator.wire.protection import Aggregation, Privacy
 from orchestrator.wire.schema import Feature, Schema
 from orchestrator.wire.task import Rounds, Task
@@ -176,8 +177,14 @@ def test_what_cannot_be_audited(files: List[Path], quick: None) -> None:
 def test_on_the_command_line(
     files: List[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan, planned = run_module.plan_apart, []  # type: Any, List[Any]
-    monkeypatch.setattr(run_module, "plan_apart", lambda task: (planned or planned.append(plan(task)) or planned)[0])
+    planned: List[Any] = []
+
+    def planned_once(task: Task) -> Any:
+        if not planned:
+            planned.append(plan_apart(task))
+        return planned[0]
+
+    monkeypatch.setattr(run_module, "plan_apart", planned_once)
     features = '[{ name = "age", minimum = 18, maximum = 95 }, { name = "sex", categories = ["f", "m"] }]'
     (tmp_path / "edgeward.toml").write_text(
         f'[task]\nname = "study"\n[task.analysis]\nkind = "statistics"\nbins = 5\n[task.schema]\nkind = "table"\n'

@@ -1,20 +1,15 @@
 """Shared by the board tests: a model that needs no TensorFlow to make, and its outputs as TFLM gives them."""
 
 from pathlib import Path
-from typing import Callable, NamedTuple
+from typing import Callable
 
 import numpy as np
 import pytest
+from board_sample import Sample
 
 from model_export.model_bin import KnownAnswers, pack_model_bin
 from model_export.plan import compile_plan
 from orchestrator.boards.host_engine import run_direct
-
-
-class Sample(NamedTuple):
-    model_bin: bytes
-    rows: np.ndarray
-    outputs: np.ndarray
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ from typing import Any, Dict, Iterator
 
 import numpy as np
 import pytest
+from board_sample import Sample
 
 from model_export.model_bin import KnownAnswers, pack_model_bin, parse_model_bin
 from orchestrator.boards.client import BoardClient
@@ -18,14 +19,14 @@ COMMAND = [sys.executable, "-m", "orchestrator.cli.main"]
 
 
 @pytest.fixture(scope="module")
-def model_file(sample, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def model_file(sample: Sample, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("board-cli") / "model.bin"
     path.write_bytes(sample.model_bin)
     return path
 
 
 @pytest.fixture(scope="module")
-def port(sample) -> Iterator[str]:
+def port(sample: Sample) -> Iterator[str]:
     with VirtualBoard(sample.model_bin) as board:
         yield board.port
 
@@ -53,13 +54,13 @@ def board(*words: str, code: int = 0) -> Dict[str, Any]:
     return report
 
 
-def test_list():
+def test_list() -> None:
     done = edgeward("board", "list", "--json")
     assert done.returncode == 0
     assert isinstance(json.loads(done.stdout), list)
 
 
-def test_info(port: str, sample):
+def test_info(port: str, sample: Sample) -> None:
     info = board("info", port)
     assert info["port"] == port
     assert (info["chip"], info["simulated"], info["state"], info["name"]) == ("host", True, "ready", "kws01")
@@ -68,7 +69,7 @@ def test_info(port: str, sample):
     assert parse_model_bin(sample.model_bin).digest in text
 
 
-def test_infer(port: str, sample, tmp_path: Path):
+def test_infer(port: str, sample: Sample, tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", sample.rows[:5])
     report = board("infer", port, "--inputs", str(tmp_path / "x.npy"), "--outputs", str(tmp_path / "y.npy"))
     np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), sample.outputs[:5])
@@ -91,7 +92,7 @@ def test_infer(port: str, sample, tmp_path: Path):
     assert "row 3 holds NaN or infinity" in done.stderr
 
 
-def test_bench_says_that_it_is_simulated(port: str):
+def test_bench_says_that_it_is_simulated(port: str) -> None:
     report = board("bench", port, "--rows", "30")
     assert report["simulated"]
     assert report["rows"] == 30
@@ -101,7 +102,7 @@ def test_bench_says_that_it_is_simulated(port: str):
     assert "not of a board" in edgeward("board", "bench", port, "--rows", "5").stdout
 
 
-def test_selftest_and_verify(port: str, sample, model_file: Path, tmp_path: Path):
+def test_selftest_and_verify(port: str, sample: Sample, model_file: Path, tmp_path: Path) -> None:
     result = board("selftest", port)
     assert (result["ok"], result["rows"], result["mismatches"]) == (True, 3, 0)
     assert board("verify", port, str(model_file))["ok"]
@@ -111,14 +112,14 @@ def test_selftest_and_verify(port: str, sample, model_file: Path, tmp_path: Path
     assert report["board_digest"] != report["bundle_digest"] == parse_model_bin(other.read_bytes()).digest
 
 
-def test_an_untested_model_is_not_called_good(sample):
+def test_an_untested_model_is_not_called_good(sample: Sample) -> None:
     with VirtualBoard(repack(sample.model_bin, "bare", None)) as bare:
         done = edgeward("board", "selftest", bare.port)
         assert done.returncode == 1
         assert "no_known_answers" in done.stderr
 
 
-def test_update_and_rollback(sample, model_file: Path, tmp_path: Path):
+def test_update_and_rollback(sample: Sample, model_file: Path, tmp_path: Path) -> None:
     with VirtualBoard(sample.model_bin) as running:
         first = board("info", running.port)["model"]
         new = tmp_path / "new.bin"
@@ -135,7 +136,7 @@ def test_update_and_rollback(sample, model_file: Path, tmp_path: Path):
         assert board("info", running.port)["model"] == first
 
 
-def test_a_board_without_a_model(tmp_path: Path):
+def test_a_board_without_a_model(tmp_path: Path) -> None:
     with VirtualBoard() as empty:
         assert board("info", empty.port)["state"] == "empty_slot"
         done = edgeward("board", "bench", empty.port)
@@ -143,7 +144,7 @@ def test_a_board_without_a_model(tmp_path: Path):
         assert "empty_slot" in done.stderr
 
 
-def test_simulate(model_file: Path, tmp_path: Path):
+def test_simulate(model_file: Path, tmp_path: Path) -> None:
     command = [
         *COMMAND,
         "board",
@@ -169,7 +170,7 @@ def test_simulate(model_file: Path, tmp_path: Path):
     assert (tmp_path / "flash.bin").stat().st_size == 4 * 1024 * 1024
 
 
-def test_errors_name_the_way_out(tmp_path: Path):
+def test_errors_name_the_way_out(tmp_path: Path) -> None:
     done = edgeward("board", "info", "/dev/ttyNOPE")
     assert done.returncode == 1
     assert "/dev/ttyNOPE" in done.stderr
@@ -183,6 +184,6 @@ def test_errors_name_the_way_out(tmp_path: Path):
 
 
 @pytest.mark.parametrize("verb", ["flash", "monitor"])
-def test_the_long_forms_are_the_short_ones(verb: str):
+def test_the_long_forms_are_the_short_ones(verb: str) -> None:
     long, short = edgeward("board", verb, "--help").stdout, edgeward(verb, "--help").stdout
     assert long.replace("edgeward board ", "edgeward ").split() == short.split()

@@ -54,7 +54,7 @@ def session() -> List[str]:
     return lines
 
 
-def test_the_expected_output_is_what_a_board_says():
+def test_the_expected_output_is_what_a_board_says() -> None:
     assert EXPECTED.read_text() == HEAD + "\n".join(session()) + "\n"
 
 

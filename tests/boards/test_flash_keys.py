@@ -22,7 +22,7 @@ def arguments(*given: str) -> argparse.Namespace:
     return parser.parse_args(["flash", "--port", "socket://nowhere", *given])
 
 
-def test_regions(tmp_path: Path):
+def test_regions(tmp_path: Path) -> None:
     public = generate_key(tmp_path / "k", tmp_path / "k.pub")
     model = tmp_path / "model.bin"
     model.write_bytes(model_bin())

@@ -31,7 +31,7 @@ def test_watching_goes_on_and_the_loss_is_said_once(
     assert exporter.summary() == f"{path}: up to 5 records could not be written"
 
 
-def test_a_log_on_a_full_disk_costs_one_line(capsys: pytest.CaptureFixture) -> None:
+def test_a_log_on_a_full_disk_costs_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     from orchestrator.cli.logs import _steady
 
     handler = _steady(logging.FileHandler("/dev/full", delay=True))

@@ -4,22 +4,23 @@ import dataclasses
 
 import numpy as np
 import pytest
+from board_sample import Sample
 from test_measures import with_profile
 
 from model_export.errors import ExportError
 from model_export.heads import mean_and_spread
-from model_export.input_profile import make_profile, pack_profile, parse_profile
+from model_export.input_profile import InputProfile, make_profile, pack_profile, parse_profile
 from orchestrator.boards.client import BoardClient
 from orchestrator.boards.protocol import Record
 from orchestrator.boards.virtual import VirtualBoard
 
 
-def profile_of(heads: int):
+def profile_of(heads: int) -> InputProfile:
     return dataclasses.replace(make_profile((1, 490), (), None), heads=heads)
 
 
 @pytest.mark.parametrize("heads", [2, 3, 6])
-def test_a_result_has_the_mean_of_the_heads_and_how_far_they_disagree(sample, heads: int) -> None:
+def test_a_result_has_the_mean_of_the_heads_and_how_far_they_disagree(sample: Sample, heads: int) -> None:
     """The twelve outputs are taken for two to six heads' probabilities: what a board reckons does not ask what they add up to."""
     seen: list[Record] = []
     model_bin = with_profile(sample.model_bin, profile_of(heads))
@@ -36,7 +37,7 @@ def test_a_result_has_the_mean_of_the_heads_and_how_far_they_disagree(sample, he
     assert metrics["classes"] == np.bincount(mean.argmax(1), minlength=12 // heads).tolist()
 
 
-def test_a_plain_model_has_no_spread(sample) -> None:
+def test_a_plain_model_has_no_spread(sample: Sample) -> None:
     seen: list[Record] = []
     with VirtualBoard(sample.model_bin) as board, BoardClient(board.port, on_record=seen.append) as client:
         client.infer(sample.rows[:3])
@@ -44,7 +45,7 @@ def test_a_plain_model_has_no_spread(sample) -> None:
 
 
 @pytest.mark.parametrize("heads", [5, 12, 64])
-def test_heads_that_the_outputs_are_not_of_are_refused(sample, heads: int) -> None:
+def test_heads_that_the_outputs_are_not_of_are_refused(sample: Sample, heads: int) -> None:
     with VirtualBoard(with_profile(sample.model_bin, profile_of(heads))) as board, BoardClient(board.port) as client:
         assert client.info()["state"] == "bad_input_profile"
 

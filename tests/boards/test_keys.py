@@ -1,8 +1,11 @@
 """Boards with keys run only models one of them signed: over serial, from the flash, and after the keys changed."""
 
 import struct
+from pathlib import Path
+from typing import Optional
 
 import pytest
+from board_sample import Sample
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from model_export.model_bin import HEADER_BYTES, KnownAnswers, pack_model_bin, parse_model_bin
@@ -21,7 +24,7 @@ KEY = raw_public(TRUSTED.public_key())
 
 
 @pytest.fixture(scope="module")
-def second(sample) -> bytes:
+def second(sample: Sample) -> bytes:
     """Unsigned; the same network under another name and with other known answers."""
     parsed = parse_model_bin(sample.model_bin)
     return pack_model_bin(
@@ -34,7 +37,7 @@ def second(sample) -> bytes:
     )
 
 
-def flash_image(path, model_bin: bytes, keys: bytes):
+def flash_image(path: Path, model_bin: bytes, keys: bytes) -> Path:
     image = bytearray(b"\xff" * FLASH_BYTES)
     image[SLOTS["a"].offset : SLOTS["a"].offset + len(model_bin)] = model_bin
     image[KEYS.offset : KEYS.offset + len(keys)] = keys
@@ -42,14 +45,14 @@ def flash_image(path, model_bin: bytes, keys: bytes):
     return path
 
 
-def test_without_keys_anything_runs_and_info_says_so(sample):
+def test_without_keys_anything_runs_and_info_says_so(sample: Sample) -> None:
     with VirtualBoard(sample.model_bin) as board, BoardClient(board.port) as client:
         info = client.info()
         assert (info["keys"], info["keys_locked"], info["signature"]) == (0, False, "none")
         assert client.keys() == {"keys": [], "locked": False}
 
 
-def test_updates_of_a_board_with_a_key(sample, second):
+def test_updates_of_a_board_with_a_key(sample: Sample, second: bytes) -> None:
     with VirtualBoard(sample.model_bin) as board, BoardClient(board.port) as client:
         before = client.info()["model"]
         assert client.set_key(KEY) == {"keys": [key_id(TRUSTED.public_key())], "locked": False}
@@ -76,7 +79,9 @@ def test_updates_of_a_board_with_a_key(sample, second):
     ("sign", "state"),
     [(None, "not_signed"), (FOREIGN, "bad_signature"), (TRUSTED, "ready")],
 )
-def test_a_model_in_the_flash_at_boot(sample, tmp_path, sign, state):
+def test_a_model_in_the_flash_at_boot(
+    sample: Sample, tmp_path: Path, sign: Optional[Ed25519PrivateKey], state: str
+) -> None:
     model = sample.model_bin if sign is None else sign_model_bin(sample.model_bin, sign)
     flash = flash_image(tmp_path / "flash", model, key_sector([KEY]))
     with VirtualBoard(flash=flash) as board, BoardClient(board.port) as client:
@@ -84,7 +89,7 @@ def test_a_model_in_the_flash_at_boot(sample, tmp_path, sign, state):
         assert (client.info()["model"] is not None) == (state == "ready")
 
 
-def test_a_changed_arena_in_a_signed_header_is_seen(sample, tmp_path):
+def test_a_changed_arena_in_a_signed_header_is_seen(sample: Sample, tmp_path: Path) -> None:
     # The CRC of the header is recomputed: only the signature can tell.
     import zlib
 
@@ -96,7 +101,7 @@ def test_a_changed_arena_in_a_signed_header_is_seen(sample, tmp_path):
         assert client.info()["state"] == "bad_signature"
 
 
-def test_keys_survive_restarts_can_be_removed_and_locked(sample, second):
+def test_keys_survive_restarts_can_be_removed_and_locked(sample: Sample, second: bytes) -> None:
     other = raw_public(FOREIGN.public_key())
     with VirtualBoard(sign_model_bin(sample.model_bin, TRUSTED)) as board, BoardClient(board.port) as client:
         client.set_key(KEY)
@@ -118,7 +123,7 @@ def test_keys_survive_restarts_can_be_removed_and_locked(sample, second):
         client.update(sign_model_bin(second, FOREIGN))
 
 
-def test_what_is_no_key_is_refused(sample):
+def test_what_is_no_key_is_refused(sample: Sample) -> None:
     with VirtualBoard(sample.model_bin) as board, BoardClient(board.port) as client:
         with pytest.raises(BoardError, match="bad_key"):
             client.set_key((1).to_bytes(32, "little"))  # a point of small order
@@ -130,7 +135,7 @@ def test_what_is_no_key_is_refused(sample):
         key_sector([KEY] * 5)
 
 
-def test_command_line(sample, tmp_path, capsys):
+def test_command_line(sample: Sample, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = tmp_path / "model.bin"
     model.write_bytes(sample.model_bin)
     key = tmp_path / "key"
@@ -150,7 +155,7 @@ def test_command_line(sample, tmp_path, capsys):
         assert main(["board", "key", board.port, "set"]) == 2
 
 
-def test_after_a_torn_entry_no_model_runs_until_a_key_is_set_again(sample, tmp_path):
+def test_after_a_torn_entry_no_model_runs_until_a_key_is_set_again(sample: Sample, tmp_path: Path) -> None:
     """What the entry said nobody knows, so an unsigned model must not slip through; the next entry goes behind it."""
     torn = key_sector([KEY])[:30].ljust(KEYS.size, b"\xff")
     flash = flash_image(tmp_path / "flash", sample.model_bin, torn)

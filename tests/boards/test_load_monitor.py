@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Dict, List, Tuple
 
 import pytest
+from board_sample import Sample
 
 from orchestrator.boards.client import BoardClient
 from orchestrator.boards.monitor import Monitor
@@ -22,7 +23,7 @@ SECONDS = 5.0
 REPLAY = Path(__file__).parents[2] / "benchmarks/firmware_replay.py"
 
 
-def test_sixteen_boards_at_full_rate():
+def test_sixteen_boards_at_full_rate() -> None:
     """A minute of it: benchmarks/firmware_monitor.py."""
     boards = [VirtualBoard() for _ in range(BOARDS)]
     sequences: Dict[str, List[Tuple[str, int]]] = {}
@@ -46,7 +47,7 @@ def test_sixteen_boards_at_full_rate():
             board.close()
 
 
-def test_a_thousand_records_a_second_from_each_of_sixteen():
+def test_a_thousand_records_a_second_from_each_of_sixteen() -> None:
     """At exactly that rate, from ports that say records and nothing else: every one arrives, in order."""
     sequences: Dict[str, List[int]] = {}
     command = [sys.executable, str(REPLAY), str(BOARDS), "1000", "3"]
@@ -71,7 +72,7 @@ def test_a_thousand_records_a_second_from_each_of_sixteen():
 
 
 @pytest.fixture(scope="module")
-def stream(sample) -> bytes:
+def stream(sample: Sample) -> bytes:
     """What a board really sends: answers to inferences, metrics, an info, an error."""
     with VirtualBoard(sample.model_bin) as board:
         with BoardClient(board.port) as client:
@@ -92,7 +93,7 @@ def records_of(stream: bytes) -> List[bytes]:
 
 @pytest.mark.parametrize("kind", ["replace", "insert", "delete", "all"])
 @pytest.mark.parametrize("share", [0.01, 0.0005])
-def test_noise_on_the_line(stream: bytes, kind: str, share: float):
+def test_noise_on_the_line(stream: bytes, kind: str, share: float) -> None:
     """`share` of all bytes is hit. A record whose bytes arrived as they were sent is recovered, any other one counted.
 
     At 1 % of bytes hardly a record of 370 bytes survives: the smaller share leaves both kinds.
@@ -137,7 +138,7 @@ def test_noise_on_the_line(stream: bytes, kind: str, share: float):
     assert parser.stats.corrupt == marked - len(intact)
 
 
-def test_noise_between_records_costs_nothing(stream: bytes):
+def test_noise_between_records_costs_nothing(stream: bytes) -> None:
     chance = random.Random(1)
     sent = records_of(stream)
     noisy = b"".join(chance.randbytes(chance.randrange(40)).replace(b"@", b"") + text + b"\r\n" for text in sent)
@@ -146,7 +147,7 @@ def test_noise_between_records_costs_nothing(stream: bytes):
     assert (parser.stats.lost, parser.stats.corrupt) == (0, 0)
 
 
-def test_a_record_before_one_without_a_beginning_is_recovered():
+def test_a_record_before_one_without_a_beginning_is_recovered() -> None:
     """The line end between them and the mark of the second are gone: the first is whole all the same."""
 
     def text(seq: int) -> bytes:

@@ -3,12 +3,14 @@
 import dataclasses
 import hashlib
 import zlib
-from typing import List
+from pathlib import Path
+from typing import Callable, List
 
 import numpy as np
 import pytest
+from board_sample import Sample
 
-from model_export.input_profile import histogram, make_profile, population_stability_index
+from model_export.input_profile import InputProfile, histogram, make_profile, population_stability_index
 from model_export.model_bin import pack_model_bin, parse_model_bin
 from model_export.plan import compile_plan
 from orchestrator.boards.client import BoardClient
@@ -17,7 +19,7 @@ from orchestrator.boards.protocol import Record
 from orchestrator.boards.virtual import VirtualBoard
 
 
-def with_profile(model_bin: bytes, profile) -> bytes:
+def with_profile(model_bin: bytes, profile: InputProfile) -> bytes:
     parsed = parse_model_bin(model_bin)
     return pack_model_bin(
         name=parsed.name,
@@ -31,13 +33,13 @@ def with_profile(model_bin: bytes, profile) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def reference(sample) -> np.ndarray:
+def reference(sample: Sample) -> np.ndarray:
     """Normal noise, unlike the even spread of the extremes below."""
     return np.clip(np.random.default_rng(1).normal(10, 30, (300, 490)), -128, 127).astype(np.int8)
 
 
 @pytest.fixture(scope="module", params=[490, 7])
-def profile(request, reference):
+def profile(request: pytest.FixtureRequest, reference: np.ndarray) -> InputProfile:
     """One group for many channels, one each for few."""
     return make_profile((1, 490 // request.param, request.param), (), reference)
 
@@ -54,7 +56,7 @@ def drift_records(model_bin: bytes, rows: np.ndarray, window: int) -> List[Recor
     return records
 
 
-def test_the_index_is_the_hosts(sample, reference, profile):
+def test_the_index_is_the_hosts(sample: Sample, reference: np.ndarray, profile: InputProfile) -> None:
     rows = np.concatenate([reference[:40], reference[40:80] // 2 + 20])
     records = drift_records(with_profile(sample.model_bin, profile), rows, 40)
     assert [record.fields["rows"] for record in records] == [40, 40]
@@ -73,7 +75,7 @@ def test_the_index_is_the_hosts(sample, reference, profile):
     assert records[0].fields["psi"] < 0.1 < 0.25 < records[1].fields["psi"]
 
 
-def test_one_shifted_channel_is_named(sample, reference):
+def test_one_shifted_channel_is_named(sample: Sample, reference: np.ndarray) -> None:
     profile = make_profile((1, 70, 7), (), reference)
     rows = reference[:50].reshape(50, 70, 7).copy()
     rows[:, :, 4] = np.clip(rows[:, :, 4].astype(int) + 40, -128, 127)
@@ -83,7 +85,7 @@ def test_one_shifted_channel_is_named(sample, reference):
     assert others.max() < 0.1 < 0.25 < record.fields["psi"]
 
 
-def test_without_a_reference_there_is_no_drift(sample):
+def test_without_a_reference_there_is_no_drift(sample: Sample) -> None:
     with VirtualBoard(sample.model_bin) as board, BoardClient(board.port) as client:
         with pytest.raises(BoardError, match="no_reference"):
             client.ask("drift rows 10", "ok")
@@ -91,7 +93,7 @@ def test_without_a_reference_there_is_no_drift(sample):
         assert "psi" not in client.metrics()
 
 
-def test_a_damaged_profile_is_refused(sample, profile):
+def test_a_damaged_profile_is_refused(sample: Sample, profile: InputProfile) -> None:
     model_bin = bytearray(with_profile(sample.model_bin, profile))
     at = int.from_bytes(model_bin[244:248], "little")
     for offset, value in ((0, 9), (4, 0), (12, 33), (16, 0), (16, 17), (16, 3)):
@@ -103,7 +105,7 @@ def test_a_damaged_profile_is_refused(sample, profile):
             assert client.info()["state"] == "bad_input_profile"
 
 
-def test_classes_and_confidence_are_counted(sample):
+def test_classes_and_confidence_are_counted(sample: Sample) -> None:
     with VirtualBoard(sample.model_bin) as board, BoardClient(board.port) as client:
         client.info()  # what it said when it started is read: rows sent then would be sent again
         outputs = client.infer(sample.rows).outputs.astype(int)
@@ -116,7 +118,7 @@ def test_classes_and_confidence_are_counted(sample):
     assert metrics["confidence"] == np.bincount(bins, minlength=10).tolist()
 
 
-def test_scores_that_are_no_probabilities_are_not_counted(shared_data):
+def test_scores_that_are_no_probabilities_are_not_counted(shared_data: Callable[[str], Path]) -> None:
     tflite = (shared_data("mlperf-tiny") / "ad_int8.tflite").read_bytes()
     plan = compile_plan(tflite)
     model_bin = pack_model_bin(
@@ -127,7 +129,7 @@ def test_scores_that_are_no_probabilities_are_not_counted(shared_data):
         assert "classes" not in client.metrics()
 
 
-def test_bench_times_every_operator(sample):
+def test_bench_times_every_operator(sample: Sample) -> None:
     with VirtualBoard(sample.model_bin) as board, BoardClient(board.port) as client:
         result = client.bench(20)
         with pytest.raises(BoardError, match="bad_argument"):
@@ -140,7 +142,9 @@ def test_bench_times_every_operator(sample):
     assert result["output_crc32"] == zlib.crc32(sample.outputs[0].tobytes())
 
 
-def test_a_threshold_of_a_model_that_does_not_give_back_its_input_is_refused(sample, reference):
+def test_a_threshold_of_a_model_that_does_not_give_back_its_input_is_refused(
+    sample: Sample, reference: np.ndarray
+) -> None:
     profile = dataclasses.replace(make_profile((1, 490, 1), (), reference), threshold=1.0)
     with VirtualBoard(with_profile(sample.model_bin, profile)) as board, BoardClient(board.port) as client:
         assert client.info()["state"] == "bad_input_profile"

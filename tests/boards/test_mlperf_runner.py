@@ -7,6 +7,7 @@ from typing import Callable, Iterator, List, Tuple
 
 import numpy as np
 import pytest
+from board_sample import Sample
 
 from model_export.model_bin import pack_model_bin
 from model_export.plan import compile_plan
@@ -47,11 +48,11 @@ def started(model_bin: bytes) -> Iterator[Runner]:
 
 
 @pytest.fixture(scope="module")
-def runner(sample):
+def runner(sample: Sample) -> Iterator[Runner]:
     yield from started(sample.model_bin)
 
 
-def test_it_greets_after_a_reset(sample):
+def test_it_greets_after_a_reset(sample: Sample) -> None:
     with VirtualBoard(sample.model_bin) as board:
         device = open_port(board.port)
         device.timeout = 10
@@ -63,7 +64,7 @@ def test_it_greets_after_a_reset(sample):
     assert re.search(shape, greeting)
 
 
-def test_names_and_time(runner):
+def test_names_and_time(runner: Runner) -> None:
     assert runner.ask("name") == ["m-name-dut-[edgeward]"]
     profile = runner.ask("profile")
     assert profile[0].startswith("m-profile-[")
@@ -73,11 +74,12 @@ def test_names_and_time(runner):
     assert len(runner.ask("help")) == 1
 
 
-def test_inference_over_text(runner, sample):
+def test_inference_over_text(runner: Runner, sample: Sample) -> None:
     runner.load(sample.rows[1].tobytes())
     answer = runner.ask("infer 5 2")
     assert answer[:3] == ["m-warmup-start-2", "m-warmup-done", "m-infer-start-5"]
-    start, end = (int(re.fullmatch(r"m-lap-us-(\d+)", text)[1]) for text in answer[3:5])
+    assert all(re.fullmatch(r"m-lap-us-\d+", text) for text in answer[3:5])
+    start, end = (int(text[len("m-lap-us-") :]) for text in answer[3:5])
     assert end > start
     assert answer[5] == "m-infer-done"
     want = (sample.outputs[1].astype(int) + 128) / 256
@@ -87,12 +89,12 @@ def test_inference_over_text(runner, sample):
     assert runner.ask("infer 1 0")[-1] == answer[6], "repeating on the same sample gives the same results"
 
 
-def test_print_shows_what_was_loaded(runner):
+def test_print_shows_what_was_loaded(runner: Runner) -> None:
     runner.load(bytes(range(11)))
     assert runner.ask("db print") == ["m-buffer-00-01-02-03-04-05-06-07", "m-buffer-08-09-0a"]
 
 
-def test_a_sample_of_the_wrong_size_is_refused(runner):
+def test_a_sample_of_the_wrong_size_is_refused(runner: Runner) -> None:
     runner.load(bytes(11))
     assert runner.ask("infer 1") == ["e-[Load 490 bytes first]"]
 
@@ -111,11 +113,11 @@ def test_a_sample_of_the_wrong_size_is_refused(runner):
         ("infer x", "e-[Inference count must be greater than zero]"),
     ],
 )
-def test_errors(runner, command: str, answer: str):
+def test_errors(runner: Runner, command: str, answer: str) -> None:
     assert runner.ask(command) == [answer]
 
 
-def test_more_than_announced_cannot_overrun(runner):
+def test_more_than_announced_cannot_overrun(runner: Runner) -> None:
     runner.ask("db load 40000")
     assert runner.ask("db 00") == ["e-[Command 'db' before 'db load']"] or runner.ask("db 00")[0].startswith("e-[")
     runner.ask("db load 4")
@@ -126,7 +128,7 @@ def test_more_than_announced_cannot_overrun(runner):
     assert runner.ask("db 000") == ["e-[Insufficient number of hex digits]"]
 
 
-def test_results_match_the_frames(runner, sample):
+def test_results_match_the_frames(runner: Runner, sample: Sample) -> None:
     outputs = []
     for row in sample.rows[2:6]:
         runner.load(row.tobytes())
@@ -187,7 +189,7 @@ def test_an_autoencoder_takes_float32_and_gives_its_error(shared_data: Callable[
         assert results(runner, np.full(640, 3e38, "<f4").tobytes()) == [np.inf]
 
 
-def test_float_samples_of_a_classifier_are_quantized(runner, sample) -> None:
+def test_float_samples_of_a_classifier_are_quantized(runner: Runner, sample: Sample) -> None:
     real = (sample.rows[1].astype(np.float32) - 83) * np.float32(0.5847029)
     np.testing.assert_allclose(
         results(runner, real.astype("<f4").tobytes()), (sample.outputs[1] + 128.0) / 256, atol=5.1e-4
@@ -195,5 +197,5 @@ def test_float_samples_of_a_classifier_are_quantized(runner, sample) -> None:
 
 
 @pytest.mark.parametrize("command", ["start", "stop", "record_detections", "print_detections"])
-def test_the_streaming_wake_word_is_declined_by_name(runner, command: str) -> None:
+def test_the_streaming_wake_word_is_declined_by_name(runner: Runner, command: str) -> None:
     assert runner.ask(command) == [f"e-[This firmware hears nothing, so it has no streaming wake word: {command}]"]

@@ -28,7 +28,7 @@ def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
         time.sleep(0.02)
 
 
-def test_three_boards_at_once_lose_nothing():
+def test_three_boards_at_once_lose_nothing() -> None:
     boards = [VirtualBoard() for _ in range(3)]
     seen: Counter[str] = Counter()
     try:
@@ -46,7 +46,7 @@ def test_three_boards_at_once_lose_nothing():
             board.close()
 
 
-def test_a_restarted_board_is_asked_again():
+def test_a_restarted_board_is_asked_again() -> None:
     with VirtualBoard() as board:
         kinds: List[str] = []
         with Monitor([board.port], lambda _, __, record: kinds.append(record.kind), rate_ms=20) as monitor:
@@ -87,7 +87,7 @@ class GoneAfterRead:
         pass
 
 
-def test_what_a_port_brought_before_it_went_is_handed_over(monkeypatch: pytest.MonkeyPatch):
+def test_what_a_port_brought_before_it_went_is_handed_over(monkeypatch: pytest.MonkeyPatch) -> None:
     """A boot record is answered; where that fails, the records that came with it are not lost."""
     ports = [GoneAfterRead()]
 
@@ -104,7 +104,7 @@ def test_what_a_port_brought_before_it_went_is_handed_over(monkeypatch: pytest.M
     assert seen == list(range(6))
 
 
-def test_a_board_that_goes_away_is_waited_for(tmp_path: Path):
+def test_a_board_that_goes_away_is_waited_for(tmp_path: Path) -> None:
     """The port is a link, as udev makes them; behind it the board dies and another one comes."""
     link = tmp_path / "board"
     with VirtualBoard() as board, VirtualBoard() as other:
@@ -123,7 +123,7 @@ def test_a_board_that_goes_away_is_waited_for(tmp_path: Path):
             assert status.stats.corrupt == 0
 
 
-def test_a_missing_port_is_an_error_at_once():
+def test_a_missing_port_is_an_error_at_once() -> None:
     with VirtualBoard() as board:
         with pytest.raises(BoardError, match="/dev/ttyNOPE"):
             Monitor([board.port, "/dev/ttyNOPE"]).__enter__()
@@ -133,7 +133,7 @@ def test_a_missing_port_is_an_error_at_once():
         Monitor(["/dev/a", "/dev/a"])
 
 
-def test_an_error_in_the_callback_stops_the_watching():
+def test_an_error_in_the_callback_stops_the_watching() -> None:
     def fail(*_: object) -> None:
         raise OSError("disk full")
 
@@ -144,8 +144,9 @@ def test_an_error_in_the_callback_stops_the_watching():
 
 def test_what_nobody_expected_of_a_port_ends_neither_it_nor_another(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-):
-    feed, failed = RecordParser.feed, []
+) -> None:
+    feed = RecordParser.feed
+    failed: List[Any] = []
 
     def fail(parser: RecordParser, data: bytes) -> Any:
         if not failed:
@@ -169,7 +170,7 @@ def cli(*arguments: str) -> "subprocess.CompletedProcess[str]":
 
 
 @pytest.mark.slow
-def test_command_line(tmp_path: Path):
+def test_command_line(tmp_path: Path) -> None:
     with VirtualBoard() as board:
         done = cli(board.port, "--json", "--seconds", "1", "--rate", "50", "--out", str(tmp_path / "r.csv"))
         assert done.returncode == 0, done.stderr
@@ -188,7 +189,7 @@ def test_command_line(tmp_path: Path):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
-def test_standard_output_on_a_full_disk_costs_its_lines_and_nothing_else(tmp_path: Path):
+def test_standard_output_on_a_full_disk_costs_its_lines_and_nothing_else(tmp_path: Path) -> None:
     with VirtualBoard() as board, open("/dev/full", "w") as full:
         words = [board.port, "--json", "--seconds", "1", "--rate", "50", "--out", str(tmp_path / "r.jsonl")]
         command = [sys.executable, "-m", "orchestrator.cli.main", "monitor", *words]
@@ -199,7 +200,7 @@ def test_standard_output_on_a_full_disk_costs_its_lines_and_nothing_else(tmp_pat
     assert (tmp_path / "r.jsonl").read_text().count("metrics") > 1
 
 
-def test_command_line_errors(tmp_path: Path):
+def test_command_line_errors(tmp_path: Path) -> None:
     done = cli("/dev/ttyNOPE", "--seconds", "1")
     assert done.returncode == 1
     assert "/dev/ttyNOPE" in done.stderr

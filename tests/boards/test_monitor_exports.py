@@ -12,9 +12,10 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import Callable, Dict, List, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Tuple
 
 import pytest
+from board_sample import Sample
 
 from orchestrator.boards.client import BoardClient
 from orchestrator.boards.exporters import CSV_HEAD, RecordFile, open_file
@@ -24,6 +25,7 @@ from orchestrator.boards.prometheus import PrometheusEndpoint, parse_address, re
 from orchestrator.boards.protocol import Record
 from orchestrator.boards.virtual import VirtualBoard
 from orchestrator.errors import BrokerError, UsageError
+from orchestrator.gateway.broker import OwnBroker
 from orchestrator.http_server import MOST_CONNECTIONS
 from orchestrator.wire.body import encode_body
 from orchestrator.wire.event_queue import Message
@@ -66,11 +68,17 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
+def after_flush(forward: MqttForward) -> bool:
+    """True, once `forward` sent what it could."""
+    forward.flush()
+    return True
+
+
 def record(kind: str, **fields: object) -> Record:
     return Record("00c0ffee", 7, "0123456789abcdef", 5, kind, 1, dict(fields))
 
 
-def test_the_page_follows_the_format():
+def test_the_page_follows_the_format() -> None:
     board = PortStatus('/dev/odd"\\\nname', connected=True)
     board.last["info"] = record("info", chip="host", simulated=True, engine="direct", firmware="0.1.0", state="ready")
     board.last["metrics"] = record(
@@ -90,7 +98,7 @@ def test_the_page_follows_the_format():
     assert page["edgeward_board_info"][0][0]["model"] == "0123456789abcdef"
 
 
-def test_a_board_cannot_speak_for_the_monitor():
+def test_a_board_cannot_speak_for_the_monitor() -> None:
     board = PortStatus("/dev/ttyUSB0", connected=True)
     board.last["metrics"] = record(
         "metrics",
@@ -108,7 +116,7 @@ def test_a_board_cannot_speak_for_the_monitor():
     assert not {"edgeward_latency_microseconds", "edgeward_board_info"} & set(page)
 
 
-def test_a_text_in_csv_is_no_formula(tmp_path: Path):
+def test_a_text_in_csv_is_no_formula(tmp_path: Path) -> None:
     file = RecordFile(tmp_path / "r.csv")
     file.write("=1+1", 1.0, Record("-1", 7, "@SUM(1)", 5, "+kind", 1, {"a": "=1"}))
     file.close()
@@ -160,7 +168,7 @@ def test_a_file_of_something_else_is_left_alone(tmp_path: Path, name: str, text:
     assert (tmp_path / name).read_text() == text
 
 
-def test_the_endpoint_serves_what_the_monitor_knows(sample):
+def test_the_endpoint_serves_what_the_monitor_knows(sample: Sample) -> None:
     with VirtualBoard(sample.model_bin) as board:
         with BoardClient(board.port) as client:
             client.infer(sample.rows[:20])
@@ -180,7 +188,7 @@ def test_the_endpoint_serves_what_the_monitor_knows(sample):
     assert page["edgeward_board_info"][0][0]["chip"] == "host"
 
 
-def test_addresses():
+def test_addresses() -> None:
     assert parse_address("0.0.0.0:9464") == ("0.0.0.0", 9464)
     assert parse_address(":9464") == parse_address("9464") == ("127.0.0.1", 9464)
     assert parse_address("[::1]:9464") == ("::1", 9464)
@@ -189,14 +197,14 @@ def test_addresses():
 
 
 @pytest.fixture
-def listener(broker):
+def listener(broker: OwnBroker) -> Iterator[Link]:
     link = Link(broker.address, "listener", ["edgeward/1/demo/board/+/record"])
     link.open(10.0)
     yield link
     link.close()
 
 
-def test_records_reach_the_broker(broker, listener, tmp_path: Path):
+def test_records_reach_the_broker(broker: OwnBroker, listener: Link, tmp_path: Path) -> None:
     """The command as a user types it, against a real broker; the listener gets what is shown, and whether it is simulated."""
     with VirtualBoard() as board:
         command = [sys.executable, "-m", "orchestrator.cli.main", "monitor", board.port, "--json", "--rate", "20"]
@@ -206,7 +214,7 @@ def test_records_reach_the_broker(broker, listener, tmp_path: Path):
     shown = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(shown) > 10
     assert f"{len(shown)} records forwarded, 0 not" in done.stderr
-    received = []
+    received: List[Any] = []
     while len(received) < len(shown):
         event = listener.events.get(timeout=600)
         if isinstance(event, Message):
@@ -220,7 +228,9 @@ def test_records_reach_the_broker(broker, listener, tmp_path: Path):
     ]
 
 
-def test_records_that_no_gateway_reads_are_no_success_in_silence(broker, caplog: pytest.LogCaptureFixture):
+def test_records_that_no_gateway_reads_are_no_success_in_silence(
+    broker: OwnBroker, caplog: pytest.LogCaptureFixture
+) -> None:
     """Forwarded to a federation nobody serves: said within seconds, with whom the broker shows; and when a gateway comes."""
     other = Link(broker.address, "other-gateway", [])
     other.open(30)
@@ -228,28 +238,30 @@ def test_records_that_no_gateway_reads_are_no_success_in_silence(broker, caplog:
     assert other.flush(300)
     forward = MqttForward(str(broker.address), "icu-nort", ["/dev/ttyUSB0"])
     forward.write("/dev/ttyUSB0", 1.0, record("metrics"))
-    until(lambda: forward.flush() is None and bool(caplog.messages))
+    until(lambda: after_flush(forward) and bool(caplog.messages))
     (said,) = caplog.messages
     assert "no gateway of federation 'icu-nort'" in said
     assert "those of icu-north: is --federation right?" in said
     assert "1 record forwarded" in forward.summary()
     assert "no gateway of federation 'icu-nort' was there to read them" in forward.summary()
     other.publish(Topics("icu-nort").gateway_presence, encode_body({"kind": "gateway"}), retain=True)
-    until(lambda: forward.flush() is None and len(caplog.messages) == 2)
+    until(lambda: after_flush(forward) and len(caplog.messages) == 2)
     assert "is at" in caplog.messages[1]
     assert "read them" not in forward.summary()
     forward.close()
     other.close()
 
 
-def test_a_monitor_that_ends_at_once_still_says_that_nobody_listens(broker, caplog: pytest.LogCaptureFixture):
+def test_a_monitor_that_ends_at_once_still_says_that_nobody_listens(
+    broker: OwnBroker, caplog: pytest.LogCaptureFixture
+) -> None:
     forward = MqttForward(str(broker.address), "nobody", ["/dev/ttyUSB0"])
     forward.close()
     assert "no gateway of federation 'nobody'" in caplog.text
     assert "there are those of" not in caplog.text
 
 
-def test_a_broker_that_goes_away_costs_records_not_memory(broker):
+def test_a_broker_that_goes_away_costs_records_not_memory(broker: OwnBroker) -> None:
     forward = MqttForward(str(broker.address), "demo", ["/dev/ttyUSB0"])
     try:
         forward.write("/dev/ttyUSB0", 1.0, record("metrics"))
@@ -266,7 +278,7 @@ def test_a_broker_that_goes_away_costs_records_not_memory(broker):
         forward.close()
 
 
-def test_a_broker_that_stalls_costs_records_not_memory(broker, monkeypatch: pytest.MonkeyPatch):
+def test_a_broker_that_stalls_costs_records_not_memory(broker: OwnBroker, monkeypatch: pytest.MonkeyPatch) -> None:
     forward = MqttForward(str(broker.address), "demo", ["/dev/ttyUSB0"])
     monkeypatch.setattr(forward.link, "_acknowledged", -500)
     forward.write("/dev/ttyUSB0", 1.0, record("metrics"))
@@ -274,7 +286,7 @@ def test_a_broker_that_stalls_costs_records_not_memory(broker, monkeypatch: pyte
     forward.close()
 
 
-def test_names_of_boards():
+def test_names_of_boards() -> None:
     assert board_name("/dev/ttyUSB0") == "ttyusb0"
     assert board_name("/dev/pts/3") == "pts-3"
     assert board_name("/dev/serial/by-id/usb-Silicon_Labs_CP2102N-if00") == "usb-silicon-labs-cp2102n-if00"
@@ -284,19 +296,19 @@ def test_names_of_boards():
         MqttForward("mqtt://127.0.0.1:1", "a/b", ["/dev/ttyUSB0"])
 
 
-def test_no_broker_is_an_error(monkeypatch: pytest.MonkeyPatch):
+def test_no_broker_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("orchestrator.boards.forward.OPEN_S", 0.2)
     with pytest.raises(BrokerError, match="no MQTT broker"):
         MqttForward("mqtt://127.0.0.1:1", "demo", ["/dev/ttyUSB0"])
 
 
-def test_without_pyarrow_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_without_pyarrow_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(UsageError, match="pip install pyarrow"):
         open_file(tmp_path / "records.parquet")
 
 
-def test_parquet(tmp_path: Path):
+def test_parquet(tmp_path: Path) -> None:
     from pyarrow import parquet
 
     path = tmp_path / "records.parquet"

@@ -5,6 +5,7 @@ import hashlib
 import struct
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, Dict
 
 import pytest
 from hypothesis import given
@@ -86,7 +87,7 @@ def test_truncated_table_is_refused() -> None:
         ({"size": 0}, "multiples"),
     ],
 )
-def test_impossible_layouts_are_refused(change: dict, message: str) -> None:
+def test_impossible_layouts_are_refused(change: Dict[str, Any], message: str) -> None:
     with pytest.raises(PartitionError, match=message):
         build_table([*LAYOUT[:-1], replace(LAYOUT[-1], **change)])
 

@@ -46,14 +46,14 @@ def finding(report: Preflight, check: str) -> checks.Finding:
     return next(f for f in report.findings if f.check == check)
 
 
-def test_it_knows_what_the_firmware_registers():
+def test_it_knows_what_the_firmware_registers() -> None:
     registered = set(re.findall(r"add\(resolver->(Add\w+)\(\)\);", ENGINE.read_text()))
     assert {resolver_method(op) for op in FIRMWARE_OPERATORS} == registered
     assert set(OPERATOR_NAMES) >= FIRMWARE_OPERATORS
     assert set(CHIPS) == set(FLASH_CHIPS.values())
 
 
-def test_a_good_model(kws: bytes):
+def test_a_good_model(kws: bytes) -> None:
     report = preflight(kws, "esp32c3", SLOT_BYTES)
     assert report.ok
     assert [f.check for f in report.findings if f.level != "ok"] == ["signature"]
@@ -61,7 +61,7 @@ def test_a_good_model(kws: bytes):
     assert report.prediction.total_bytes == 22_780
 
 
-def test_an_operator_the_firmware_lacks(kws: bytes, monkeypatch: pytest.MonkeyPatch):
+def test_an_operator_the_firmware_lacks(kws: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checks, "FIRMWARE_OPERATORS", FIRMWARE_OPERATORS - {"SOFTMAX"})
     report = preflight(kws, "esp32", SLOT_BYTES)
     assert not report.ok
@@ -82,7 +82,7 @@ def test_an_operator_the_firmware_lacks(kws: bytes, monkeypatch: pytest.MonkeyPa
         (100_000, MEASURED, "ok", "the header asks for 27,312"),
     ],
 )
-def test_memory(kws: bytes, monkeypatch: pytest.MonkeyPatch, arena: int, basis: str, level: str, words: str):
+def test_memory(kws: bytes, monkeypatch: pytest.MonkeyPatch, arena: int, basis: str, level: str, words: str) -> None:
     monkeypatch.setitem(checks.CHIPS, "esp32", checks.ChipMemory(300_000, arena, basis))
     report = preflight(kws, "esp32", SLOT_BYTES)
     found = finding(report, "arena")
@@ -91,7 +91,7 @@ def test_memory(kws: bytes, monkeypatch: pytest.MonkeyPatch, arena: int, basis: 
     assert ("engine/direct: 10,560 bytes" in found.fix) == (arena == 20_000)
 
 
-def test_more_than_the_chip_has(kws: bytes, monkeypatch: pytest.MonkeyPatch):
+def test_more_than_the_chip_has(kws: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(checks.CHIPS, "esp32", checks.ChipMemory(10_000, 10_000, "an estimate"))
     assert finding(preflight(kws, "esp32", SLOT_BYTES), "arena").level == "error"
 
@@ -110,27 +110,27 @@ def test_an_esp32c3_has_what_its_image_had() -> None:
         (Board("direct", 10_560), "ok", "engine/direct needs 10,560 bytes"),
     ],
 )
-def test_what_a_board_says_of_itself_decides(kws: bytes, board: Board, level: str, words: str):
+def test_what_a_board_says_of_itself_decides(kws: bytes, board: Board, level: str, words: str) -> None:
     report = preflight(kws, "esp32c3", SLOT_BYTES, board=board)
     assert finding(report, "arena").level == level
     assert words in finding(report, "arena").message
 
 
-def test_a_board_at_a_port_is_asked(bundle: Path):
+def test_a_board_at_a_port_is_asked(bundle: Path) -> None:
     with VirtualBoard(arena_bytes=9_000) as board:
         done = cli("preflight", str(bundle), "--port", board.port)
     assert done.returncode == 1, done.stdout
     assert "engine/direct needs 10,560 bytes; this board's firmware has 9,000" in done.stdout
 
 
-def test_too_little_flash(kws: bytes):
+def test_too_little_flash(kws: bytes) -> None:
     report = preflight(kws, "esp32", 50_000)
     assert not report.ok
     assert "a model slot 50,000" in finding(report, "flash").message
 
 
 @pytest.mark.slow
-def test_damaged_files(kws: bytes, bundle: Path):
+def test_damaged_files(kws: bytes, bundle: Path) -> None:
     report = preflight(b"junk", "esp32", SLOT_BYTES)
     assert not report.ok
     assert finding(report, "file").fix
@@ -141,14 +141,14 @@ def test_damaged_files(kws: bytes, bundle: Path):
     assert preflight((bundle / "model.bin").read_bytes(), "esp32", SLOT_BYTES).ok
 
 
-def test_dense_layers_with_one_scale(shared_data: Callable[[str], Path]):
+def test_dense_layers_with_one_scale(shared_data: Callable[[str], Path]) -> None:
     ad = (shared_data("mlperf-tiny") / "ad_int8.tflite").read_bytes()
     report = preflight(ad, "esp32", SLOT_BYTES)
     assert report.ok
     assert "engine/direct" in finding(report, "rounding").fix
 
 
-def test_command_line(bundle: Path, tmp_path: Path):
+def test_command_line(bundle: Path, tmp_path: Path) -> None:
     done = cli("preflight", str(bundle), "--chip", "esp32c3", "--json")
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
@@ -164,7 +164,7 @@ def test_command_line(bundle: Path, tmp_path: Path):
     assert cli("preflight", str(bundle), "--chip", "esp8266").returncode == 2
 
 
-def test_firmware_for_another_chip(bundle: Path, tmp_path: Path):
+def test_firmware_for_another_chip(bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "bootloader.bin").write_bytes(esp_image("esp32", 4_000))
     (tmp_path / "firmware.bin").write_bytes(esp_image("esp32", 40_000))
     (tmp_path / "partitions.bin").write_bytes(build_table())

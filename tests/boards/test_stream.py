@@ -6,10 +6,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Callable, List, NamedTuple, Tuple
+from typing import Any, Callable, List, NamedTuple, Tuple
 
 import numpy as np
 import pytest
+from board_sample import Sample
 
 from model_export.bundle import verify_bundle
 from model_export.model_bin import parse_model_bin
@@ -69,13 +70,13 @@ def debounced(choices: np.ndarray, agree: int, least_of_256: int) -> List[Tuple[
     return found
 
 
-def detections(records: List[Record]) -> List[Tuple[int, int, float]]:
+def detections(records: List[Record]) -> List[Tuple[Any, Any, Any]]:
     fields = [record.fields for record in records if record.kind == "detect"]
     return [(f["window"], f["label"], pytest.approx(f["confidence"], abs=1e-4)) for f in fields]
 
 
 @pytest.mark.slow
-def test_beat_by_beat(ecg: Ecg):
+def test_beat_by_beat(ecg: Ecg) -> None:
     with VirtualBoard(ecg.model_bin) as board, BoardClient(board.port) as client:
         assert client.stream() == {
             "command": "stream", "window_samples": 128, "channels": 1, "hop_samples": 128,
@@ -91,7 +92,7 @@ def test_beat_by_beat(ecg: Ecg):
     assert [record.fields["sample"] for record in records if record.kind == "detect"] == [128 * n for n, _, _ in want]
 
 
-def test_overlapping_windows_debounced_in_pieces_of_any_size(ecg: Ecg):
+def test_overlapping_windows_debounced_in_pieces_of_any_size(ecg: Ecg) -> None:
     signal = ecg.beats.reshape(-1)
     windows = np.lib.stride_tricks.sliding_window_view(signal, 128)[::32]
     want = debounced(ecg.choices(windows), 2, 154)
@@ -106,7 +107,7 @@ def test_overlapping_windows_debounced_in_pieces_of_any_size(ecg: Ecg):
     assert detections(records) == want
 
 
-def test_damage_on_the_line_loses_no_sample(ecg: Ecg, monkeypatch: pytest.MonkeyPatch):
+def test_damage_on_the_line_loses_no_sample(ecg: Ecg, monkeypatch: pytest.MonkeyPatch) -> None:
     beats = ecg.beats[:60]
     with VirtualBoard(ecg.model_bin) as board, BoardClient(board.port, timeout_s=1.0) as client:
         client.stream()
@@ -126,7 +127,7 @@ def test_damage_on_the_line_loses_no_sample(ecg: Ecg, monkeypatch: pytest.Monkey
     assert detections(records) == debounced(ecg.choices(beats), 1, 0)
 
 
-def test_a_recording_in_real_time(ecg: Ecg, tmp_path: Path):
+def test_a_recording_in_real_time(ecg: Ecg, tmp_path: Path) -> None:
     """Five beats at 125 Hz: each window is complete when its last sample was due, not before."""
     beats = ecg.beats[:5]
     recording = tmp_path / "beats.i16"
@@ -148,7 +149,7 @@ def test_a_recording_in_real_time(ecg: Ecg, tmp_path: Path):
         assert record.t_us - start.t_us >= 1e6 * (record.fields["sample"] - 1) / 125 - 2e4
 
 
-def test_shifted_data_drifts(ecg: Ecg):
+def test_shifted_data_drifts(ecg: Ecg) -> None:
     with VirtualBoard(ecg.model_bin) as board, BoardClient(board.port) as client:
         client.ask("drift rows 100", "ok")
         client.stream()
@@ -164,7 +165,7 @@ def test_shifted_data_drifts(ecg: Ecg):
     assert min(moved) > 0.5, "half a millivolt of offset"
 
 
-def test_what_cannot_be_streamed_is_refused(ecg: Ecg):
+def test_what_cannot_be_streamed_is_refused(ecg: Ecg) -> None:
     with VirtualBoard(ecg.model_bin) as board, BoardClient(board.port) as client:
         with pytest.raises(BoardError, match="no_stream"):
             client.feed(ecg.beats[0])
@@ -188,7 +189,7 @@ def test_what_cannot_be_streamed_is_refused(ecg: Ecg):
             client.feed(ecg.beats[0])
 
 
-def test_a_model_without_input_profile_cannot_be_streamed_to(sample):
+def test_a_model_without_input_profile_cannot_be_streamed_to(sample: Sample) -> None:
     with VirtualBoard(sample.model_bin) as board, BoardClient(board.port) as client, pytest.raises(
         BoardError, match="no_profile"
     ):

@@ -3,9 +3,11 @@
 import re
 import struct
 import threading
+from typing import Any, Dict, Iterator, List, Optional
 
 import numpy as np
 import pytest
+from board_sample import Sample
 
 from model_export.model_bin import HEADER_BYTES, KnownAnswers, pack_model_bin, parse_model_bin
 from model_export.plan import compile_plan
@@ -18,13 +20,13 @@ from orchestrator.boards.virtual import VirtualBoard
 
 
 @pytest.fixture(scope="module")
-def second(sample) -> bytes:
+def second(sample: Sample) -> bytes:
     """The same network with other known answers: another digest, the same outputs."""
     parsed = parse_model_bin(sample.model_bin)
     return pack(parsed.tflite, "kws02", KnownAnswers(sample.rows[3:5], sample.outputs[3:5]))
 
 
-def pack(tflite: bytes, name: str, answers) -> bytes:
+def pack(tflite: bytes, name: str, answers: Optional[KnownAnswers]) -> bytes:
     plan = compile_plan(tflite)
     return pack_model_bin(
         name=name,
@@ -41,18 +43,20 @@ def digest_of(model_bin: bytes) -> str:
 
 
 @pytest.fixture
-def board(sample):
+def board(sample: Sample) -> Iterator[VirtualBoard]:
     with VirtualBoard(sample.model_bin) as running:
         yield running
 
 
 @pytest.fixture
-def client(board):
+def client(board: VirtualBoard) -> Iterator[BoardClient]:
     with BoardClient(board.port, timeout_s=3.0) as connected:
         yield connected
 
 
-def test_update_rollback_and_forward_again(board, client, sample, second):
+def test_update_rollback_and_forward_again(
+    board: VirtualBoard, client: BoardClient, sample: Sample, second: bytes
+) -> None:
     old, new = digest_of(sample.model_bin), digest_of(second)
     client.infer(sample.rows[:5])
     sent = []
@@ -71,13 +75,13 @@ def test_update_rollback_and_forward_again(board, client, sample, second):
     assert client.stats.corrupt == client.stats.lost == 0
 
 
-def test_the_same_model_is_not_sent_twice(client, sample):
+def test_the_same_model_is_not_sent_twice(client: BoardClient, sample: Sample) -> None:
     sent = []
     assert client.update(sample.model_bin, lambda *step: sent.append(step))["model"] == digest_of(sample.model_bin)
     assert sent == []
 
 
-def test_the_first_model_of_an_empty_board_comes_over_serial(sample):
+def test_the_first_model_of_an_empty_board_comes_over_serial(sample: Sample) -> None:
     with VirtualBoard() as board, BoardClient(board.port) as client:
         with pytest.raises(BoardError, match="no_model"):
             client.rollback()
@@ -85,7 +89,7 @@ def test_the_first_model_of_an_empty_board_comes_over_serial(sample):
         np.testing.assert_array_equal(client.infer(sample.rows[:3]).outputs, sample.outputs[:3])
 
 
-def test_a_model_that_computes_other_bits_is_rolled_back(client, sample):
+def test_a_model_that_computes_other_bits_is_rolled_back(client: BoardClient, sample: Sample) -> None:
     parsed = parse_model_bin(sample.model_bin)
     outputs = sample.outputs[:2].copy()
     outputs[1, 4] += 1
@@ -99,13 +103,13 @@ def test_a_model_that_computes_other_bits_is_rolled_back(client, sample):
     assert client.reboot()["model"] == parsed.digest
 
 
-def test_refused_before_anything_is_erased(client, sample, second):
+def test_refused_before_anything_is_erased(client: BoardClient, sample: Sample, second: bytes) -> None:
     """Known by its header alone: the model in the other slot is still there afterwards."""
     client.update(second)
     parsed = parse_model_bin(sample.model_bin)
     plan = compile_plan(parsed.tflite)
 
-    def refusal(**changes) -> str:
+    def refusal(**changes: Any) -> str:
         fields = dict(
             name="m", tflite=parsed.tflite, plan=plan.blob, arena_tflm_bytes=30000,
             arena_direct_bytes=plan.arena_bytes, known_answers=parsed.known_answers,
@@ -122,7 +126,9 @@ def test_refused_before_anything_is_erased(client, sample, second):
     assert client.rollback()["model"] == parsed.digest
 
 
-def test_damaged_and_lost_frames_cost_time_not_the_update(client, second, monkeypatch, caplog):
+def test_damaged_and_lost_frames_cost_time_not_the_update(
+    client: BoardClient, second: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     intact = client.write
     count = 0
 
@@ -145,7 +151,7 @@ def test_damaged_and_lost_frames_cost_time_not_the_update(client, second, monkey
     assert re.search(r"the line is noisy, \d+ damaged frames: try another cable", caplog.text)
 
 
-def restarting(client, monkeypatch, times: int) -> None:
+def restarting(client: BoardClient, monkeypatch: pytest.MonkeyPatch, times: int) -> None:
     """The board gets a reboot command between two chunks of each of the next updates."""
     intact, frames = client.write, 0
 
@@ -160,13 +166,17 @@ def restarting(client, monkeypatch, times: int) -> None:
     monkeypatch.setattr(client, "write", write)
 
 
-def test_a_restart_in_the_middle_begins_the_update_again(client, second, monkeypatch, caplog):
+def test_a_restart_in_the_middle_begins_the_update_again(
+    client: BoardClient, second: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     restarting(client, monkeypatch, 2)
     assert client.update(second)["model"] == digest_of(second)
     assert caplog.text.count("the board restarted during the update, which begins again") == 2
 
 
-def test_a_board_that_restarts_again_and_again_is_said_to(client, sample, second, monkeypatch):
+def test_a_board_that_restarts_again_and_again_is_said_to(
+    client: BoardClient, sample: Sample, second: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     restarting(client, monkeypatch, 100)
     with pytest.raises(BoardError, match="the board restarted 3 times during the update: is its supply steady"):
         client.update(second)
@@ -174,7 +184,9 @@ def test_a_board_that_restarts_again_and_again_is_said_to(client, sample, second
     assert client.info()["model"] == digest_of(sample.model_bin)
 
 
-def test_silence_on_a_noisy_line_names_the_noise(client, second, monkeypatch):
+def test_silence_on_a_noisy_line_names_the_noise(
+    client: BoardClient, second: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     intact = client.write
 
     def noisy(data: bytes) -> None:
@@ -186,7 +198,9 @@ def test_silence_on_a_noisy_line_names_the_noise(client, second, monkeypatch):
         client.update(second)
 
 
-def test_the_board_dies_while_it_is_updated(board, client, sample, second):
+def test_the_board_dies_while_it_is_updated(
+    board: VirtualBoard, client: BoardClient, sample: Sample, second: bytes
+) -> None:
     threading.Timer(0.05, board.kill).start()
 
     def keep_updating() -> None:
@@ -204,10 +218,10 @@ def test_the_board_dies_while_it_is_updated(board, client, sample, second):
         assert again.update(second)["model"] == digest_of(second)
 
 
-def test_a_reboot_in_the_middle_forgets_the_update(client, sample, second):
+def test_a_reboot_in_the_middle_forgets_the_update(client: BoardClient, sample: Sample, second: bytes) -> None:
     header, chunk = second[:HEADER_BYTES], second[HEADER_BYTES : HEADER_BYTES + 512]
 
-    def answer(kind: int, body: bytes) -> dict:
+    def answer(kind: int, body: bytes) -> Dict[str, Any]:
         ids = client.new_ids(1)
         (record,) = client.exchange([encode_frame(kind, ids.start, body)], ids, "update", 5.0)
         return record.fields
@@ -224,7 +238,9 @@ def test_a_reboot_in_the_middle_forgets_the_update(client, sample, second):
     assert client.info()["model"] == digest_of(sample.model_bin)
 
 
-def test_what_a_flasher_writes_is_used_at_once(board, client, sample, second):
+def test_what_a_flasher_writes_is_used_at_once(
+    board: VirtualBoard, client: BoardClient, sample: Sample, second: bytes
+) -> None:
     assert client.update(second)["slot"] == "b"
     third = pack(parse_model_bin(second).tflite, "kws03", KnownAnswers(sample.rows[5:6], sample.outputs[5:6]))
     board.write_model(third)
@@ -232,12 +248,14 @@ def test_what_a_flasher_writes_is_used_at_once(board, client, sample, second):
     assert client.rollback()["model"] == digest_of(second)
 
 
-def test_a_damaged_slot_falls_back_to_the_other_and_says_so(board, client, sample, second):
+def test_a_damaged_slot_falls_back_to_the_other_and_says_so(
+    board: VirtualBoard, client: BoardClient, sample: Sample, second: bytes
+) -> None:
     client.update(second)
     with open(board.flash, "r+b") as image:
         image.seek(SLOTS["b"].offset + 5000)
         image.write(b"\0\0\0\0")
-    said = []
+    said: List[Any] = []
     client.on_record = said.append
     assert client.reboot()["model"] == digest_of(sample.model_bin)
     errors = [record.fields for record in said if record.kind == "error"]

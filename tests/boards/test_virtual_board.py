@@ -4,9 +4,12 @@ import hashlib
 import os
 import threading
 import time
+from pathlib import Path
+from typing import Callable, Iterator
 
 import numpy as np
 import pytest
+from board_sample import Sample
 
 from model_export.model_bin import pack_model_bin
 from model_export.plan import compile_plan
@@ -18,18 +21,18 @@ from orchestrator.boards.virtual import VirtualBoard
 
 
 @pytest.fixture(scope="module")
-def board(sample):
+def board(sample: Sample) -> Iterator[VirtualBoard]:
     with VirtualBoard(sample.model_bin) as running:
         yield running
 
 
 @pytest.fixture
-def client(board):
+def client(board: VirtualBoard) -> Iterator[BoardClient]:
     with BoardClient(board.port, timeout_s=3.0) as connected:
         yield connected
 
 
-def test_every_row_is_what_the_engine_gives(client, sample):
+def test_every_row_is_what_the_engine_gives(client: BoardClient, sample: Sample) -> None:
     client.info()
     before = client.stats.received
     answer = client.infer(sample.rows)
@@ -40,7 +43,7 @@ def test_every_row_is_what_the_engine_gives(client, sample):
     assert (client.stats.lost, client.stats.corrupt) == (0, 0)
 
 
-def test_outputs_longer_than_the_record_buffer(shared_data):
+def test_outputs_longer_than_the_record_buffer(shared_data: Callable[[str], Path]) -> None:
     """The anomaly detector gives 640 values: its records go out in several pieces."""
     tflite = (shared_data("mlperf-tiny") / "ad_int8.tflite").read_bytes()
     plan = compile_plan(tflite)
@@ -53,7 +56,7 @@ def test_outputs_longer_than_the_record_buffer(shared_data):
         assert client.stats.corrupt == 0
 
 
-def test_info_names_board_and_model(client, sample):
+def test_info_names_board_and_model(client: BoardClient, sample: Sample) -> None:
     info = client.info()
     assert (info["chip"], info["simulated"], info["engine"], info["state"]) == ("host", True, "direct", "ready")
     assert (info["name"], info["input_bytes"], info["output_bytes"]) == ("kws01", 490, 12)
@@ -63,7 +66,7 @@ def test_info_names_board_and_model(client, sample):
     assert info["model"] == hashlib.sha256(sample.model_bin[256:]).hexdigest()[:16]
 
 
-def test_metrics_count_what_was_done(client, sample):
+def test_metrics_count_what_was_done(client: BoardClient, sample: Sample) -> None:
     client.ask("metrics clear", "metrics")
     client.infer(sample.rows[:40])
     metrics = client.metrics()
@@ -75,12 +78,12 @@ def test_metrics_count_what_was_done(client, sample):
     assert 0 < metrics["arena_used_bytes"] <= metrics["arena_bytes"]
 
 
-def test_selftest_passes(client):
+def test_selftest_passes(client: BoardClient) -> None:
     result = client.selftest()
     assert (result["rows"], result["mismatches"]) == (3, 0)
 
 
-def test_metrics_at_a_rate(client):
+def test_metrics_at_a_rate(client: BoardClient) -> None:
     client.ask("metrics rate 20", "ok")
     seen = [client.wait_for("metrics", "metrics rate") for _ in range(21)]
     client.ask("metrics rate 0", "ok")
@@ -90,7 +93,7 @@ def test_metrics_at_a_rate(client):
         client.ask("metrics rate soon", "ok")
 
 
-def test_reboot_is_a_new_boot_on_the_same_port(client, sample):
+def test_reboot_is_a_new_boot_on_the_same_port(client: BoardClient, sample: Sample) -> None:
     before = client.info()
     after = client.reboot()
     assert after["boot"] != before["boot"]
@@ -102,7 +105,7 @@ def test_reboot_is_a_new_boot_on_the_same_port(client, sample):
     assert client.stats.lost == 0
 
 
-def test_wrong_rows_are_refused(client, sample):
+def test_wrong_rows_are_refused(client: BoardClient, sample: Sample) -> None:
     with pytest.raises(BoardError, match=r"wrong_size.*7 bytes, the model takes 490"):
         client.infer(np.zeros((2, 7), np.int8))
     with pytest.raises(BoardError, match="float32"):
@@ -110,12 +113,14 @@ def test_wrong_rows_are_refused(client, sample):
     np.testing.assert_array_equal(client.infer(sample.rows[:3]).outputs, sample.outputs[:3])
 
 
-def test_unknown_command_is_named(client):
+def test_unknown_command_is_named(client: BoardClient) -> None:
     with pytest.raises(BoardError, match="unknown_command"):
         client.ask("dance", "ok")
 
 
-def test_damaged_frames_cost_a_resend_not_a_row(client, sample, monkeypatch):
+def test_damaged_frames_cost_a_resend_not_a_row(
+    client: BoardClient, sample: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Every seventh write loses or changes a byte on its way to the board."""
     intact = client.write
     count = 0
@@ -136,7 +141,7 @@ def test_damaged_frames_cost_a_resend_not_a_row(client, sample, monkeypatch):
     assert client.metrics()["bad_frames"] > 0
 
 
-def test_noise_before_a_command_is_survived(client, board):
+def test_noise_before_a_command_is_survived(client: BoardClient, board: VirtualBoard) -> None:
     client.device.write(b"\x01\xff\x00\xfegarbage\xf0")
     assert client.info()["state"] == "ready"
     client.device.write(b"noise \xf3 right before a command")
@@ -146,7 +151,7 @@ def test_noise_before_a_command_is_survived(client, board):
     assert client.info()["state"] == "ready"
 
 
-def test_late_answers_to_others_are_not_taken_for_ours(board, sample):
+def test_late_answers_to_others_are_not_taken_for_ours(board: VirtualBoard, sample: Sample) -> None:
     """Of a program that was killed: its frames are on their way to the board, their answers on the way to the next user."""
     with BoardClient(board.port, timeout_s=3.0) as killed:
         for number in range(8):
@@ -156,7 +161,9 @@ def test_late_answers_to_others_are_not_taken_for_ours(board, sample):
         np.testing.assert_array_equal(client.infer(sample.rows[:8]).outputs, sample.outputs[:8])
 
 
-def test_damaged_records_are_counted_not_believed(client, sample, monkeypatch):
+def test_damaged_records_are_counted_not_believed(
+    client: BoardClient, sample: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
     read = client.device.read
     count = 0
 
@@ -174,7 +181,7 @@ def test_damaged_records_are_counted_not_believed(client, sample, monkeypatch):
     assert client.stats.corrupt > 0
 
 
-def test_a_model_with_one_flipped_bit_leaves_a_board_that_says_so(sample):
+def test_a_model_with_one_flipped_bit_leaves_a_board_that_says_so(sample: Sample) -> None:
     damaged = bytearray(sample.model_bin)
     damaged[30000] ^= 0x10
     with VirtualBoard(bytes(damaged)) as board, BoardClient(board.port) as client:
@@ -188,7 +195,7 @@ def test_a_model_with_one_flipped_bit_leaves_a_board_that_says_so(sample):
         np.testing.assert_array_equal(client.infer(sample.rows[:5]).outputs, sample.outputs[:5])
 
 
-def test_an_empty_slot_and_a_small_arena(sample):
+def test_an_empty_slot_and_a_small_arena(sample: Sample) -> None:
     with VirtualBoard() as board, BoardClient(board.port) as client:
         assert client.info()["state"] == "empty_slot"
         assert client.info()["model"] is None
@@ -196,7 +203,7 @@ def test_an_empty_slot_and_a_small_arena(sample):
         assert client.info()["state"] == "arena_too_small"
 
 
-def test_flash_survives_a_kill(sample, tmp_path):
+def test_flash_survives_a_kill(sample: Sample, tmp_path: Path) -> None:
     flash = tmp_path / "flash.bin"
     with VirtualBoard(sample.model_bin, flash=flash) as board:
         with BoardClient(board.port) as client:
@@ -211,17 +218,17 @@ def test_flash_survives_a_kill(sample, tmp_path):
             np.testing.assert_array_equal(client.infer(sample.rows[:2]).outputs, sample.outputs[:2])
 
 
-def test_two_clients_cannot_share_a_port(board, client):
+def test_two_clients_cannot_share_a_port(board: VirtualBoard, client: BoardClient) -> None:
     with pytest.raises(BoardError, match="in use"):
         BoardClient(board.port)
 
 
-def test_a_missing_port_is_named_with_those_that_exist():
+def test_a_missing_port_is_named_with_those_that_exist() -> None:
     with pytest.raises(BoardError, match=r"/dev/ttyNOPE.*No such file.*port"):
         BoardClient("/dev/ttyNOPE")
 
 
-def test_a_silent_port_is_not_waited_for_ever():
+def test_a_silent_port_is_not_waited_for_ever() -> None:
     near, far = os.openpty()
     try:
         with BoardClient(os.ttyname(far), timeout_s=0.4) as client, pytest.raises(
@@ -233,7 +240,7 @@ def test_a_silent_port_is_not_waited_for_ever():
         os.close(far)
 
 
-def test_the_board_ends_with_whoever_started_it(sample):
+def test_the_board_ends_with_whoever_started_it(sample: Sample) -> None:
     with VirtualBoard(sample.model_bin) as board:
         process = board.process
         assert process is not None
@@ -242,7 +249,7 @@ def test_the_board_ends_with_whoever_started_it(sample):
         assert process.wait(timeout=600) == 0
 
 
-def test_no_process_is_left_behind(sample):
+def test_no_process_is_left_behind(sample: Sample) -> None:
     with VirtualBoard(sample.model_bin) as board:
         pid = board.pid
     deadline = time.monotonic() + 5
@@ -251,7 +258,7 @@ def test_no_process_is_left_behind(sample):
     assert not os.path.exists(f"/proc/{pid}")
 
 
-def test_a_bad_flash_image_is_named(tmp_path):
+def test_a_bad_flash_image_is_named(tmp_path: Path) -> None:
     (tmp_path / "flash.bin").write_bytes(b"short")
     with pytest.raises(HostBuildError, match="does not have 4 MB"):
         VirtualBoard(flash=tmp_path / "flash.bin").__enter__()

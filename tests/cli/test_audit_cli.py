@@ -4,7 +4,7 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import List
+from typing import Any, List
 
 import pytest
 import tomli_w
@@ -38,7 +38,8 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> List[str]:
 @pytest.fixture(scope="module", autouse=True)
 def prepared_once() -> "pytest.MonkeyPatch":  # type: ignore[misc]
     """The worker takes seconds to start: it works for the first audit, and its result serves the next."""
-    patch, real, kept = pytest.MonkeyPatch(), run_module.prepare, []
+    patch, real = pytest.MonkeyPatch(), run_module.prepare
+    kept: List[Any] = []
 
     def once(task: object, base: Path) -> run_module.Prepared:
         if not kept:

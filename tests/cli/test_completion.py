@@ -2,7 +2,7 @@
 
 import subprocess
 from pathlib import Path
-from typing import Dict, List
+from typing import Dict, List, Set
 
 import pytest
 from wrong_arguments import commands
@@ -49,7 +49,7 @@ def test_a_script_knows_every_command_and_option(scripts: Dict[str, Path], shell
         (["predict", "b", "--data", "n"], {"new.csv"}),
     ],
 )
-def test_bash_completes(scripts: Dict[str, Path], tmp_path: Path, words: List[str], expected: set) -> None:
+def test_bash_completes(scripts: Dict[str, Path], tmp_path: Path, words: List[str], expected: Set[str]) -> None:
     (tmp_path / "new.csv").touch()
     line = " ".join(f"'{word}'" for word in ["edgeward", *words])
     program = (

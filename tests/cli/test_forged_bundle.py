@@ -17,7 +17,22 @@ from orchestrator.cli.main import main
 from orchestrator.cli.manifest_text import manifest_text
 from orchestrator.cli.tables import say
 
-VALUES = (None, 7, -1, 1e308, "x", "\x1b[2J", [], {}, [7], ["a", "a"], True, 2**70, {"a": {"b": []}}, float("inf"))
+VALUES: Tuple[Any, ...] = (
+    None,
+    7,
+    -1,
+    1e308,
+    "x",
+    "\x1b[2J",
+    [],
+    {},
+    [7],
+    ["a", "a"],
+    True,
+    2**70,
+    {"a": {"b": []}},
+    float("inf"),
+)
 PRIVACY = {"unit": "record", "claim": "all is well", "holds_against": ["the gateway"], "epsilon": 1.0}
 
 

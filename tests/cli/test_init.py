@@ -36,12 +36,12 @@ def clear(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
-def found(capsys: pytest.CaptureFixture, path: Path, *options: str) -> Dict[str, Any]:
+def found(capsys: pytest.CaptureFixture[str], path: Path, *options: str) -> Dict[str, Any]:
     assert init(path, "--label", "sepsis", "--json", *options) == 0
     return json.loads(capsys.readouterr().out)
 
 
-def test_a_table_that_nobody_prepared(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_table_that_nobody_prepared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = write(tmp_path / "My Records.csv")
     said = found(capsys, path)
     features = {feature["name"]: feature for feature in said["features"]}
@@ -88,7 +88,7 @@ def test_a_table_that_nobody_prepared(tmp_path: Path, capsys: pytest.CaptureFixt
     assert not [cell for cell in private if cell in text + json.dumps(said)]
 
 
-def test_it_never_overwrites(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_it_never_overwrites(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = write(tmp_path / "r.csv")
     (tmp_path / "edgeward.toml").write_text("mine")
     assert init(path, "--label", "sepsis") == 2
@@ -106,7 +106,7 @@ def test_it_never_overwrites(tmp_path: Path, capsys: pytest.CaptureFixture) -> N
     ],
 )
 def test_other_separators_and_encodings_are_found_out_and_said(
-    tmp_path: Path, capsys: pytest.CaptureFixture, separator: str, encoding: str, comma: bool, assumed: str
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], separator: str, encoding: str, comma: bool, assumed: str
 ) -> None:
     plain = found(capsys, write(tmp_path / "plain.csv"))
     clear(tmp_path)
@@ -128,7 +128,11 @@ def test_other_separators_and_encodings_are_found_out_and_said(
     ],
 )
 def test_a_label_that_cannot_be_one(
-    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch, label: Optional[str], reason: str
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    label: Optional[str],
+    reason: str,
 ) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO())
     assert init(write(tmp_path / "r.csv"), *([] if label is None else ["--label", label])) == 2
@@ -137,7 +141,7 @@ def test_a_label_that_cannot_be_one(
 
 
 def test_the_label_is_asked_for_on_a_terminal(
-    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     terminal = io.StringIO("1\n")
     terminal.isatty = lambda: True  # type: ignore[method-assign]
@@ -171,7 +175,7 @@ def test_the_label_is_asked_for_on_a_terminal(
     ],
 )
 def test_what_is_no_table_is_one_error(
-    tmp_path: Path, capsys: pytest.CaptureFixture, content: bytes, reason: str
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes, reason: str
 ) -> None:
     (tmp_path / "r.csv").write_bytes(content)
     assert init(tmp_path / "r.csv", "--label", "b") in (1, 2)
@@ -268,7 +272,7 @@ def random_table(draw: random.Random) -> List[List[str]]:
     return [names, *map(list, zip(*(column() for _ in names)))]
 
 
-def test_what_it_writes_is_what_nodes_read(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_what_it_writes_is_what_nodes_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Of any table: the draft is accepted, its rows are usable by a node as counted, and no value is beyond its range."""
     draw, made = random.Random(11), 0
     path, draft = tmp_path / "r.csv", tmp_path / "edgeward.toml"
@@ -290,7 +294,7 @@ def test_what_it_writes_is_what_nodes_read(tmp_path: Path, capsys: pytest.Captur
     assert made > 30
 
 
-def test_real_tables(tmp_path: Path, shared_data: Any, capsys: pytest.CaptureFixture) -> None:
+def test_real_tables(tmp_path: Path, shared_data: Any, capsys: pytest.CaptureFixture[str]) -> None:
     path = shared_data("respiratory/respiratory.csv")
     assert main(["init", str(path), "--label", "outcome", "--out", str(tmp_path / "r.toml"), "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
@@ -298,7 +302,9 @@ def test_real_tables(tmp_path: Path, shared_data: Any, capsys: pytest.CaptureFix
     assert load_dataset(path, load_config(tmp_path / "r.toml").task.schema).records == 444
 
 
-def drafted(tmp_path: Path, capsys: pytest.CaptureFixture, cells: List[str], head: str = "a,b,y") -> Dict[str, Any]:
+def drafted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], cells: List[str], head: str = "a,b,y"
+) -> Dict[str, Any]:
     """What `init` says of a column `a` beside a plain one and the label."""
     path = tmp_path / "t.csv"
     lines = [f"{cell},{number % 7},{number % 2}" for number, cell in enumerate(cells)]
@@ -319,14 +325,14 @@ def drafted(tmp_path: Path, capsys: pytest.CaptureFixture, cells: List[str], hea
     ],
 )
 def test_a_column_that_cannot_be_used_is_left_out_with_its_cure(
-    tmp_path: Path, capsys: pytest.CaptureFixture, cells: List[str], why: str
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], cells: List[str], why: str
 ) -> None:
     said = drafted(tmp_path, capsys, cells)
     assert [each["name"] for each in said["features"]] == ["b"]
     assert why in said["left_out"][0]["why"]
 
 
-def test_codes_for_missing_values_are_pointed_out(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_codes_for_missing_values_are_pointed_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for code, expected in (("-1", "the only negative value"), ("-9", "the only"), ("999", "far from all"), ("7", "")):
         said = drafted(tmp_path, capsys, [code if i == 5 else f"{20 + i % 60}" for i in range(70)])
         column = said["features"][0]
@@ -335,7 +341,7 @@ def test_codes_for_missing_values_are_pointed_out(tmp_path: Path, capsys: pytest
         assert (column["minimum"] % 1, column["maximum"] % 1) == (0, 0)
 
 
-def test_two_codes_are_pointed_out(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_two_codes_are_pointed_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Sex as 1 and 2 would be learned as an amount of 0 to 3."""
     path = tmp_path / "t.csv"
     path.write_text("sex,flag,sepsis\n" + "".join(f"{1 + row % 2},{row % 3 % 2},{row // 2 % 2}\n" for row in range(40)))
@@ -344,7 +350,7 @@ def test_two_codes_are_pointed_out(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "note" not in features["flag"], "0 and 1 need none"
 
 
-def test_several_codes_are_pointed_out_as_the_file_has_them(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_several_codes_are_pointed_out_as_the_file_has_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     amounts = [f"{20 + i % 60}" for i in range(70)]
     for codes, expected in (
         (["998", "999"], "998, 999 are far from all other values"),
@@ -358,7 +364,9 @@ def test_several_codes_are_pointed_out_as_the_file_has_them(tmp_path: Path, caps
         assert bool(note) == bool(expected)
 
 
-def test_rows_of_nobody_are_said_and_no_patient_becomes_a_level(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_rows_of_nobody_are_said_and_no_patient_becomes_a_level(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "r.csv"
     whose = ["NA" if i % 20 == 3 else f"p{i % 15}" for i in range(100)]
     path.write_text("age,patient_id,y\n" + "".join(f"{20 + i % 60},{who},{i % 2}\n" for i, who in enumerate(whose)))
@@ -377,14 +385,14 @@ def test_rows_of_nobody_are_said_and_no_patient_becomes_a_level(tmp_path: Path, 
     assert "--patients 15" in said["next"][0]
 
 
-def test_names_of_columns_in_the_middle_are_no_row(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_names_of_columns_in_the_middle_are_no_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = write(tmp_path / "r.csv")
     path.write_text(path.read_text() * 2)
     assert init(path, "--label", "sepsis") == 1
     assert "r.csv:242: the names of the columns again" in capsys.readouterr().err
 
 
-def test_what_nodes_would_refuse_is_said(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_what_nodes_would_refuse_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     plain, odd = [f"{i}" for i in range(40)], [f"x\x07{i % 2}" for i in range(40)]
     assert not any("would refuse" in line for line in drafted(tmp_path, capsys, plain)["warnings"])
     assert any("would refuse" in line for line in drafted(tmp_path, capsys, odd)["warnings"])
@@ -394,7 +402,7 @@ def test_what_nodes_would_refuse_is_said(tmp_path: Path, capsys: pytest.CaptureF
     ("begin", "reason"), [("sep=;\na,y\n", ":1: a line for Excel"), ("a,y\n" + "x" * 200_000 + ",1\n", ":2: 200,0")]
 )
 def test_lines_that_are_no_rows_are_named(
-    tmp_path: Path, capsys: pytest.CaptureFixture, begin: str, reason: str
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], begin: str, reason: str
 ) -> None:
     path = tmp_path / "t.csv"
     path.write_text(begin + "1,0\n2,1\n" * 20)

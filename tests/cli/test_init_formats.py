@@ -59,7 +59,7 @@ def parquet(folder: Path) -> Path:
     return folder / "wards.parquet"
 
 
-def init(path: Path, capsys: pytest.CaptureFixture, *options: str) -> Dict[str, Any]:
+def init(path: Path, capsys: pytest.CaptureFixture[str], *options: str) -> Dict[str, Any]:
     out = path.parent / path.stem / "edgeward.toml"
     out.parent.mkdir()
     assert main(["init", str(path), "--label", "dead", "--out", str(out), "--yes", "--json", *options]) == 0
@@ -68,7 +68,7 @@ def init(path: Path, capsys: pytest.CaptureFixture, *options: str) -> Dict[str, 
 
 @pytest.mark.parametrize("made", [json_lines, database, workbook, parquet])
 def test_every_format_a_node_reads_gives_the_same_drafts(
-    tmp_path: Path, capsys: pytest.CaptureFixture, made: Callable[[Path], Path]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], made: Callable[[Path], Path]
 ) -> None:
     (tmp_path / "text").mkdir()
     expected = init(text(tmp_path / "text/wards.csv"), capsys)
@@ -84,7 +84,7 @@ def test_every_format_a_node_reads_gives_the_same_drafts(
     assert read[0] == read[1]
 
 
-def test_what_cannot_be_read_is_one_error(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_what_cannot_be_read_is_one_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     wards = database(tmp_path)
     for name, reason in (
         ("cdm.sqlite#wrads", "no table or view 'wrads', did you mean 'wards'?"),
@@ -100,7 +100,7 @@ def test_what_cannot_be_read_is_one_error(tmp_path: Path, capsys: pytest.Capture
 
 @pytest.mark.parametrize("made", [lambda folder: text(folder / "wards.csv", ";"), json_lines])
 def test_patients_are_counted_in_all_rows(
-    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch, made: Callable[[Path], Path]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, made: Callable[[Path], Path]
 ) -> None:
     monkeypatch.setattr(delimited, "MOST_ROWS", 60)
     found = init(made(tmp_path), capsys)

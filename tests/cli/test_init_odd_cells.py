@@ -24,7 +24,7 @@ def init(folder: Path, path: Path) -> int:
     return main(["init", str(path), "--label", "y", "--out", str(folder / "e.toml"), "--json", "--force"])
 
 
-def said(folder: Path, cells: List[str], capsys: pytest.CaptureFixture) -> Dict[str, Any]:
+def said(folder: Path, cells: List[str], capsys: pytest.CaptureFixture[str]) -> Dict[str, Any]:
     path = file_of(folder, cells, ["0", "1"])
     assert init(folder, path) == 0
     return json.loads(capsys.readouterr().out)
@@ -57,7 +57,7 @@ def among(*odd: str) -> List[str]:
     ],
 )
 def test_numbers_that_are_written_otherwise_are_counted_and_no_category(
-    tmp_path: Path, capsys: pytest.CaptureFixture, odd: Any, expected: str
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], odd: Any, expected: str
 ) -> None:
     found = said(tmp_path, among(*odd), capsys)
     assert [feature["name"] for feature in found["features"]] == ["b"]
@@ -69,7 +69,7 @@ def test_numbers_that_are_written_otherwise_are_counted_and_no_category(
     ]  # other people read it
 
 
-def test_also_where_most_values_are_written_otherwise(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_also_where_most_values_are_written_otherwise(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cells = [f"<{row % 60}" if row % 3 else "n/d!" for row in range(300)]
     why = said(tmp_path, cells, capsys)["left_out"][0]["why"]
     assert "of its 300 values 0 are plain numbers; 200 as a bound" in why
@@ -80,7 +80,7 @@ MISSING = ["NA", "n/a", "-", ".", "", "?", "unknown", "#DIV/0!", "not done", "N.
 
 
 def test_what_stands_for_no_value_is_counted_by_column_and_asked_of_nodes(
-    tmp_path: Path, capsys: pytest.CaptureFixture
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = said(tmp_path, among(*MISSING), capsys)
     feature = found["features"][0]
@@ -94,7 +94,7 @@ def test_what_stands_for_no_value_is_counted_by_column_and_asked_of_nodes(
 
 
 def test_few_levels_stay_a_category_and_say_that_they_have_no_order(
-    tmp_path: Path, capsys: pytest.CaptureFixture
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     feature = said(tmp_path, [("0", "1", "2", ">2")[row % 4] for row in range(100)], capsys)["features"][0]
     assert feature["categories"] == ["0", "1", "2", ">2"]
@@ -116,7 +116,7 @@ def test_few_levels_stay_a_category_and_say_that_they_have_no_order(
     ],
 )
 def test_an_amount_is_no_label_and_bands_are_proposed(
-    tmp_path: Path, capsys: pytest.CaptureFixture, labels: List[str], expected: str
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], labels: List[str], expected: str
 ) -> None:
     labels = [f'"{label}"' if "," in label else label for label in labels]
     assert init(tmp_path, file_of(tmp_path, [str(row % 50) for row in range(300)], labels)) == 2
@@ -139,13 +139,13 @@ def test_an_amount_is_no_label_and_bands_are_proposed(
     ],
 )
 def test_bands_words_and_codes_are_classes(
-    tmp_path: Path, capsys: pytest.CaptureFixture, labels: List[str], classes: Dict[str, str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], labels: List[str], classes: Dict[str, str]
 ) -> None:
     assert init(tmp_path, file_of(tmp_path, [str(row % 50) for row in range(300)], labels)) == 0
     assert json.loads(capsys.readouterr().out)["classes"] == classes
 
 
-def test_many_whole_numbers_as_classes_are_pointed_out(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_many_whole_numbers_as_classes_are_pointed_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert init(tmp_path, file_of(tmp_path, PLAIN, [str(number) for number in range(12)])) == 0
     assert any("12 whole numbers as classes" in line for line in json.loads(capsys.readouterr().out)["warnings"])
 
@@ -181,7 +181,7 @@ def test_what_number_a_cell_is_about(cell: str, number: Any) -> None:
 
 
 def test_of_a_long_file_rows_from_everywhere_are_looked_at(
-    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Files are sorted, by their labels too; and delta goes by all rows."""
     from orchestrator.cli import init as command
@@ -205,7 +205,7 @@ def test_of_a_long_file_rows_from_everywhere_are_looked_at(
 
 
 def test_patients_of_a_long_file_are_counted_in_all_its_rows(
-    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of 40 rows of a patient one in ten is looked at: neither their number nor that of patients is ten times what is seen."""
     from orchestrator.gateway import delimited
@@ -222,7 +222,7 @@ def test_patients_of_a_long_file_are_counted_in_all_its_rows(
 
 @pytest.mark.parametrize("end", ["", "1,2,0\n" * 20_000])
 def test_a_quotation_mark_that_is_never_closed_is_named_by_its_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture, end: str
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], end: str
 ) -> None:
     (tmp_path / "t.csv").write_text("a,b,y\n" + "1,2,0\n2,1,1\n" * 150 + '1,"2,0\n' + end)
     assert init(tmp_path, tmp_path / "t.csv") == 1
@@ -243,7 +243,7 @@ def test_a_number_that_tells_the_outcome_is_pointed_out(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("rows", "every"), [(720, 0), (1200, 20), (1700, 10), (4000, 5)])
 def test_the_nodes_evaluate_as_often_as_noise_leaves_something_to_show(
-    tmp_path: Path, capsys: pytest.CaptureFixture, rows: int, every: int
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], rows: int, every: int
 ) -> None:
     """All figures of a first run were too noisy to show, and had cost as much as ones that show something."""
     assert init(tmp_path, file_of(tmp_path, [f"{row * 31 % 97}" for row in range(rows)], ["no", "yes"])) == 0
@@ -261,7 +261,7 @@ def test_the_nodes_evaluate_as_often_as_noise_leaves_something_to_show(
     ],
 )
 def test_columns_that_hold_no_plain_numbers_say_what_to_do(
-    tmp_path: Path, capsys: pytest.CaptureFixture, cell: str, why: str
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], cell: str, why: str
 ) -> None:
     lines = [f"{20 + i % 60},{cell.format(100 + i % 50)},{i % 2}" for i in range(100)]
     (tmp_path / "t.csv").write_text("age,bp,y\n" + "\n".join(lines) + "\n\x1a")

@@ -20,7 +20,7 @@ COMMANDS = [
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=lambda words: " ".join(words[:2]))
-def test_a_folder_with_a_bundle_in_it(words: List[str], tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_folder_with_a_bundle_in_it(words: List[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "bundle").mkdir()
     (tmp_path / "bundle" / "model.bin").touch()
     assert main([word.replace("@", str(tmp_path)) for word in words]) in (1, 2)
@@ -30,7 +30,7 @@ def test_a_folder_with_a_bundle_in_it(words: List[str], tmp_path: Path, capsys: 
 @pytest.mark.parametrize("words", COMMANDS[:5], ids=lambda words: " ".join(words[:2]))
 @pytest.mark.parametrize("content", [b"", b"age,hr\n60,70\n" * 30, b"\x1c\0\0\0TFL3" + bytes(300)])
 def test_a_file_that_is_no_model(
-    words: List[str], content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture
+    words: List[str], content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "rows.csv").write_bytes(content)
     assert main([word.replace("@", str(tmp_path / "rows.csv")) for word in words]) in (1, 2)
@@ -40,13 +40,13 @@ def test_a_file_that_is_no_model(
 
 
 @pytest.mark.parametrize("port", ["socket://", "socket://host", "rfc2217://host"])
-def test_a_port_over_the_network_without_a_number(port: str, capsys: pytest.CaptureFixture) -> None:
+def test_a_port_over_the_network_without_a_number(port: str, capsys: pytest.CaptureFixture[str]) -> None:
     from orchestrator.boards.flash import port_error
 
     assert "socket://HOST:PORT" in str(port_error(port, TypeError("'<=' not supported")))
 
 
-def test_a_label_twice(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_label_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "d.csv").write_text("x,y\n1,0\n")
     words = [
         "--broker",
@@ -62,7 +62,7 @@ def test_a_label_twice(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert "--label a=c: a is given twice" in capsys.readouterr().err
 
 
-def test_a_folder_without_an_identity(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_folder_without_an_identity(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "d.csv").write_text("x,y\n1,0\n")
     assert main(["node", "run", "--identity", str(tmp_path), "--data", str(tmp_path / "d.csv")]) == 1
     assert "no identity is there: name the folder" in capsys.readouterr().err

@@ -17,8 +17,9 @@ from orchestrator.node.approval import Approvals
 from orchestrator.node.gatekeeper import Gatekeeper
 from orchestrator.node.ledger import LEDGER_FILE
 from orchestrator.node.store import NodeStore
+from orchestrator.wire.protection import Privacy
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Privacy, Task, task_to_dict
+from orchestrator.wire.task import Task, task_to_dict
 from orchestrator.wire.training import Training
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -43,7 +44,7 @@ def state(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def said(capsys: pytest.CaptureFixture, *words: object) -> Tuple[int, Any]:
+def said(capsys: pytest.CaptureFixture[str], *words: object) -> Tuple[int, Any]:
     code = main(["node", *map(str, words), "--json"])
     return code, json.loads(capsys.readouterr().out)
 
@@ -64,13 +65,13 @@ def test_a_ledger_is_closed_also_after_an_error(state: Path) -> None:
 
 
 @pytest.mark.parametrize("verb", ["release", "withhold", "approve", "deny"])
-def test_in_a_wrong_folder_it_is_said(tmp_path: Path, capsys: pytest.CaptureFixture, verb: str) -> None:
+def test_in_a_wrong_folder_it_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str], verb: str) -> None:
     assert main(["node", verb, "ab", "--state", str(tmp_path / "elsewhere")]) == 2
     assert "elsewhere: no node has run there" in capsys.readouterr().err
 
 
 @pytest.mark.slow
-def test_show_close_show(state: Path, capsys: pytest.CaptureFixture) -> None:
+def test_show_close_show(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, found = said(capsys, "ledger", "--state", state)
     assert code == 0
     assert found["entries"] == 6
@@ -90,7 +91,7 @@ def test_show_close_show(state: Path, capsys: pytest.CaptureFixture) -> None:
     assert f"epsilon {epsilon(2):.3g} at delta 1e-05: per record" in page
 
 
-def test_verify_names_what_was_changed(state: Path, capsys: pytest.CaptureFixture) -> None:
+def test_verify_names_what_was_changed(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import sqlite3
 
     code, found = said(capsys, "ledger", "verify", "--state", state)
@@ -118,7 +119,7 @@ def test_verify_names_what_was_changed(state: Path, capsys: pytest.CaptureFixtur
     ],
 )
 def test_what_makes_no_sense_is_said(
-    state: Path, words: List[str], reason: str, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+    state: Path, words: List[str], reason: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(state)
     (state / "edgeward-node").symlink_to(state)
@@ -126,7 +127,7 @@ def test_what_makes_no_sense_is_said(
     assert reason in capsys.readouterr().err
 
 
-def test_approve_and_deny(state: Path, capsys: pytest.CaptureFixture) -> None:
+def test_approve_and_deny(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
     request = Approvals(state).ask("run-3", task_to_dict(TASK), b"graph", 1.25)
     assert main(["node", "approvals", "--state", str(state)]) == 0
     page = capsys.readouterr().out
@@ -144,7 +145,7 @@ def test_approve_and_deny(state: Path, capsys: pytest.CaptureFixture) -> None:
 
 
 def test_policy_check_says_the_rules_and_holds_a_task_against_them(
-    tmp_path: Path, capsys: pytest.CaptureFixture
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, found = said(capsys, "policy", "check", DOCS / "policy.toml")
     assert code == 0

@@ -38,13 +38,13 @@ def nodes(tmp_path: Path) -> Tuple[Node, Node]:
     return Node(tmp_path, "a", enrol("a")), Node(tmp_path, "b", enrol("b"))
 
 
-def said(capsys: pytest.CaptureFixture, *words: object) -> Any:
+def said(capsys: pytest.CaptureFixture[str], *words: object) -> Any:
     assert main(["node", *map(str, words), "--json"]) == 0, capsys.readouterr().err
     return json.loads(capsys.readouterr().out)
 
 
 def test_owners_compare_confirm_and_withdraw_while_the_node_runs(
-    nodes: Tuple[Node, Node], capsys: pytest.CaptureFixture, tmp_path: Path
+    nodes: Tuple[Node, Node], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     a, b = nodes
     own = said(capsys, "fingerprint", "--identity", tmp_path / "id-b")
@@ -79,7 +79,7 @@ def test_owners_compare_confirm_and_withdraw_while_the_node_runs(
     ],
 )
 def test_what_is_mistyped_confirms_nobody(
-    nodes: Tuple[Node, Node], capsys: pytest.CaptureFixture, words: Any, why: str
+    nodes: Tuple[Node, Node], capsys: pytest.CaptureFixture[str], words: Any, why: str
 ) -> None:
     a, b = nodes
     with pytest.raises(PrivacyError):
@@ -90,7 +90,7 @@ def test_what_is_mistyped_confirms_nobody(
 
 
 def test_a_key_is_confirmed_for_one_name_only_and_before_it_was_seen_in_full(
-    nodes: Tuple[Node, Node], capsys: pytest.CaptureFixture
+    nodes: Tuple[Node, Node], capsys: pytest.CaptureFixture[str]
 ) -> None:
     a, b = nodes
     said(capsys, "peers", "trust", "b", b.peers.fingerprint, "--state", a.state)
@@ -100,7 +100,7 @@ def test_a_key_is_confirmed_for_one_name_only_and_before_it_was_seen_in_full(
 
 
 def test_keys_a_gateway_shows_do_not_keep_the_owner_from_confirming_the_right_one(
-    nodes: Tuple[Node, Node], capsys: pytest.CaptureFixture
+    nodes: Tuple[Node, Node], capsys: pytest.CaptureFixture[str]
 ) -> None:
     a, b = nodes
     for number in range(10):
@@ -110,7 +110,7 @@ def test_keys_a_gateway_shows_do_not_keep_the_owner_from_confirming_the_right_on
 
 
 def test_whom_the_certificate_log_names_can_be_confirmed_before_any_sum(
-    nodes: Tuple[Node, Node], capsys: pytest.CaptureFixture, tmp_path: Path
+    nodes: Tuple[Node, Node], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     a, b = nodes
     a.peers.see_log(Authority(tmp_path / "ca").log.entries())
@@ -121,7 +121,7 @@ def test_whom_the_certificate_log_names_can_be_confirmed_before_any_sum(
     a.peers.admit("b", b.peers.credential)
 
 
-def test_a_node_without_an_identity_has_a_fingerprint_too(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_node_without_an_identity_has_a_fingerprint_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["node", "fingerprint", "--state", str(tmp_path)]) == 2
     assert "no node has run there" in capsys.readouterr().err
     store = NodeStore(tmp_path / "node.sqlite")

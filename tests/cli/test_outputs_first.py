@@ -26,7 +26,7 @@ COMMANDS = [
 @pytest.mark.parametrize("words", COMMANDS, ids=lambda words: " ".join(words[:2]))
 @pytest.mark.parametrize("place", ["no/such/folder.csv", ".", "x" * 250 + ".csv"])
 def test_a_file_that_cannot_be_made(
-    words: List[str], place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    words: List[str], place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert main([word.replace("@", place) for word in words]) == 2
@@ -36,7 +36,7 @@ def test_a_file_that_cannot_be_made(
 
 
 def test_no_certificate_is_issued_that_cannot_be_brought_away(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Authority.create(tmp_path / "g", "icu", ["127.0.0.1"])
@@ -50,7 +50,7 @@ def test_no_certificate_is_issued_that_cannot_be_brought_away(
 
 
 def test_a_bundle_that_cannot_be_made(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
@@ -61,7 +61,7 @@ def test_a_bundle_that_cannot_be_made(
 
 
 def test_what_is_wrong_with_a_keras_models_rows_is_said_before_tensorflow_starts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("model_export.keras_file.check_keras_file", lambda path: {})
     monkeypatch.setattr("model_export.client.run_worker", lambda *_: pytest.fail("the worker started"))
@@ -82,7 +82,7 @@ def test_what_is_wrong_with_a_keras_models_rows_is_said_before_tensorflow_starts
 
 
 def test_data_that_a_node_cannot_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "d.csv").write_text("x,y\n1,0\n")

@@ -43,14 +43,14 @@ features = [{ name = "x", minimum = 0, maximum = 1 }]
 """
 
 
-def plan(capsys: pytest.CaptureFixture, *words: str) -> Any:
+def plan(capsys: pytest.CaptureFixture[str], *words: str) -> Any:
     code = main(["privacy", "plan", *words, "--json"])
     found = json.loads(capsys.readouterr().out)
     found["code"] = code
     return found
 
 
-def test_four_hospitals_are_refused_and_told_what_would_do(capsys: pytest.CaptureFixture) -> None:
+def test_four_hospitals_are_refused_and_told_what_would_do(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["privacy", "plan", *HOSPITALS]) == 1
     shown = capsys.readouterr().out
     assert shown.count("impossible") >= 3
@@ -64,7 +64,7 @@ def test_four_hospitals_are_refused_and_told_what_would_do(capsys: pytest.Captur
     assert again["plans"][-1]["verdict"] == "possible"
 
 
-def test_records_of_four_hospitals_are_possible(capsys: pytest.CaptureFixture) -> None:
+def test_records_of_four_hospitals_are_possible(capsys: pytest.CaptureFixture[str]) -> None:
     found = plan(capsys, *HEART, "--noise", "distributed", "--epsilon", "2")
     assert found["code"] == 0
     assert [each["epsilon"] for each in found["plans"]] == [1.0, 2.0, 3.0, 8.0]
@@ -73,7 +73,7 @@ def test_records_of_four_hospitals_are_possible(capsys: pytest.CaptureFixture) -
         assert each["node_multiplier"] == pytest.approx(each["noise_multiplier"] / 3**0.5)
 
 
-def test_a_file_says_the_rest_and_options_go_before_it(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_file_says_the_rest_and_options_go_before_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "edgeward.toml"
     path.write_text(TOML)
     found = plan(capsys, str(path), "--rows", "900")
@@ -83,7 +83,7 @@ def test_a_file_says_the_rest_and_options_go_before_it(tmp_path: Path, capsys: p
     assert plan(capsys, str(path), "--rows", "900", "--rounds", "9")["steps"] == 9
 
 
-def test_the_plan_says_what_evaluation_will_be_worth(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_the_plan_says_what_evaluation_will_be_worth(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = (Path(__file__).parents[2] / "docs" / "edgeward.toml").read_text()
     (tmp_path / "edgeward.toml").write_text(text)
     assert main(["privacy", "plan", str(tmp_path / "edgeward.toml"), "--rows", "300"]) in (0, 1)
@@ -99,7 +99,7 @@ def test_the_plan_says_what_evaluation_will_be_worth(tmp_path: Path, capsys: pyt
     assert rows[-1]["enough"] < 21_000
 
 
-def test_delta_that_lets_a_record_leak_is_refused(capsys: pytest.CaptureFixture) -> None:
+def test_delta_that_lets_a_record_leak_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["privacy", "plan", *HEART, "--delta", "0.01"]) == 1
     assert "delta 0.01 is not below 1/486" in capsys.readouterr().out
 
@@ -115,19 +115,19 @@ def test_delta_that_lets_a_record_leak_is_refused(capsys: pytest.CaptureFixture)
         (["missing.toml", "--rows", "9"], "missing.toml"),
     ],
 )
-def test_mistakes_are_named(words: List[str], complaint: str, capsys: pytest.CaptureFixture) -> None:
+def test_mistakes_are_named(words: List[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["privacy", "plan", *words]) == 2
     assert complaint in capsys.readouterr().err
 
 
-def test_the_plot_is_drawn(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_the_plot_is_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib")
     path = tmp_path / "plan.svg"
     assert plan(capsys, *HOSPITALS, "--plot", str(path))["code"] == 1
     assert "<svg" in path.read_text()[:1000]
 
 
-def test_the_statement_of_a_bundle_is_its_page(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_the_statement_of_a_bundle_is_its_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from model_export.manifest import FILES, MANIFEST, SCHEMA, dump_manifest
 
     assert main(["privacy", "statement", str(tmp_path)]) == 2

@@ -199,7 +199,7 @@ def test_garbage_counts_as_the_one_answer(client: Client, server: Server) -> Non
 
 @pytest.mark.slow
 def test_what_keys_have_opened_outlives_the_process(
-    models: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+    models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     keys, manifest = tmp_path / "keys", models / "linear"
     (tmp_path / "patients.json").write_text(json.dumps(PATIENTS))
@@ -226,7 +226,7 @@ def test_records_that_do_not_fit_are_refused(client: Client, server: Server) -> 
         server.score(client.encrypt(np.ones((1, 2)), 2), np.ones((3, 2)), np.zeros(2))
 
 
-def test_from_keys_to_labels(models: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_from_keys_to_labels(models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     keys, request, answer = tmp_path / "keys", tmp_path / "request.enc", tmp_path / "answer.enc"
     assert score("keygen", "--out", keys) == 0
     assert stat.S_IMODE((keys / "secret.key").stat().st_mode) == 0o600
@@ -289,7 +289,7 @@ def test_from_keys_to_labels(models: Path, tmp_path: Path, capsys: pytest.Captur
     ],
 )
 def test_a_record_that_does_not_fit_names_the_column(
-    models: Path, tmp_path: Path, capsys: pytest.CaptureFixture, record: Any, complaint: str
+    models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], record: Any, complaint: str
 ) -> None:
     path = tmp_path / "record.json"
     path.write_text(json.dumps(record))
@@ -366,7 +366,7 @@ def test_records_with_spaces_and_lines_in_quotes(tmp_path: Path) -> None:
     assert [score_cli.encode_record(*row, [{"name": "age"}, {"name": "cp=1"}]) for row in rows] == [[63.0, 1.0]]
 
 
-def test_a_file_for_the_other_side_that_is_none_is_named(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_file_for_the_other_side_that_is_none_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "x").write_text("nothing of the kind")
     words = ["score", "run", "--public", "x", "--request", "x", "--bundle", "none", "-o", "y"]
     assert main([word if word != "x" else str(tmp_path / "x") for word in words]) == 1
@@ -374,7 +374,7 @@ def test_a_file_for_the_other_side_that_is_none_is_named(tmp_path: Path, capsys:
 
 
 def test_nothing_is_encrypted_for_a_model_that_is_not_linear(
-    models: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+    models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "p.csv").write_text("a\n1\n")
     words = ["--record", tmp_path / "p.csv", "--manifest", models / "mlp", "--key", tmp_path, "-o", tmp_path / "y"]

@@ -55,7 +55,7 @@ quorum = 3
 """
 
 
-def said(capsys: pytest.CaptureFixture, *words: object) -> Tuple[int, str, str]:
+def said(capsys: pytest.CaptureFixture[str], *words: object) -> Tuple[int, str, str]:
     code = main(["similar", *map(str, words)])
     found = capsys.readouterr()
     return code, found.out, found.err
@@ -154,7 +154,7 @@ def owners(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Owners:
     return Owners(tmp_path)
 
 
-def test_neighbours_are_those_of_plain_codes(owners: Owners, capsys: pytest.CaptureFixture) -> None:
+def test_neighbours_are_those_of_plain_codes(owners: Owners, capsys: pytest.CaptureFixture[str]) -> None:
     assert said(capsys, *owners.coder())[0] == 0
     code, out, _ = said(capsys, *owners.ask(4, 9), "--json")
     assert (code, json.loads(out)["patients"]) == (0, 2)
@@ -183,7 +183,7 @@ def test_neighbours_are_those_of_plain_codes(owners: Owners, capsys: pytest.Capt
     assert "nearest within 4 bits: no" in out, "owners show no farther, where others may be nearer than one's own"
 
 
-def test_counts_are_those_of_plain_codes_within_their_noise(owners: Owners, capsys: pytest.CaptureFixture) -> None:
+def test_counts_are_those_of_plain_codes_within_their_noise(owners: Owners, capsys: pytest.CaptureFixture[str]) -> None:
     owners.policy("counts")
     assert [said(capsys, *words)[0] for words in (owners.coder(), owners.ask(4), owners.answer())] == [0, 0, 0]
     code, out, _ = said(capsys, *owners.read(), "--json")
@@ -200,7 +200,7 @@ def test_counts_are_those_of_plain_codes_within_their_noise(owners: Owners, caps
 
 
 def test_who_may_not_ask_learns_nothing_and_no_data_are_opened(
-    owners: Owners, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+    owners: Owners, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said(capsys, *owners.coder())
     for name in ("", "2"):
@@ -214,7 +214,7 @@ def test_who_may_not_ask_learns_nothing_and_no_data_are_opened(
         ({"show": "counts", "queries": 1}, "queries: 1 in all"),
         ({"show": "counts", "a_day": 1}, "a_day: 1 in 24 hours"),
     ):
-        owners.policy(**change)  # type: ignore[arg-type]
+        owners.policy(**change)
         code, _, err = said(capsys, *owners.answer())
         assert code != 0
         assert why in err
@@ -222,7 +222,7 @@ def test_who_may_not_ask_learns_nothing_and_no_data_are_opened(
     assert opened == []
 
 
-def test_a_budget_that_is_spent_stays_spent(owners: Owners, capsys: pytest.CaptureFixture) -> None:
+def test_a_budget_that_is_spent_stays_spent(owners: Owners, capsys: pytest.CaptureFixture[str]) -> None:
     owners.policy("distances", queries=3)
     said(capsys, *owners.coder())
     for name in ("", "2"):
@@ -238,7 +238,7 @@ def test_a_budget_that_is_spent_stays_spent(owners: Owners, capsys: pytest.Captu
 
 
 def test_a_querier_is_called_what_the_owner_calls_it_and_its_searches_are_shown(
-    owners: Owners, capsys: pytest.CaptureFixture
+    owners: Owners, capsys: pytest.CaptureFixture[str]
 ) -> None:
     said(capsys, *owners.coder())
     words = ["icu-of-others" if word == "a" else word for word in owners.ask(4, 9)]
@@ -254,7 +254,7 @@ def test_a_querier_is_called_what_the_owner_calls_it_and_its_searches_are_shown(
     assert found == [{"querier": owners.fingerprint("a"), "questions": 1, "patients": 2}]
 
 
-def test_a_data_file_that_does_not_fit_spends_no_question(owners: Owners, capsys: pytest.CaptureFixture) -> None:
+def test_a_data_file_that_does_not_fit_spends_no_question(owners: Owners, capsys: pytest.CaptureFixture[str]) -> None:
     said(capsys, *owners.coder())
     said(capsys, *owners.ask(4))
     (owners.folder / "d.csv").write_text("age,weight,sex\n50,70,f\n")
@@ -268,7 +268,9 @@ def test_a_data_file_that_does_not_fit_spends_no_question(owners: Owners, capsys
     assert sum(entry.get("patients", 0) for entry in owners.ledger()) == 1
 
 
-def test_an_answer_that_breaks_off_in_its_ciphertexts_is_named(owners: Owners, capsys: pytest.CaptureFixture) -> None:
+def test_an_answer_that_breaks_off_in_its_ciphertexts_is_named(
+    owners: Owners, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Of several owners one that answers nonsense, signed, should be known."""
     said(capsys, *owners.coder())
     said(capsys, *owners.ask(4))
@@ -286,7 +288,7 @@ def test_an_answer_that_breaks_off_in_its_ciphertexts_is_named(owners: Owners, c
     assert "answer2.bin: a block that anybody can read" in err
 
 
-def test_what_was_changed_or_belongs_elsewhere_is_named(owners: Owners, capsys: pytest.CaptureFixture) -> None:
+def test_what_was_changed_or_belongs_elsewhere_is_named(owners: Owners, capsys: pytest.CaptureFixture[str]) -> None:
     said(capsys, *owners.coder())
     for name in ("", "2"):
         assert said(capsys, *owners.ask(4, name=name))[0] == 0
@@ -320,7 +322,7 @@ def test_what_was_changed_or_belongs_elsewhere_is_named(owners: Owners, capsys: 
 
 
 def test_nodes_with_an_identity_ask_and_answer_by_their_certificates(
-    owners: Owners, capsys: pytest.CaptureFixture
+    owners: Owners, capsys: pytest.CaptureFixture[str]
 ) -> None:
     authority = Authority.create(owners.folder / "ca", "similar", [])
     for name in ("a", "b"):
@@ -340,7 +342,7 @@ def test_nodes_with_an_identity_ask_and_answer_by_their_certificates(
     assert {each["owner"] for each in json.loads(out)["found"]} == {"b"}
 
 
-def test_a_result_of_another_schema_makes_no_coder(owners: Owners, capsys: pytest.CaptureFixture) -> None:
+def test_a_result_of_another_schema_makes_no_coder(owners: Owners, capsys: pytest.CaptureFixture[str]) -> None:
     text = (owners.folder / "edgeward.toml").read_text()
     (owners.folder / "edgeward.toml").write_text(text.replace("maximum = 100", "maximum = 110"))
     code, _, err = said(capsys, *owners.coder())

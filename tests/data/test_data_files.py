@@ -8,7 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Union
+from typing import Any, Union
 
 import numpy as np
 import pytest
@@ -219,7 +219,12 @@ def test_the_first_problems_of_a_file_are_told_and_the_rest_counted(tmp_path: Pa
 def test_a_file_is_opened_once(tmp_path: Path, content: Union[str, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever is wrong with it: a policy counts how often the data were looked at."""
     path, opened, real = written(tmp_path, content), [], Path.open
-    monkeypatch.setattr(Path, "open", lambda self, *rest, **named: opened.append(self) or real(self, *rest, **named))
+
+    def noted(self: Path, *rest: Any, **named: Any) -> Any:
+        opened.append(self)
+        return real(self, *rest, **named)
+
+    monkeypatch.setattr(Path, "open", noted)
     with contextlib.suppress(DataError):
         load_dataset(path, TABLE)
     assert opened == [path]

@@ -6,7 +6,7 @@ import random
 import sqlite3
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Optional
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import pytest
 from descriptions import describe
@@ -89,8 +89,8 @@ def invented() -> Rows:
     }
     for table, concepts in kinds.items():
         for key in draw.sample(range(1000), 150):
-            day = draw.choice(DAYS)
-            values = [key, draw.randrange(1, 61), draw.choice(concepts), str(day), moment(day)]
+            when = draw.choice(DAYS)
+            values = [key, draw.randrange(1, 61), draw.choice(concepts), str(when), moment(when)]
             unit = PERCENT if values[2] == HBA1C else draw.choice([MMOL, MMOL, PERCENT, None])
             number = None if draw.random() < 0.2 else round(draw.uniform(3, 15), 1)
             add(table, *values, *([number, unit] if table in ("measurement", "observation") else []))
@@ -429,7 +429,7 @@ def test_the_example_of_the_documents(tmp_path: Path) -> None:
     declared = read_toml(path)[0]["source"]["columns"]
     inside = {row["subject_id"] for row in ROWS["cohort"] if row["cohort_definition_id"] == 17}
     persons = [person for person in ROWS["person"] if person["person_id"] in inside]
-    features = (Feature("age", 0, 120), Feature("sex", categories=("f", "m")))
+    features: Tuple[Feature, ...] = (Feature("age", 0, 120), Feature("sex", categories=("f", "m")))
     features += (Feature("diabetes", categories=("0", "1")), Feature("hba1c", 0, 30))
     found = load_dataset(
         path, Schema("table", "", (), {}, features, patient="person_id", missing_markers=("",)), gaps=True

@@ -8,7 +8,7 @@ import struct
 from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import numpy as np
 import pytest
@@ -424,7 +424,13 @@ def test_doctor_says_whether_the_table_is_reached(postgres: PostgresServer, ward
 
 def test_another_machines_certificate_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PGSSLMODE", raising=False)
-    hosts = {"": None, "/run/postgresql": None, "localhost": None, "127.0.0.1": None, "::1": None}
+    hosts: Dict[str, Optional[str]] = {
+        "": None,
+        "/run/postgresql": None,
+        "localhost": None,
+        "127.0.0.1": None,
+        "::1": None,
+    }
     hosts.update({"db.hospital": "verify-full", "10.0.0.5": "verify-full"})
     found = {host: _parameters(PostgreSql("d", host, table="t"), Path("/x")).get("sslmode") for host in hosts}
     assert found == hosts

@@ -44,7 +44,7 @@ def test_an_export(tmp_path: Path) -> None:
     numbers = (Feature("age", 0, 120), Feature("glucose", 0, 50), Feature("systolic", 0, 300))
     schema = Schema("table", "", (), {}, (*numbers, Feature("diabetes", categories=("no", "yes"))), patient="patient")
     data = load_dataset(written(tmp_path, "fhir.toml"), schema, gaps=True)
-    np.testing.assert_allclose(data.x, [[66, 10, 124, 0, 1], [26, np.nan, np.nan, 1, 0]], rtol=1e-9)
+    np.testing.assert_allclose(data.x, np.array([[66, 10, 124, 0, 1], [26, np.nan, np.nan, 1, 0]]), rtol=1e-9)
 
 
 def test_a_server(tmp_path: Path) -> None:

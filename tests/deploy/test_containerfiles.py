@@ -67,7 +67,11 @@ def test_the_command_is_one_edgeward_has_and_runs_without_a_shell_as_no_root(par
     assert entry == ["edgeward", part, "run"]
     default = json.loads(found["CMD"])
     example = re.search(rf"edgeward-{part} \\\n#     (.*)", (ROOT / "deploy" / f"Containerfile.{part}").read_text())
-    words = default if part == "gateway" else shlex.split(example[1])
+    if part == "gateway":
+        words = default
+    else:
+        assert example is not None
+        words = shlex.split(example[1])
     parsed = vars(build_parser().parse_args([*entry[1:], *words]))
     state = parsed["out" if part == "gateway" else "state"]
     assert str(state) == found["VOLUME"] == "/var/lib/edgeward"

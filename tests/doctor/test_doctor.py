@@ -32,8 +32,9 @@ from orchestrator.gateway.broker import OwnBroker, free_port
 from orchestrator.gateway.store import Store
 from orchestrator.wire.body import encode_body
 from orchestrator.wire.link import BrokerAddress, Link
+from orchestrator.wire.protection import Privacy
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Privacy, Task
+from orchestrator.wire.task import Task
 
 MAIN = [sys.executable, "-m", "orchestrator.cli.main", "doctor"]
 MOSQUITTO = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin")

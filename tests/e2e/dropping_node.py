@@ -46,7 +46,7 @@ def main() -> None:
                 agent.link.flush(5.0)
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    agent_module.SecureSteps = DroppingSteps  # type: ignore[misc]
+    vars(agent_module)["SecureSteps"] = DroppingSteps
     agent = NodeAgent(BrokerAddress.parse(broker), "test", name, Path(data), Path(state), Fixed, once=True)
     agent.run()
 

@@ -103,8 +103,7 @@ def main() -> None:
                 file.write(json.dumps({"node": name, "id": frame.id.hex(), "round": rounds[frame.id]}) + "\n")
         return first
 
-    agent.outbox.acknowledged = note
-    agent.outbox.send = remember
+    vars(agent.outbox).update(acknowledged=note, send=remember)
     agent.run()
 
 

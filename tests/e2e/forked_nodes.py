@@ -45,7 +45,7 @@ def fated(agent: List[NodeAgent], fate: List[str]) -> type:
 def serve(broker: str, federation: str, folder: Path, name: str, fate: List[str]) -> None:
     agents: List[NodeAgent] = []
     if fate:
-        agent_module.SecureSteps = fated(agents, fate)  # type: ignore[misc]
+        vars(agent_module)["SecureSteps"] = fated(agents, fate)
     address = BrokerAddress.parse(broker)
     agents.append(NodeAgent(address, federation, name, folder / f"{name}.csv", folder / f"state-{name}", once=True))
     agents[0].run(60)

@@ -17,8 +17,9 @@ from graph_samples import softmax_regression
 
 from orchestrator.gateway.broker import OwnBroker
 from orchestrator.gateway.store import Store
+from orchestrator.wire.protection import Privacy
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Privacy, Rounds, Task, task_to_dict
+from orchestrator.wire.task import Rounds, Task, task_to_dict
 from orchestrator.wire.training import Training
 
 HERE = Path(__file__).parent

@@ -122,7 +122,7 @@ def tables(report: Dict[str, Any]) -> Dict[str, List[List[Any]]]:
 def check_exact(federation: Federation, report: Dict[str, Any]) -> None:
     found = tables(report)
     counts = Counter(row["sex"] for row in federation.rows)
-    assert dict(map(tuple, found["levels sex"])) == {"f": counts["f"], "m": counts["m"], "(missing)": 0}  # type: ignore[arg-type]
+    assert dict(map(tuple, found["levels sex"])) == {"f": counts["f"], "m": counts["m"], "(missing)": 0}
     ages = [float(row["age"]) for row in federation.rows if row["age"]]
     (age,) = [row for row in found["columns"] if row[0] == "age"]
     assert age[1:3] == [len(ages), len(federation.rows) - len(ages)]

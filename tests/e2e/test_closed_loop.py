@@ -56,7 +56,7 @@ def test_shifted_ecg_leads_to_a_new_model_on_the_board(
     task = {k: v for k, v in task_to_dict(prepared.task).items() if k != "format"}
     task["privacy"]["runs"] = 2
     task["training"]["local_steps"] = 2
-    config = {"gateway": {"port": port}, "calibration": prepared.calibration.name, "task": task}
+    config: Dict[str, Any] = {"gateway": {"port": port}, "calibration": prepared.calibration.name, "task": task}
     config["calibration_public"] = True  # patient 106 of a published data set
     (tmp_path / "edgeward.toml").write_text(tomli_w.dumps(config))
     command = ["gateway", "run", str(tmp_path / "edgeward.toml"), "--out", str(tmp_path / "out"), "--json"]

@@ -40,7 +40,7 @@ def begun(federation: Federation, name: str) -> Path:
     return state
 
 
-def fingerprint(folder: Path, name: str, capsys: pytest.CaptureFixture) -> str:
+def fingerprint(folder: Path, name: str, capsys: pytest.CaptureFixture[str]) -> str:
     """What the owner of this node reads out on the phone."""
     main(["node", "fingerprint", "--identity", str(folder / f"id-{name}"), "--json"])
     return str(json.loads(capsys.readouterr().out)["fingerprint"])
@@ -52,7 +52,9 @@ def run(federation: Federation, gateway: Any) -> List[Dict[str, Any]]:
     return seen
 
 
-def test_confirmed_nodes_add_up_and_keep_the_log_they_compared(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_confirmed_nodes_add_up_and_keep_the_log_they_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with Federation(tmp_path, masked(rounds=2)) as federation:
         states = {name: begun(federation, name) for name in EVERYBODY}
         for own, state in states.items():
@@ -74,7 +76,7 @@ def test_confirmed_nodes_add_up_and_keep_the_log_they_compared(tmp_path: Path, c
 
 
 def test_a_node_whose_owner_confirmed_nobody_sends_nothing_and_notes_who_was_shown(
-    tmp_path: Path, capsys: pytest.CaptureFixture
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with Federation(tmp_path, masked(rounds=1)) as federation:
         state = begun(federation, "a")

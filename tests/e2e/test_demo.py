@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Callable, Dict
+from typing import Any, Callable, Dict, List
 
 import pytest
 
@@ -117,7 +117,7 @@ def test_without_privacy_the_report_says_so(tmp_path: Path) -> None:
         (["--task", "mnist"], 2, "invalid choice"),
     ],
 )
-def test_what_cannot_be_is_refused(tmp_path: Path, arguments: list, code: int, reason: str) -> None:
+def test_what_cannot_be_is_refused(tmp_path: Path, arguments: List[str], code: int, reason: str) -> None:
     command = [*EDGEWARD, "demo", "--out", str(tmp_path / "out"), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == code

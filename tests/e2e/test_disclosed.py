@@ -55,7 +55,7 @@ def test_a_run_goes_on_without_who_refuses_and_says_what_is_left_out(tmp_path: P
         report = seen[-1]
         found = tables(report)
         of_c = (tmp_path / "c.csv").read_text()
-        assert dict(map(tuple, found["levels sex"])) == {  # type: ignore[arg-type]
+        assert dict(map(tuple, found["levels sex"])) == {
             "f": 2 * of_c.count(",f"),
             "m": 2 * of_c.count(",m"),
             "(missing)": 200,

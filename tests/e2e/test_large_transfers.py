@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Dict, List
+from typing import Dict, Iterator, List
 
 import numpy as np
 import pytest
@@ -39,7 +39,7 @@ def peak_mib() -> float:
 
 
 @pytest.fixture
-def mosquitto() -> OwnBroker:
+def mosquitto() -> Iterator[OwnBroker]:
     if not shutil.which("mosquitto", path=BROKER_PATH):
         pytest.skip("mosquitto is not installed")
     with OwnBroker("mosquitto") as broker:

@@ -78,7 +78,7 @@ def test_nothing_but_figures_grows_with_rounds(tmp_path: Path, monkeypatch: pyte
     again = Course(store, "long", task, lambda event: None, lambda actions: None)
     again.replay()
     assert again.coordinator == gateway.coordinator
-    node = sqlite3.connect(tmp_path / "n0" / "node.sqlite")
-    assert node.execute("SELECT COUNT(*) FROM releases").fetchone() == (1,)
-    assert node.execute("SELECT first, last FROM past").fetchall() == [(1, LAST - 1)]
+    database = sqlite3.connect(tmp_path / "n0" / "node.sqlite")
+    assert database.execute("SELECT COUNT(*) FROM releases").fetchone() == (1,)
+    assert database.execute("SELECT first, last FROM past").fetchall() == [(1, LAST - 1)]
     assert len(json.loads(to_json([r["round"] for r in store.results("long")]))) == LAST

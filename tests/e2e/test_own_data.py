@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Dict, List
+from typing import Any, Dict, List
 
 from messy_table import NAMES, rows
 
@@ -49,7 +49,8 @@ def wait_for_port(port: int, process: "subprocess.Popen[str]") -> None:
 
 
 def test_readme_leads_a_stranger_from_a_csv_to_predictions(tmp_path: Path) -> None:
-    new, port, running = write_tables(tmp_path), free_port(), []
+    new, port = write_tables(tmp_path), free_port()
+    running: List[Any] = []
     did = []
     try:
         for command in commands():

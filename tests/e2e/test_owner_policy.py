@@ -16,8 +16,8 @@ from typing import Any, Iterator, List
 import numpy as np
 from harness import Harness, events, expected_weights, make_task, wait_for
 
+from orchestrator.wire.protection import Privacy
 from orchestrator.wire.refusals import text_of
-from orchestrator.wire.task import Privacy
 
 MAIN = [sys.executable, "-m", "orchestrator.cli.main"]
 

@@ -134,7 +134,7 @@ def test_nodes_agree_over_the_broker_though_one_is_killed_and_comes_back(tmp_pat
         bounds=(0, None),
         method="highs",
     )
-    fit = dict(map(tuple, tables["fit"]))  # type: ignore[arg-type]
+    fit = dict(map(tuple, tables["fit"]))
     assert fit["records used"] == records
     assert best.fun <= fit["objective"] <= best.fun * 1.01, "it was away until the end, or nearly"
     there = {row[0]: row[2:] for row in tables["nodes"]}

@@ -16,7 +16,8 @@ from orchestrator.gateway.store import Store
 from orchestrator.node.agent import NodeAgent
 from orchestrator.node.control import PENDING
 from orchestrator.node.store import NodeStore
-from orchestrator.wire.task import Privacy, Task
+from orchestrator.wire.protection import Privacy
+from orchestrator.wire.task import Task
 
 RECORDS = {"a": 10, "b": 30}
 CURVATURE = {"a": 2.0, "b": 0.5}
@@ -34,6 +35,9 @@ class Quadratic:
             gradient = CURVATURE[self._node] * (w - CENTRE[self._node])
             w -= RATE * (gradient + (0 if correction is None else correction))
         return (w - weights).astype(np.float32)
+
+    def gradient_sum(self, weights: np.ndarray, limit: int) -> np.ndarray:
+        raise NotImplementedError("its tasks have no distributed noise")
 
 
 @pytest.mark.parametrize("strategy", ["scaffold", "fedavg"])

@@ -30,7 +30,7 @@ def watch_answers() -> None:
 
     def begun(self: NodeAgent, broker: Any, federation: str, name: str, *rest: Any, **more: Any) -> None:
         begin(self, broker, federation, name, *rest, **more)
-        outbox, answers = self.outbox, {}  # type: ignore[var-annotated]
+        outbox, answers = self.outbox, {}
         send, acknowledged = outbox.send, outbox.acknowledged
 
         def sending(body: bytes, topic: str, receivers: Dict[str, str], now: float) -> None:
@@ -68,7 +68,7 @@ def leave_out_the_bundle() -> None:
     """A finished run ends with its report: TensorFlow would take ten seconds for a model that nobody looks at."""
     from orchestrator.gateway import federation
 
-    federation.quantize = lambda *_, **__: {"bundle": None, "digest": "", "no_bundle": "left out"}
+    vars(federation)["quantize"] = lambda *_, **__: {"bundle": None, "digest": "", "no_bundle": "left out"}
 
 
 def main() -> int:

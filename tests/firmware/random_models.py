@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from small_models import convert_function, keras, layers
@@ -13,10 +14,10 @@ class Builder:
     def __init__(self, rng: np.random.Generator) -> None:
         self.rng = rng
 
-    def pick(self, *choices):
+    def pick(self, *choices: Any) -> Any:
         return choices[self.rng.integers(len(choices))]
 
-    def conv(self, x):
+    def conv(self, x: Any) -> Any:
         stride = self.pick(1, 1, 2)
         dilation = self.pick(1, 1, 2) if stride == 1 else 1
         kernel = (int(self.pick(1, 2, 3)), int(self.pick(1, 2, 3)))
@@ -25,23 +26,23 @@ class Builder:
             padding=self.pick("same", "valid"), activation=self.pick(*ACTIVATIONS), use_bias=self.pick(True, False),
         )(x)  # fmt: skip
 
-    def depthwise(self, x):
+    def depthwise(self, x: Any) -> Any:
         return layers.DepthwiseConv2D(
             (int(self.pick(1, 2, 3)), int(self.pick(1, 2, 3))), strides=int(self.pick(1, 2)),
             depth_multiplier=int(self.pick(1, 1, 2, 3)), padding=self.pick("same", "valid"),
             activation=self.pick(*ACTIVATIONS),
         )(x)  # fmt: skip
 
-    def pool(self, x):
+    def pool(self, x: Any) -> Any:
         kind = self.pick(layers.MaxPooling2D, layers.AveragePooling2D)
         return kind(int(self.pick(2, 3)), strides=int(self.pick(1, 2)), padding=self.pick("same", "valid"))(x)
 
-    def residual(self, x):
+    def residual(self, x: Any) -> Any:
         y = layers.Conv2D(x.shape[-1], int(self.pick(1, 3)), padding="same", activation=self.pick(*ACTIVATIONS))(x)
         y = layers.Add()([x, y])
         return layers.ReLU()(y) if self.pick(True, False) else y
 
-    def concat(self, x):
+    def concat(self, x: Any) -> Any:
         y = layers.Conv2D(int(self.rng.integers(1, 6)), 1, activation=self.pick(*ACTIVATIONS))(x)
         if self.pick(True, False):
             return layers.Concatenate(axis=-1)(self.pick([x, y], [y, x], [x, y, x]))
@@ -49,7 +50,7 @@ class Builder:
             [y, y] if self.pick(True, False) else [y, layers.ReLU()(y)]
         )
 
-    def add_broadcast(self, x):
+    def add_broadcast(self, x: Any) -> Any:
         height, width, channels = x.shape[1:]
         shape = self.pick((1, 1, 1, channels), (1, 1, 1, 1), (1, height, width, 1), (1, height, 1, channels), x.shape)
         if self.pick(True, False):
@@ -57,10 +58,10 @@ class Builder:
         y = layers.GlobalAveragePooling2D(keepdims=True)(layers.Conv2D(channels, 1)(x))
         return self.pick(lambda: x + y, lambda: y + x)()
 
-    def pad(self, x):
+    def pad(self, x: Any) -> Any:
         return layers.ZeroPadding2D(tuple(tuple(map(int, self.rng.integers(0, 3, 2))) for _ in range(2)))(x)
 
-    def head(self, x):
+    def head(self, x: Any) -> Any:
         if len(x.shape) == 4:
             x = layers.GlobalAveragePooling2D()(x) if self.pick(True, False) else layers.Flatten()(x)
         for _ in range(self.rng.integers(0, 3)):
@@ -68,7 +69,7 @@ class Builder:
         width, last = self.pick((1, "sigmoid"), (5, "softmax"), (3, None), (2, "softmax"))
         return layers.Dense(width, activation=last)(x)
 
-    def body(self, x):
+    def body(self, x: Any) -> Any:
         for _ in range(self.rng.integers(1, 6)):
             step = self.pick(
                 self.conv,

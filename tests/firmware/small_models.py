@@ -6,6 +6,7 @@ A process of its own, because it needs TensorFlow. Weights are random: only the 
 import os
 import sys
 from pathlib import Path
+from typing import Any, Callable, Iterator, List, Tuple
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
@@ -17,20 +18,20 @@ keras = tf.keras
 layers = keras.layers
 
 
-def dense(x):
+def dense(x: Any) -> Any:
     x = layers.Dense(17, activation="relu")(x)
     return layers.Dense(5, activation="softmax")(x)
 
 
-def regression(x):
+def regression(x: Any) -> Any:
     return layers.Dense(3)(layers.Dense(9, activation="relu6")(x))
 
 
-def binary(x):
+def binary(x: Any) -> Any:
     return layers.Dense(1, activation="sigmoid")(layers.Dense(12, activation="relu")(x))
 
 
-def signal(x):
+def signal(x: Any) -> Any:
     x = layers.Conv1D(8, 5, activation="relu")(x)
     x = layers.MaxPooling1D(2)(x)
     x = layers.Conv1D(10, 3, strides=2, padding="same", activation="relu")(x)
@@ -39,7 +40,7 @@ def signal(x):
     return layers.Dense(4, activation="softmax")(x)
 
 
-def image(x):
+def image(x: Any) -> Any:
     x = layers.Conv2D(6, 3, strides=2, padding="same", activation="relu6")(x)
     x = layers.Conv2D(7, (2, 3), dilation_rate=(2, 1))(x)
     x = layers.DepthwiseConv2D(3, padding="same", activation="relu")(x)
@@ -49,7 +50,7 @@ def image(x):
     return layers.Dense(6, activation="softmax")(x)
 
 
-def residual(x):
+def residual(x: Any) -> Any:
     a = layers.Conv2D(8, 3, padding="same", activation="relu")(x)
     b = layers.Conv2D(8, 3, padding="same")(a)
     x = layers.ReLU()(layers.Add()([a, b]))
@@ -58,7 +59,7 @@ def residual(x):
     return layers.Dense(3)(x)
 
 
-def branches(x):
+def branches(x: Any) -> Any:
     """Concatenations along channels and rows, and additions that broadcast or have a constant."""
     a = layers.Conv2D(5, 3, padding="same", activation="relu")(x)
     b = layers.DepthwiseConv2D(3, padding="same")(x)
@@ -71,7 +72,7 @@ def branches(x):
     return layers.Dense(4, activation="softmax")(x)
 
 
-def rectified(x):
+def rectified(x: Any) -> Any:
     """Activations that stand alone: of the input, into another scale, and of one branch of two."""
     y = layers.Conv2D(3, 1)(x)
     x = layers.Concatenate(axis=-1)([layers.ReLU()(x), y, layers.ReLU()(y), layers.ReLU(max_value=6)(y)])
@@ -81,11 +82,11 @@ def rectified(x):
 class Resized(layers.Layer):
     """Of other sizes, by the nearest neighbour."""
 
-    def call(self, x):
+    def call(self, x: Any) -> Any:
         return tf.concat([tf.image.resize(x, (9, 31), "nearest"), tf.image.resize(x, (70, 31), "nearest")], axis=1)
 
 
-def upsampled(x):
+def upsampled(x: Any) -> Any:
     """Larger images, as decoders make them."""
     x = layers.Conv2DTranspose(6, 3, strides=2, padding="same", activation="relu")(x)
     x = layers.Conv2DTranspose(5, (2, 4), strides=(1, 3), use_bias=False)(x)
@@ -93,7 +94,7 @@ def upsampled(x):
     return layers.Dense(3)(layers.GlobalAveragePooling2D()(layers.DepthwiseConv2D(3)(x)))
 
 
-def padded(x):
+def padded(x: Any) -> Any:
     x = layers.ZeroPadding2D(((0, 1), (2, 1)))(x)
     x = layers.DepthwiseConv2D((3, 2), depth_multiplier=2, strides=2)(x)
     x = layers.PReLU(shared_axes=[1, 2], alpha_initializer=keras.initializers.RandomUniform(-0.1, 0.5, seed=3))(x)
@@ -103,7 +104,7 @@ def padded(x):
     return layers.Dense(2, activation="softmax")(x)
 
 
-def gated(x):
+def gated(x: Any) -> Any:
     """Functions of single values, and of two: a gate, a difference, the larger and the smaller, in scales of their own."""
     a = layers.Dense(12, activation="tanh")(x)
     b = layers.Dense(12, activation="sigmoid")(x)
@@ -117,7 +118,7 @@ def gated(x):
 class Moved(layers.Layer):
     """Slices of every kind, put together again."""
 
-    def call(self, x):
+    def call(self, x: Any) -> Any:
         one, two = tf.split(x, 2, axis=3)
         three, four = tf.split(x, [3, 5], axis=2)
         x = tf.concat([one, two[:, :, ::-1]], axis=3)
@@ -126,11 +127,11 @@ class Moved(layers.Layer):
         return x * 0.5
 
 
-def moved(x):
+def moved(x: Any) -> Any:
     return layers.Dense(3)(layers.Flatten()(Moved()(x)))
 
 
-def peaks(x):
+def peaks(x: Any) -> Any:
     """The largest values in time, and means over channels."""
     x = layers.Conv1D(9, 3, activation="relu")(x)
     return layers.Dense(4)(layers.Concatenate()([layers.GlobalMaxPooling1D()(x), keras.ops.mean(x, axis=-1)]))
@@ -171,7 +172,7 @@ def convert(name: str, per_tensor_dense: bool = False) -> bytes:
     return convert_function(function, shape, per_tensor_dense)
 
 
-def convert_function(function, shape, per_tensor_dense: bool) -> bytes:
+def convert_function(function: Callable[[Any], Any], shape: Tuple[int, ...], per_tensor_dense: bool) -> bytes:
     """Keras layers applied to an input of `shape`, with random weights, as an int8 .tflite."""
     entry = keras.Input(shape, batch_size=1)
     model = keras.Model(entry, function(entry))
@@ -180,7 +181,7 @@ def convert_function(function, shape, per_tensor_dense: bool) -> bytes:
         if weight.name == "bias":
             weight.assign(rng.normal(0, 0.3, weight.shape))
 
-    def samples():
+    def samples() -> Iterator[List[np.ndarray]]:
         for _ in range(60):
             yield [rng.normal(0.3, 1.5, (1, *shape)).astype(np.float32)]
 

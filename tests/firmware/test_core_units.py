@@ -5,6 +5,6 @@ import subprocess
 from orchestrator.boards.host_engine import SANITIZE, build
 
 
-def test_core():
+def test_core() -> None:
     done = subprocess.run([str(build("unit", SANITIZE))], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -4,8 +4,9 @@ import random
 import struct
 import subprocess
 from pathlib import Path
-from typing import Dict, List, Optional
+from typing import Callable, Dict, List, Optional
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -52,7 +53,10 @@ def talk(flash: Path, stdin: bytes, *arguments: str) -> List[Record]:
 
 
 def signal_model_bin(
-    small_models: Dict[str, bytes], make_rows, arena_bytes: Optional[int] = None, right: bool = True
+    small_models: Dict[str, bytes],
+    make_rows: Callable[..., np.ndarray],
+    arena_bytes: Optional[int] = None,
+    right: bool = True,
 ) -> bytes:
     tflite = small_models["signal"]
     plan = compile_plan(tflite)
@@ -70,14 +74,14 @@ def signal_model_bin(
 
 
 @pytest.fixture(scope="module")
-def signal_bin(small_models: Dict[str, bytes], make_rows) -> bytes:
+def signal_bin(small_models: Dict[str, bytes], make_rows: Callable[..., np.ndarray]) -> bytes:
     return signal_model_bin(small_models, make_rows)
 
 
 @pytest.mark.parametrize(
     "name", ["image", "residual", "padded", "binary", "branches", "gated", "moved", "peaks", "upsampled"]
 )
-def test_every_word_of_a_plan_damaged(small_models: Dict[str, bytes], name: str):
+def test_every_word_of_a_plan_damaged(small_models: Dict[str, bytes], name: str) -> None:
     """Each word of the header and the records replaced by values that break careless checks; what is accepted runs."""
     tflite = small_models[name]
     plan = compile_plan(tflite).blob
@@ -89,7 +93,7 @@ def test_every_word_of_a_plan_damaged(small_models: Dict[str, bytes], name: str)
     assert ran > 500, "hardly anything ran: nothing was proven about the kernels"
 
 
-def test_every_truncated_plan_is_refused(small_models: Dict[str, bytes]):
+def test_every_truncated_plan_is_refused(small_models: Dict[str, bytes]) -> None:
     program = build("run-direct", SANITIZE)
     tflite = small_models["dense"]
     plan = compile_plan(tflite).blob
@@ -107,7 +111,7 @@ def events_of(stdin: bytes) -> List[str]:
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.one_of(st.binary(max_size=400), st.integers(0, 300).map(bytes), st.sampled_from([b"info", b"a b"]))))
-def test_frames_and_commands_in_any_order(items: List[bytes]):
+def test_frames_and_commands_in_any_order(items: List[bytes]) -> None:
     """Frames of any content (COBS groups of every length), and commands between them, arrive as they were sent."""
     stream, want = b"", []
     for number, item in enumerate(items):
@@ -120,7 +124,7 @@ def test_frames_and_commands_in_any_order(items: List[bytes]):
     assert events_of(stream) == want
 
 
-def test_what_does_not_fit_is_refused_not_written():
+def test_what_does_not_fit_is_refused_not_written() -> None:
     largest = encode_frame(FRAME_INFER, 1, b"\x01" * 32768)
     assert events_of(largest)[0].startswith("frame 1 1 0101")
     for size in (32769, 32770, 70000):
@@ -130,7 +134,7 @@ def test_what_does_not_fit_is_refused_not_written():
     assert events_of(b"x" * 100000) == []
 
 
-def test_an_unfinished_frame_does_not_swallow_what_follows_the_silence():
+def test_an_unfinished_frame_does_not_swallow_what_follows_the_silence() -> None:
     assert events_of(b"\0garbage") == ["bad_frame"]
     assert events_of(b"gar\0bage\0\0" + encode_frame(FRAME_INFER, 3, b"x")) == [
         "line_too_long",
@@ -139,7 +143,7 @@ def test_an_unfinished_frame_does_not_swallow_what_follows_the_silence():
     ]
 
 
-def test_random_bytes_on_the_serial_line(tmp_path: Path, signal_bin: bytes):
+def test_random_bytes_on_the_serial_line(tmp_path: Path, signal_bin: bytes) -> None:
     """Noise between and inside commands, frames and runner commands: the board answers the intact ones at the end."""
     flash = flash_with(tmp_path, signal_bin)
     rng = random.Random(7)
@@ -172,7 +176,7 @@ def test_random_bytes_on_the_serial_line(tmp_path: Path, signal_bin: bytes):
     assert any(r.kind == "result" and r.fields["id"] == 4242 for r in records)
 
 
-def test_damaged_models_leave_a_board_that_answers(tmp_path: Path, signal_bin: bytes):
+def test_damaged_models_leave_a_board_that_answers(tmp_path: Path, signal_bin: bytes) -> None:
     rng = random.Random(3)
     for attempt in range(40):
         damaged = bytearray(signal_bin)
@@ -186,7 +190,7 @@ def test_damaged_models_leave_a_board_that_answers(tmp_path: Path, signal_bin: b
         assert records[3].fields["code"] == "no_model"
 
 
-def test_reasons_of_refusal(tmp_path: Path, signal_bin: bytes):
+def test_reasons_of_refusal(tmp_path: Path, signal_bin: bytes) -> None:
     def refusal(model_bin: bytes, *arguments: str) -> str:
         return str(talk(flash_with(tmp_path, model_bin), b"", *arguments)[1].fields["code"])
 
@@ -196,24 +200,28 @@ def test_reasons_of_refusal(tmp_path: Path, signal_bin: bytes):
     assert refusal(signal_bin, "100") == "arena_too_small"
 
 
-def test_the_header_decides_about_the_arena_before_the_engine_is_asked(tmp_path: Path, small_models, make_rows):
+def test_the_header_decides_about_the_arena_before_the_engine_is_asked(
+    tmp_path: Path, small_models: Dict[str, bytes], make_rows: Callable[..., np.ndarray]
+) -> None:
     flash = flash_with(tmp_path, signal_model_bin(small_models, make_rows, arena_bytes=300_000))
     fields = talk(flash, b"")[1].fields
     assert (fields["code"], fields["reason"]) == ("arena_too_small", "the header asks for more than there is")
 
 
-def test_wrong_known_answers_keep_a_model_from_use(tmp_path: Path, small_models, make_rows):
+def test_wrong_known_answers_keep_a_model_from_use(
+    tmp_path: Path, small_models: Dict[str, bytes], make_rows: Callable[..., np.ndarray]
+) -> None:
     flash = flash_with(tmp_path, signal_model_bin(small_models, make_rows, right=False))
     records = talk(flash, b"selftest\nreload\n")
     assert [r.fields.get("code") for r in records] == [None, "known_answers_differ", "no_model", "known_answers_differ"]
 
 
-def test_right_known_answers_are_counted(tmp_path: Path, signal_bin: bytes):
+def test_right_known_answers_are_counted(tmp_path: Path, signal_bin: bytes) -> None:
     records = talk(flash_with(tmp_path, signal_bin), b"selftest\n")
     assert records[-1].fields == {"rows": 2, "mismatches": 0}
 
 
-def test_header_and_python_agree_on_what_is_valid(tmp_path: Path, signal_bin: bytes):
+def test_header_and_python_agree_on_what_is_valid(tmp_path: Path, signal_bin: bytes) -> None:
     records = talk(flash_with(tmp_path, signal_bin), b"info\nreboot\ninfo\n")
     assert [r.kind for r in records] == ["boot", "model", "info", "reboot"]
     assert records[2].fields["input_bytes"] == 100

@@ -6,14 +6,16 @@ import random
 import subprocess
 import sys
 from pathlib import Path
+from typing import Callable, Dict, List
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model_export.plan import ALIASES, PlanError, compile_plan
+from model_export.plan import ALIASES, compile_plan
 from model_export.plan_ops import SUPPORTED
+from model_export.plan_steps import PlanError
 from model_export.tflite_file import read_tflite
 from orchestrator.boards.host_engine import SANITIZE, run_direct
 
@@ -22,7 +24,7 @@ SEED = int(os.environ.get("EDGEWARD_RANDOM_SEED", str(random.randrange(10**6))))
 
 
 @pytest.fixture(scope="module")
-def random_models(tmp_path_factory: pytest.TempPathFactory):
+def random_models(tmp_path_factory: pytest.TempPathFactory) -> Dict[int, bytes]:
     """(seed, model) pairs, converted in one process."""
     if importlib.util.find_spec("tensorflow") is None:
         pytest.skip("TensorFlow converts the models, and is not installed")
@@ -46,7 +48,11 @@ def random_models(tmp_path_factory: pytest.TempPathFactory):
     return usable
 
 
-def test_random_models_equal_tflm(random_models, tflm, make_rows):
+def test_random_models_equal_tflm(
+    random_models: Dict[int, bytes],
+    tflm: Callable[[bytes, np.ndarray], np.ndarray],
+    make_rows: Callable[..., np.ndarray],
+) -> None:
     used = set()
     for seed, model in sorted(random_models.items()):
         used |= {op.code for op in read_tflite(model).ops}
@@ -57,21 +63,23 @@ def test_random_models_equal_tflm(random_models, tflm, make_rows):
         assert {"CONV_2D", "FULLY_CONNECTED"} <= used
 
 
-def test_rows_found_by_hypothesis(random_models, tflm):
+def test_rows_found_by_hypothesis(
+    random_models: Dict[int, bytes], tflm: Callable[[bytes, np.ndarray], np.ndarray]
+) -> None:
     """Rows made of few values, where rounding and saturation meet: hypothesis looks for one that differs."""
     seed, model = max(random_models.items(), key=lambda item: len(read_tflite(item[1]).ops))
     width = compile_plan(model).input_bytes
 
     @settings(max_examples=25, deadline=None)
     @given(st.lists(st.integers(-128, 127), min_size=1, max_size=8))
-    def rows_equal(pattern):
+    def rows_equal(pattern: List[int]) -> None:
         rows = np.resize(np.array(pattern, np.int8), (1, width))
         np.testing.assert_array_equal(run_direct(model, rows), tflm(model, rows), f"EDGEWARD_RANDOM_SEED={seed}")
 
     rows_equal()
 
 
-def test_random_models_stay_in_bounds(random_models, make_rows):
+def test_random_models_stay_in_bounds(random_models: Dict[int, bytes], make_rows: Callable[..., np.ndarray]) -> None:
     for model in list(random_models.values())[:4]:
         rows = make_rows(model, 6)
         np.testing.assert_array_equal(run_direct(model, rows, SANITIZE), run_direct(model, rows))

@@ -41,7 +41,7 @@ def signed(rng: random.Random, message_bytes: int) -> Case:
     return raw_public(key.public_key()), key.sign(message), message
 
 
-def test_vectors_of_rfc_8032():
+def test_vectors_of_rfc_8032() -> None:
     cases = []
     for secret, message, signature in RFC_8032:
         key = Ed25519PrivateKey.from_private_bytes(bytes.fromhex(secret))
@@ -51,7 +51,7 @@ def test_vectors_of_rfc_8032():
 
 
 @pytest.mark.parametrize(("flags", "count"), [((), 2000), (SANITIZE, 300)])
-def test_what_cryptography_signs_is_accepted_and_every_change_is_not(flags: Sequence[str], count: int):
+def test_what_cryptography_signs_is_accepted_and_every_change_is_not(flags: Sequence[str], count: int) -> None:
     rng = random.Random(5)
     good = [signed(rng, rng.choice((0, 1, 47, 48, 63, 64, 80, 111, 112, 127, 128, 300))) for _ in range(count)]
     assert {answer[0] for answer in check(good, flags)} == {"1"}
@@ -64,7 +64,7 @@ def test_what_cryptography_signs_is_accepted_and_every_change_is_not(flags: Sequ
     assert {answer[0] for answer in check(changed, flags)} == {"0"}
 
 
-def test_other_encodings_of_a_good_signature_are_refused():
+def test_other_encodings_of_a_good_signature_are_refused() -> None:
     key, signature, message = signed(random.Random(6), 80)
     s = int.from_bytes(signature[32:], "little")
     again = [signature[:32] + (s + k * ORDER).to_bytes(32, "little") for k in range(1, 8) if s + k * ORDER < 2**256]
@@ -72,7 +72,7 @@ def test_other_encodings_of_a_good_signature_are_refused():
     assert {answer[0] for answer in check([(key, other, message) for other in again])} == {"0"}
 
 
-def test_points_of_small_order_and_other_encodings_of_points():
+def test_points_of_small_order_and_other_encodings_of_points() -> None:
     small = [y.to_bytes(32, "little") for y in (0, 1, PRIME - 1)]
     small += [bytes.fromhex(x) for x in ("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
                                          "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a")]  # fmt: skip

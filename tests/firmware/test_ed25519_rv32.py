@@ -8,7 +8,7 @@ PROBLEM = missing()
 pytestmark = pytest.mark.skipif(PROBLEM is not None, reason=str(PROBLEM))
 
 
-def test_cost_of_a_verification():
+def test_cost_of_a_verification() -> None:
     cost = verify_cost()
     assert 100_000 < cost.instructions < 20_000_000
     assert 1_000 < cost.stack_bytes < 4_096  # the firmware's task has 12,288

@@ -25,11 +25,11 @@ def fuzz(seconds: int, seed: int, keep: Path, model: Path = CORPUS / "model.bin"
     return subprocess.run([*command, str(seconds), str(seed), str(keep)], capture_output=True, text=True)
 
 
-def test_no_input_breaks_the_firmware(tmp_path: Path):
+def test_no_input_breaks_the_firmware(tmp_path: Path) -> None:
     check(fuzz(SECONDS, int.from_bytes(os.urandom(2), "little"), tmp_path), tmp_path)
 
 
-def test_no_input_breaks_the_firmware_with_trees(tmp_path: Path):
+def test_no_input_breaks_the_firmware_with_trees(tmp_path: Path) -> None:
     """A third of the time: what comes over the line and the slots are those of every model."""
     from random_trees import random_trees  # not where this file is a program
 
@@ -58,7 +58,7 @@ def check(done: "subprocess.CompletedProcess[str]", keep: Path) -> None:
     assert runs > len(list((CORPUS / "inputs").iterdir()))
 
 
-def test_the_corpus_is_small_and_its_model_whole():
+def test_the_corpus_is_small_and_its_model_whole() -> None:
     assert sum(path.stat().st_size for path in CORPUS.rglob("*")) < 200_000
     parsed = parse_model_bin((CORPUS / "model.bin").read_bytes())
     assert parsed.known_answers is not None

@@ -5,7 +5,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Set
 
 import numpy as np
 import pytest
@@ -69,7 +69,7 @@ def test_the_virtual_board_gives_the_bits_of_tflm(
 
 
 def test_the_operators_that_keep_models_from_boards_are_among_them(exported: Path) -> None:
-    def operators(name: str) -> set:
+    def operators(name: str) -> Set[str]:
         return {op.code for op in read_tflite((exported / name / "model.tflite").read_bytes()).ops}
 
     assert {"RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR", "TRANSPOSE_CONV", "CONCATENATION"} <= operators("u_net")

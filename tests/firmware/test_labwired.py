@@ -6,7 +6,7 @@ A simulation of one instruction per cycle: what it says of time means nothing.
 import importlib.metadata
 import re
 from pathlib import Path
-from typing import Any, Iterator, List, NamedTuple
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple
 
 import numpy as np
 import pytest
@@ -35,7 +35,11 @@ class Sample(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def dense(small_models, tflm, make_rows) -> Sample:
+def dense(
+    small_models: Dict[str, bytes],
+    tflm: Callable[[bytes, np.ndarray], np.ndarray],
+    make_rows: Callable[..., np.ndarray],
+) -> Sample:
     tflite = small_models["dense"]
     rows = make_rows(tflite, 8)
     outputs = tflm(tflite, rows)
@@ -88,11 +92,11 @@ def board(dense: Sample, tmp_path: Path) -> Iterator[SimulatedC3]:
         yield SimulatedC3(sim)
 
 
-def test_the_simulator_is_the_pinned_one():
+def test_the_simulator_is_the_pinned_one() -> None:
     assert importlib.metadata.version("labwired") == "0.25.0"
 
 
-def test_boot_proves_the_model(board: SimulatedC3, dense: Sample):
+def test_boot_proves_the_model(board: SimulatedC3, dense: Sample) -> None:
     boot = board.record("boot").fields
     assert (boot["chip"], boot["simulated"], boot["engine"], boot["reset"]) == ("esp32c3", True, "direct", "power_on")
     model = board.record("model")
@@ -100,7 +104,7 @@ def test_boot_proves_the_model(board: SimulatedC3, dense: Sample):
     assert model.fields["slot"] == "a"
 
 
-def test_the_runners_commands(board: SimulatedC3, dense: Sample):
+def test_the_runners_commands(board: SimulatedC3, dense: Sample) -> None:
     board.record("model")
     assert board.ask("name") == ["m-name-dut-[edgeward]", "m-ready"]
     assert board.ask("profile")[1:] == ["m-model-[dense]", "m-ready"]
@@ -116,7 +120,7 @@ def test_the_runners_commands(board: SimulatedC3, dense: Sample):
     assert board.ask("nonsense")[0].startswith("e-[")
 
 
-def test_bits_of_an_inference_and_a_restart(board: SimulatedC3, dense: Sample):
+def test_bits_of_an_inference_and_a_restart(board: SimulatedC3, dense: Sample) -> None:
     board.record("model")
     for number in (4, 7):
         board.sim.send_bytes(encode_frame(FRAME_INFER, number, dense.rows[number].tobytes()))
@@ -132,7 +136,7 @@ def test_bits_of_an_inference_and_a_restart(board: SimulatedC3, dense: Sample):
     assert board.record("model").model == parse_model_bin(dense.model_bin).digest
 
 
-def test_two_runs_are_the_same(dense: Sample, tmp_path: Path):
+def test_two_runs_are_the_same(dense: Sample, tmp_path: Path) -> None:
     seen = []
     for _ in range(2):
         with labwired.Sim(str(c3_elf(dense.model_bin, tmp_path / "c3.elf")), chip="esp32c3") as sim:
@@ -141,12 +145,12 @@ def test_two_runs_are_the_same(dense: Sample, tmp_path: Path):
     assert seen[0] == seen[1]
 
 
-def test_a_model_that_does_not_fit(tmp_path: Path):
+def test_a_model_that_does_not_fit(tmp_path: Path) -> None:
     with pytest.raises(HostBuildError, match="69632"):
         c3_elf(bytes(70_000), tmp_path / "c3.elf")
 
 
-def test_the_whole_firmware_runs_trees(tmp_path: Path):
+def test_the_whole_firmware_runs_trees(tmp_path: Path) -> None:
     trees = random_trees(1)
     rows = telling_rows(trees)
     model_bin = pack_model_bin(

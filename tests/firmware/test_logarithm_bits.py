@@ -61,7 +61,7 @@ def test_inputs_of_samples_are_those_a_node_trains_on(counts_per_unit: int) -> N
     """All int16 counts, through the same profile: clamped, logarithm, standardized, quantized."""
     named = {"transform": "log", "minimum": 0.1, "maximum": 1e6}
     features = [{"name": "crp", "mean": 1.7, "std": 2.9, **named}, {"name": "age", "mean": 48.5, "std": 17.25}]
-    edge = Quantized((1, 2), np.int8, 0.0213, -3)
+    edge = Quantized((1, 2), "int8", 0.0213, -3)
     counts = np.repeat(np.arange(-32768, 32768), 2).astype("<i2")
     raw = (counts.astype(np.float32) / np.float32(counts_per_unit)).reshape(-1, 2)
     logged = np.column_stack([logarithm_within(raw[:, 0], 0.1, 1e6), raw[:, 1]])
@@ -86,7 +86,7 @@ def test_a_board_without_floating_point_unit_takes_the_same() -> None:
     logs = logarithm(floats(0x0D000000 + 0x1BCD1 * np.arange(4000)))
     raw = (8 * np.arange(4000) - 100).astype(np.int16).astype(np.float32) / np.float32(10)
     standardized = (logarithm_within(raw, 0.1, 1e6) - np.float32(4.25)) / np.float32(2.75)
-    inputs = Quantized((1, 1), np.int8, 0.021, -3).quantize(standardized.reshape(-1, 1)).ravel()
+    inputs = Quantized((1, 1), "int8", 0.021, -3).quantize(standardized.reshape(-1, 1)).ravel()
     assert said["log"] == zlib.crc32(logs.tobytes())
     assert said["inputs"] == zlib.crc32(inputs.tobytes())
     assert said["instructions"] < 5000

@@ -15,8 +15,9 @@ from one_op_models import Edge, one_op, options_of
 from operator_cases import CASES, Case, Draw
 from tflm_oracle import Answer, answers
 
-from model_export.plan import PlanError, compile_plan
+from model_export.plan import compile_plan
 from model_export.plan_ops import SUPPORTED
+from model_export.plan_steps import PlanError
 from orchestrator.boards.host_engine import run_plans
 
 COUNT = int(os.environ.get("EDGEWARD_SWEEP_MODELS", "24"))
@@ -116,7 +117,10 @@ def test_a_pool_that_would_have_to_rescale_is_refused() -> None:
 
 def test_the_scale_of_a_bias_has_to_be_that_of_the_products() -> None:
     def dense(bias_scale: float) -> bytes:
-        constants = [(np.ones((2, 3), np.int8), 0.02, 0), (np.array([5, 6], np.int32), bias_scale, 0)]
+        constants: List[Tuple[np.ndarray, float, int]] = [
+            (np.ones((2, 3), np.int8), 0.02, 0),
+            (np.array([5, 6], np.int32), bias_scale, 0),
+        ]
         fields = options_of("FullyConnectedOptions")
         return one_op("FULLY_CONNECTED", Edge(0.1, 0), Edge(0.5, 0), (1, 3), (1, 2), constants, fields)
 

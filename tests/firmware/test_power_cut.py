@@ -2,7 +2,7 @@
 
 import subprocess
 from pathlib import Path
-from typing import Dict
+from typing import Callable, Dict
 
 import numpy as np
 
@@ -24,7 +24,9 @@ def model_bin_of(name: str, tflite: bytes, rows: np.ndarray) -> bytes:
     )
 
 
-def test_a_working_model_after_every_cut(tmp_path: Path, small_models: Dict[str, bytes], make_rows):
+def test_a_working_model_after_every_cut(
+    tmp_path: Path, small_models: Dict[str, bytes], make_rows: Callable[..., np.ndarray]
+) -> None:
     paths = []
     for name in ("dense", "regression"):
         path = tmp_path / f"{name}.bin"

@@ -11,9 +11,11 @@ pytest.importorskip("ai_edge_litert", reason="its schema writes the models")
 from one_op_models import Edge, one_op, plain_options, scales, softmax_options
 from tflm_oracle import answers
 
+from model_export.errors import TflmError
 from model_export.known_rows import fair_rows
-from model_export.plan import PlanError, compile_plan
-from model_export.tflm import TflmError, TflmModel
+from model_export.plan import compile_plan
+from model_export.plan_steps import PlanError
+from model_export.tflm import TflmModel
 from orchestrator.boards.host_engine import run_direct, run_plans
 
 EVERY = np.arange(-128, 128).astype(np.int8)[None]
@@ -123,7 +125,7 @@ def test_every_input_at_every_scale(sweep: Callable[[], Iterator[Case]]) -> None
     assert seen.sum() > 60, "the outputs hardly vary: this would prove little"
 
 
-def test_a_zero_point_in_a_wide_sigmoid_is_the_lowest_value(tflm) -> None:
+def test_a_zero_point_in_a_wide_sigmoid_is_the_lowest_value(tflm: Callable[[bytes, np.ndarray], np.ndarray]) -> None:
     """From an input scale of 8 the range TFLM computes in is empty, and its first comparison decides."""
     for scale in (7.9999995, 8.0, 12.5, 1e6):
         model = one_op("LOGISTIC", Edge(scale, 3), UNIT)

@@ -1,6 +1,6 @@
 """RELU6 that changes the scale: TFLM computes it wrongly, so an export writes RELU where that gives the same values."""
 
-from typing import List
+from typing import List, Tuple
 
 import numpy as np
 import pytest
@@ -10,7 +10,8 @@ pytest.importorskip("tflite_micro", reason="the tflite-micro wheel is the oracle
 from one_op_models import Edge, Operator, Part, model_of, one_op, options_of
 from tflm_oracle import answers
 
-from model_export.plan import PlanError, compile_plan
+from model_export.plan import compile_plan
+from model_export.plan_steps import PlanError
 from model_export.preflight import preflight
 from model_export.relu6 import relu6_as_relu, rescaling_relu6
 from model_export.tflite_file import read_tflite
@@ -48,7 +49,7 @@ def test_a_scale_that_does_not_end_at_six_is_left_and_refused() -> None:
 
 
 @pytest.mark.parametrize("scales", [(0.1, 6 / 255), (0.1, 0.1), (0.02, 0.02)])
-def test_others_stay_as_they_are(scales: tuple) -> None:
+def test_others_stay_as_they_are(scales: Tuple[float, float]) -> None:
     """One that cuts values at 6 in an unchanged scale is still RELU6, beside one that became RELU."""
     parts = [Part((1, 256), *WIDE), Part((1, 256), 0.2, 0), *(Part((1, 256), scale, -128) for scale in (*scales, 0.1))]
     before: List[Operator] = [

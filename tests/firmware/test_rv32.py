@@ -1,6 +1,7 @@
 """engine/direct on a bare RV32IMC machine in qemu: the bits of TFLM, within the instructions and the code promised."""
 
 from pathlib import Path
+from typing import Callable, Dict
 
 import numpy as np
 import pytest
@@ -17,7 +18,9 @@ TFLM_CODE_BYTES = 38_600
 
 
 @pytest.mark.parametrize("name", sorted(INSTRUCTIONS))
-def test_bits_and_instructions(mlperf_tiny: Path, tflm, make_rows, name: str):
+def test_bits_and_instructions(
+    mlperf_tiny: Path, tflm: Callable[[bytes, np.ndarray], np.ndarray], make_rows: Callable[..., np.ndarray], name: str
+) -> None:
     model = (mlperf_tiny / f"{name}_int8.tflite").read_bytes()
     rows = make_rows(model, 8)[[0, 1, 3, 5, 6, 7]]
     ran = run_rv32(model, rows)
@@ -27,26 +30,30 @@ def test_bits_and_instructions(mlperf_tiny: Path, tflm, make_rows, name: str):
     assert ran.instructions.max() <= INSTRUCTIONS[name]
 
 
-def test_counts_repeat(mlperf_tiny: Path, make_rows):
+def test_counts_repeat(mlperf_tiny: Path, make_rows: Callable[..., np.ndarray]) -> None:
     model = (mlperf_tiny / "ad_int8.tflite").read_bytes()
     rows = make_rows(model, 6)[5:]
     assert run_rv32(model, rows).instructions.tolist() == run_rv32(model, rows).instructions.tolist()
 
 
-def test_small_models(small_models, tflm, make_rows):
+def test_small_models(
+    small_models: Dict[str, bytes],
+    tflm: Callable[[bytes, np.ndarray], np.ndarray],
+    make_rows: Callable[..., np.ndarray],
+) -> None:
     for name, model in small_models.items():
         rows = make_rows(model, 12)
         assert (run_rv32(model, rows).outputs == tflm(model, rows)).all(), name
 
 
 @pytest.mark.parametrize("optimize", ["-Os", "-O2"])
-def test_code_is_below_tflms(optimize: str):
+def test_code_is_below_tflms(optimize: str) -> None:
     size = code_bytes(optimize)
     assert 4_000 < size["flash"] < TFLM_CODE_BYTES
     assert size["ram"] < 512
 
 
-def test_what_the_program_refuses_is_an_error(mlperf_tiny: Path, monkeypatch: pytest.MonkeyPatch):
+def test_what_the_program_refuses_is_an_error(mlperf_tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import orchestrator.boards.rv32 as rv32
 
     model = (mlperf_tiny / "ad_int8.tflite").read_bytes()

@@ -3,7 +3,7 @@
 import struct
 import subprocess
 import sys
-from typing import List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -55,7 +55,7 @@ def _main() -> None:
         sys.stdout.buffer.flush()
 
 
-def _run(runtime, blob: bytes, rows: np.ndarray) -> Optional[bytes]:
+def _run(runtime: Any, blob: bytes, rows: np.ndarray) -> Optional[bytes]:
     try:
         interpreter = runtime.Interpreter.from_bytes(blob, arena_size=1 << 20)
         shape = interpreter.get_input_details(0)["shape"]

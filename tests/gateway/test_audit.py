@@ -5,7 +5,7 @@ import sqlite3
 import stat
 from contextlib import suppress
 from pathlib import Path
-from typing import Callable, List
+from typing import Any, Callable, List
 
 import pytest
 
@@ -87,7 +87,7 @@ def test_what_cannot_be_written_fails_loudly(log: AuditLog) -> None:
 
 
 def test_a_flood_of_refusals_does_not_fill_the_disk(log: AuditLog, monkeypatch: pytest.MonkeyPatch) -> None:
-    passed = []
+    passed: List[Any] = []
     progress = log.progress(passed.append)
     monkeypatch.setattr(audit, "MAX_REFUSALS", 1)
     for _ in range(5):
@@ -116,7 +116,8 @@ def test_a_long_log_is_in_files_of_which_the_oldest_go(tmp_path: Path, monkeypat
     removed = [e["oldest_removed"] for e in entries if "oldest_removed" in e]
     assert removed[-1]["entries"] >= entries[0]["n"] - 1
     pages = AuditPages(path)
-    shown, before = [], None
+    shown: List[Any] = []
+    before = None
     while page := pages.page(7, before)["entries"]:
         shown, before = [*shown, *(e["n"] for e in page)], page[-1]["n"]
     assert shown == [e["n"] for e in reversed(entries)], "page after page through all files"

@@ -437,5 +437,5 @@ def test_silent_connections_take_no_place_and_others_keep_theirs(
     for link in inside:
         heard(link, b"we stay")
         link.close()
-    for link in silent:
-        link.close()
+    for mute in silent:
+        mute.close()

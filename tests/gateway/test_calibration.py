@@ -14,8 +14,9 @@ from orchestrator.gateway.registry import keep_model
 from orchestrator.gateway.retraining import run_and_watch
 from orchestrator.gateway.settings import Config
 from orchestrator.gateway.store import Store
+from orchestrator.wire.protection import Privacy
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Privacy, Task
+from orchestrator.wire.task import Task
 
 FEATURES = (Feature("age", 0, 110), Feature("ward", categories=("a", "b")))
 TABLE = Task("t", Schema("table", "y", ("no", "yes"), {"0": 0, "1": 1}, FEATURES), {"kind": "mlp"}, privacy=Privacy())

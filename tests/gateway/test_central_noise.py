@@ -11,8 +11,9 @@ from orchestrator.gateway.store import Store
 from orchestrator.privacy.noisy_sum import CLIP_NORM
 from orchestrator.rounds.events import Aggregate
 from orchestrator.wire.body import encode_body
+from orchestrator.wire.protection import Privacy
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Privacy, Rounds, Selection, Task, task_to_dict
+from orchestrator.wire.task import Rounds, Selection, Task, task_to_dict
 from orchestrator.wire.training import Training
 
 SIZE = 40

@@ -16,9 +16,9 @@ from orchestrator.wire.codec import encode_update
 from orchestrator.wire.event_queue import Message
 from orchestrator.wire.frames import Ack, decode_frame, encode_frame, split
 from orchestrator.wire.link import BrokerAddress
-from orchestrator.wire.protection import Aggregation
+from orchestrator.wire.protection import Aggregation, Privacy
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Privacy, Rounds, Task, task_to_dict
+from orchestrator.wire.task import Rounds, Task, task_to_dict
 from orchestrator.wire.training import Training
 from orchestrator.wire.transfer import transfer_id
 

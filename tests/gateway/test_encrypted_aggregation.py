@@ -18,9 +18,9 @@ from orchestrator.privacy.vector_layout import Layout, parts_of
 from orchestrator.rounds.events import Aggregate, Announce, Arrived
 from orchestrator.rounds.steps import CONTEXT, DECRYPT, ENCRYPTED
 from orchestrator.wire.body import decode_body, encode_body
-from orchestrator.wire.protection import Aggregation
+from orchestrator.wire.protection import Aggregation, Privacy
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Privacy, Rounds, Selection, Task, task_to_dict
+from orchestrator.wire.task import Rounds, Selection, Task, task_to_dict
 from orchestrator.wire.training import Training
 
 pytest.importorskip("tenseal")

@@ -97,7 +97,7 @@ def test_a_stranger_fills_no_disk(authority: Authority, monkeypatch: pytest.Monk
     """Each request has an Authority of its own, as in the server; the limit is of all of them."""
     monkeypatch.setattr(audit_module, "REFUSALS_AN_HOUR", 3)
     clock = [7.5 * 3600]
-    monkeypatch.setattr(audit_module.time, "time", lambda: clock[0])
+    monkeypatch.setattr(time, "time", lambda: clock[0])
     for _ in range(8):
         request = Authority(authority.folder)
         with pytest.raises(IdentityError, match="not known here"):

@@ -12,8 +12,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from orchestrator.database import StoreError
 from orchestrator.errors import IdentityError
-from orchestrator.gateway.authority import STORE_FILE, Authority
+from orchestrator.gateway.authority import Authority
 from orchestrator.gateway.enrolment import EnrolmentServer
+from orchestrator.gateway.identity_files import STORE_FILE
 from orchestrator.wire import pki
 
 

@@ -2,7 +2,7 @@ import os
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import List, Tuple
+from typing import Any, List, Tuple
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ from orchestrator.wire.task import Task, digest_of, task_from_dict, task_to_dict
 from orchestrator.wire.training import Training
 
 
-def task(name: str = "t", **training: object) -> Task:
+def task(name: str = "t", **training: Any) -> Task:
     schema = Schema("table", "y", ("a", "b"), {"0": 0}, (Feature("x", -1, 3),))
     return Task(name, schema, {"kind": "mlp", "hidden": []}, Training(**training))
 
@@ -119,7 +119,7 @@ def test_a_signal_amid_a_transaction_is_what_comes_out(tmp_path: Path, durable: 
     class Interrupted:
         in_transaction = property(lambda self: real.in_transaction)
 
-        def execute(self, query: str, *values: object) -> object:
+        def execute(self, query: str, *values: Any) -> object:
             if query == before:
                 raise KeyboardInterrupt
             return real.execute(query, *values)

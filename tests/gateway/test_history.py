@@ -8,8 +8,9 @@ from stored_runs import finish_run, result, write_run
 
 from orchestrator.errors import EdgewardError, UsageError
 from orchestrator.gateway.history import History, open_histories, pseudonym
-from orchestrator.gateway.store import PSEUDONYM_SECRET, Store
-from orchestrator.wire.task import Privacy
+from orchestrator.gateway.run_store import PSEUDONYM_SECRET
+from orchestrator.gateway.store import Store
+from orchestrator.wire.protection import Privacy
 
 
 def test_an_open_run_is_read_while_its_gateway_writes(tmp_path: Path) -> None:

@@ -17,8 +17,9 @@ from orchestrator.wire.body import encode_body
 from orchestrator.wire.event_queue import Message
 from orchestrator.wire.frames import Chunk, decode_frame, encode_frame, split
 from orchestrator.wire.post import Post
+from orchestrator.wire.protection import Privacy
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Privacy, Rounds, Selection, Task, task_to_dict
+from orchestrator.wire.task import Rounds, Selection, Task, task_to_dict
 from orchestrator.wire.topics import Topics
 from orchestrator.wire.training import Training
 from orchestrator.wire.transfer import transfer_id

@@ -18,8 +18,9 @@ from orchestrator.wire.body import decode_body, encode_body
 from orchestrator.wire.event_queue import Message
 from orchestrator.wire.frames import Chunk, decode_frame, encode_frame, split
 from orchestrator.wire.link import BrokerAddress
+from orchestrator.wire.protection import Privacy
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Privacy, Rounds, Task, task_to_dict
+from orchestrator.wire.task import Rounds, Task, task_to_dict
 from orchestrator.wire.training import Training
 from orchestrator.wire.transfer import transfer_id
 
@@ -145,7 +146,7 @@ def heard(agent: NodeAgent, instance: str) -> None:
 def test_a_node_that_is_the_second_ends_and_the_first_says_that_it_is_here(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    agents, said = [], []  # type: ignore[var-annotated]
+    agents, said = [], []
     for folder in ("one", "two"):
         agent = NodeAgent(NOWHERE, "f", "icu", tmp_path / "none.csv", tmp_path / folder)
         agent.link.publish = lambda topic, payload, retain=False: said.append((topic, payload, retain))  # type: ignore[method-assign]
@@ -186,7 +187,7 @@ def test_what_a_node_says_of_this_run_counts_wherever_it_stands(tmp_path: Path) 
 
 def test_who_waits_for_its_owner_is_named_until_it_joins_or_is_gone(tmp_path: Path) -> None:
     world = World(tmp_path)
-    asks = {"code": "policy.approval", "digest": "aa" * 32}
+    asks: Dict[str, Any] = {"code": "policy.approval", "digest": "aa" * 32}
     said = "icu announced itself and waits: its owner has to approve the task"
     for _ in range(2):
         world.say("waiting", "first", **asks)

@@ -17,14 +17,21 @@ from orchestrator.rounds.events import Started
 from orchestrator.rounds.state import COLLECTING
 from orchestrator.wire.body import decode_body, encode_body
 from orchestrator.wire.event_queue import Connected, Disconnected, Message
-from orchestrator.wire.frames import decode_frame
+from orchestrator.wire.frames import Chunk, decode_frame
 from orchestrator.wire.link import BrokerAddress
+from orchestrator.wire.protection import Privacy
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Privacy, Rounds, Task, task_to_dict
+from orchestrator.wire.task import Rounds, Task, task_to_dict
 from orchestrator.wire.topics import Topics
 from orchestrator.wire.training import Training
 
 DEADLINE_S = 60.0
+
+
+def chunk_of(payload: bytes) -> bytes:
+    frame = decode_frame(payload)
+    assert isinstance(frame, Chunk)
+    return bytes(frame.data)
 
 
 @pytest.fixture
@@ -109,7 +116,7 @@ def test_a_run_that_stopped_for_want_of_answers_is_not_over_for_its_nodes(tmp_pa
     step(gateway, clock, 2 * DEADLINE_S)
     assert events[-1]["event"] == "failed"
     payloads = [payload for _, payload in iter(lambda: gateway.announcer.outbox.next(clock[0]), None)]
-    said = [decode_body(bytes(decode_frame(payload).data), 1 << 20)[0]["kind"] for payload in payloads]
+    said = [decode_body(chunk_of(payload), 1 << 20)[0]["kind"] for payload in payloads]
     assert set(said) <= {"round"}, "nodes were events that the run is over"
 
 
@@ -143,7 +150,7 @@ def test_who_declined_before_the_run_stopped_is_asked_once_more(tmp_path: Path, 
     again.receive(Message("edgeward/1/f/node/lab/presence", declined))
     topic, payload = again.announcer.outbox.next(clock[0]) or ("", b"")
     assert topic.endswith("/node/lab/down")
-    assert decode_body(bytes(decode_frame(payload).data), 1 << 20)[0]["kind"] == "task"
+    assert decode_body(chunk_of(payload), 1 << 20)[0]["kind"] == "task"
     assert again.coordinator.declined == {}
     again.receive(Message("edgeward/1/f/node/lab/presence", declined))
     assert "lab" in again.coordinator.declined, "asked once, and its word stands"

@@ -19,9 +19,10 @@ from orchestrator.gateway.gateway import Gateway
 from orchestrator.gateway.history import History
 from orchestrator.gateway.registry import find_model, keep_model
 from orchestrator.gateway.run import RunResult, run_id
+from orchestrator.gateway.run_store import PSEUDONYM_SECRET
 from orchestrator.gateway.settings import Config
 from orchestrator.gateway.simulated import MARK
-from orchestrator.gateway.store import PSEUDONYM_SECRET, Store
+from orchestrator.gateway.store import Store
 from orchestrator.gateway.web.listener import Listener
 from orchestrator.gateway.web.metrics import render
 from orchestrator.gateway.web.model import DashboardModel
@@ -30,11 +31,12 @@ from orchestrator.privacy.participation import public_report, secret_sample
 from orchestrator.privacy.statement import statement
 from orchestrator.rounds.events import Aggregated, Announce, Arrived, Joined, Left, Started
 from orchestrator.wire.body import decode_body
-from orchestrator.wire.frames import decode_frame
+from orchestrator.wire.frames import Chunk, decode_frame
 from orchestrator.wire.link import BrokerAddress
 from orchestrator.wire.post import Post
+from orchestrator.wire.protection import Privacy
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Privacy, Rounds, Selection, Task, task_to_dict
+from orchestrator.wire.task import Rounds, Selection, Task, task_to_dict
 from orchestrator.wire.topics import Topics
 from orchestrator.wire.training import Training
 
@@ -47,6 +49,12 @@ RUN = run_id(TASK)
 NODES = {"icu": 40, "er": 50, "lab": 60}
 ALL_OF_THEM: List[Sequence[str]] = [("er", "icu", "lab"), ("icu", "lab"), ("er", "icu")]
 WITHOUT_ICU: List[Sequence[str]] = [("er", "lab"), ("lab",), ("er",)]
+
+
+def chunk_of(payload: bytes) -> bytes:
+    frame = decode_frame(payload)
+    assert isinstance(frame, Chunk)
+    return bytes(frame.data)
 
 
 def make(out: Path, task: Task, rounds: List[Sequence[str]]) -> Path:
@@ -106,7 +114,7 @@ def report_of(store: Store, task: Task) -> Dict[str, Any]:
     return federation.stated(report, task)
 
 
-def artefacts(out: Path, capsys: pytest.CaptureFixture) -> Dict[str, str]:
+def artefacts(out: Path, capsys: pytest.CaptureFixture[str]) -> Dict[str, str]:
     """Everything that goes out with a model or to readers of exports and metrics, by name."""
 
     def edgeward(*words: str) -> str:
@@ -136,7 +144,9 @@ def artefacts(out: Path, capsys: pytest.CaptureFixture) -> Dict[str, str]:
     return found
 
 
-def test_nothing_that_goes_out_depends_on_who_was_in_which_round(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_nothing_that_goes_out_depends_on_who_was_in_which_round(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with_icu = artefacts(make(tmp_path / "a", TASK, ALL_OF_THEM), capsys)
     without = artefacts(make(tmp_path / "b", TASK, WITHOUT_ICU), capsys)
     assert {name for name in with_icu if with_icu[name] != without[name]} == set()
@@ -152,7 +162,7 @@ def test_nothing_that_goes_out_depends_on_who_was_in_which_round(tmp_path: Path,
     ],
 )
 def test_where_no_claim_counts_on_it_participation_is_shown(
-    tmp_path: Path, capsys: pytest.CaptureFixture, task: Task
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], task: Task
 ) -> None:
     """And so the test above sees what it is for."""
     with_icu = artefacts(make(tmp_path / "a", task, ALL_OF_THEM), capsys)
@@ -268,5 +278,5 @@ def test_nodes_do_not_hear_what_others_said_or_did_when_a_run_failed(tmp_path: P
     gateway.questions.end("round 2: 0 of 1 updates needed; no answer from icu; lab declined: row 3 holds 'Smith'")
     (_, payload) = gateway.announcer.outbox.next(0.0) or ("", b"")
     assert b"icu" not in payload
-    header, _ = decode_body(bytes(decode_frame(payload).data), 1 << 20)
+    header, _ = decode_body(chunk_of(payload), 1 << 20)
     assert header["reason"] == "the run failed; its gateway knows why"

@@ -136,7 +136,8 @@ def test_values_of_another_shape_are_refused_by_their_place(tmp_path: Path) -> N
     """A text is no list of its letters, and a list is no table."""
     for key, entry in all_entries():
         shape = entry.kind.partition(" of ")[0]
-        others: List[Any] = {"list": ["ab", {"a": "b"}], "table": ["ab", [{}]]}.get(shape, [["ab"], {"a": 1}])
+        of_shape: Dict[str, List[Any]] = {"list": ["ab", {"a": "b"}], "table": ["ab", [{}]]}
+        others = of_shape.get(shape, [["ab"], {"a": 1}])
         for value in others:
             said = mistakes(tmp_path, key, value)
             assert re.search(rf"\b{key.rpartition('.')[2]}\S* .*is (not|neither) ", said), f"{key} = {value!r}: {said}"

@@ -86,7 +86,7 @@ def test_tags_move_and_protect_from_pruning(out: Path) -> None:
         prune(out, -1)
 
 
-def test_the_commands(out: Path, capsys: pytest.CaptureFixture) -> None:
+def test_the_commands(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def edgeward(*words: str) -> str:
         assert main(["model", *words, "--out", str(out)]) == 0
         return capsys.readouterr().out

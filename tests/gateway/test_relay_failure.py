@@ -10,8 +10,9 @@ from agent_at_post import AtPost, Below
 from orchestrator.errors import EdgewardError, RoundError
 from orchestrator.gateway.relay import Region, Relay
 from orchestrator.wire.post import Post
+from orchestrator.wire.protection import Privacy
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Privacy, Rounds, Task, task_to_dict
+from orchestrator.wire.task import Rounds, Task, task_to_dict
 from orchestrator.wire.training import Training
 
 SCHEMA = Schema("table", "y", ("a", "b"), {"0": 0, "1": 1}, (Feature("x", 0, 1),), standardization="range")

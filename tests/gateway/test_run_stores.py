@@ -294,12 +294,12 @@ def test_vectors_keep_the_bits_of_their_type(store: RunStore) -> None:
         store.put_vector("r", name, exact)
         found = store.vector("r", name)
         assert found is not None
-        assert (found.dtype, found.tobytes()) == (np.float64, exact.tobytes())
+        assert (found.dtype, found.tobytes()) == (np.dtype(np.float64), exact.tobytes())
     single = np.array([[0.1, 2.0], [3.0, -0.0]])  # by rows
     store.put_vector("r", "weights", single[:, ::-1])
     weights = store.vector("r", "weights")
     assert weights is not None
-    assert (weights.dtype, weights.tobytes()) == (np.float32, single[:, ::-1].astype(np.float32).tobytes())
+    assert (weights.dtype, weights.tobytes()) == (np.dtype(np.float32), single[:, ::-1].astype(np.float32).tobytes())
     store.put_vector("other", STATE_PREFIX + "v", exact)
     assert (store.vector("r", "none"), store.vector("none", "weights")) == (None, None)
     assert list(store.vectors("r", STATE_PREFIX)) == [STATE_PREFIX + "m"]

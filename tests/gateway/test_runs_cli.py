@@ -6,6 +6,7 @@ import subprocess
 import sys
 import xml.dom.minidom
 from pathlib import Path
+from typing import Callable
 
 import pytest
 from stored_runs import finish_run, write_run
@@ -13,7 +14,7 @@ from stored_runs import finish_run, write_run
 from orchestrator.cli.main import main
 from orchestrator.gateway.run_tables import differences
 from orchestrator.gateway.store import Store
-from orchestrator.wire.task import Privacy
+from orchestrator.wire.protection import Privacy
 from orchestrator.wire.training import Training
 
 DONE, OPEN = "ward-0123abcd", "ward-99887766"
@@ -34,7 +35,7 @@ def out(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def edgeward(out: Path, capsys: pytest.CaptureFixture):
+def edgeward(out: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
     def run(*words: object, code: int = 0) -> str:
         assert main(["runs", *map(str, words), "--out", str(out)]) == code
         captured = capsys.readouterr()
@@ -43,7 +44,7 @@ def edgeward(out: Path, capsys: pytest.CaptureFixture):
     return run
 
 
-def test_list_is_newest_first_over_several_gateways(edgeward, out: Path) -> None:
+def test_list_is_newest_first_over_several_gateways(edgeward: Callable[..., str], out: Path) -> None:
     rows = [line.split() for line in edgeward("list").splitlines()]
     assert [row[0] for row in rows] == ["run", OPEN, DONE]
     assert {"stopped", "(collecting)", "1/2"} <= set(rows[1])
@@ -65,7 +66,7 @@ def test_list_is_newest_first_over_several_gateways(edgeward, out: Path) -> None
     ]
 
 
-def test_show(edgeward) -> None:
+def test_show(edgeward: Callable[..., str]) -> None:
     page = edgeward("show", "ward-0")
     assert "finished (finished), 2 of 2 rounds" in page
     assert "declined: no" in page
@@ -77,12 +78,12 @@ def test_show(edgeward) -> None:
     assert sorted(found["privacy"]["records_per_node"]) == found["rounds"][0]["nodes"].split()
 
 
-def test_a_prefix_must_fit_one_run(edgeward) -> None:
+def test_a_prefix_must_fit_one_run(edgeward: Callable[..., str]) -> None:
     assert f"fits {DONE} in " in edgeward("show", "ward", code=2)
     assert "'nothing' fits none" in edgeward("compare", DONE, "nothing", code=2)
 
 
-def test_compare_shows_what_differs_and_nothing_else(edgeward) -> None:
+def test_compare_shows_what_differs_and_nothing_else(edgeward: Callable[..., str]) -> None:
     found = json.loads(edgeward("compare", DONE, OPEN, "--json"))
     assert found["settings"]["codec"] == ["int4", "int8"]
     assert found["settings"]["training.learning_rate"] == [0.1, 0.25]
@@ -95,7 +96,7 @@ def test_compare_shows_what_differs_and_nothing_else(edgeward) -> None:
 
 
 @pytest.mark.slow
-def test_plot_draws_every_series_it_has(edgeward, tmp_path: Path) -> None:
+def test_plot_draws_every_series_it_has(edgeward: Callable[..., str], tmp_path: Path) -> None:
     drawn = json.loads(edgeward("plot", DONE, OPEN, "-o", tmp_path / "x.svg", "--json"))
     assert drawn["panels"] == ["accuracy", "loss", "bytes up", "bytes down", "seconds", "epsilon"]
     xml.dom.minidom.parse(str(tmp_path / "x.svg"))
@@ -104,7 +105,7 @@ def test_plot_draws_every_series_it_has(edgeward, tmp_path: Path) -> None:
     assert "written as .png or .svg" in edgeward("plot", DONE, "-o", tmp_path / "x.gif", code=2)
 
 
-def test_export(edgeward, tmp_path: Path) -> None:
+def test_export(edgeward: Callable[..., str], tmp_path: Path) -> None:
     edgeward("export", DONE, OPEN, "-o", tmp_path / "x.csv")
     with (tmp_path / "x.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -121,12 +122,14 @@ def test_export(edgeward, tmp_path: Path) -> None:
     assert "there is no folder" in edgeward("export", DONE, "-o", tmp_path / "no" / "x.csv", code=2)
 
 
-def test_parquet_without_pyarrow_says_what_to_do(edgeward, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parquet_without_pyarrow_says_what_to_do(
+    edgeward: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     assert "pip install pyarrow" in edgeward("export", DONE, "-o", tmp_path / "x.parquet", code=2)
 
 
-def test_parquet(edgeward, tmp_path: Path) -> None:
+def test_parquet(edgeward: Callable[..., str], tmp_path: Path) -> None:
     from pyarrow import parquet
 
     edgeward("export", DONE, OPEN, "-o", tmp_path / "x.parquet")

@@ -1,6 +1,7 @@
 """After a scrub no byte of a gateway's folder holds what nodes of version 0.1 quoted of their data; runs and audit log go on."""
 
 import json
+import os
 import sqlite3
 import subprocess
 import sys
@@ -14,7 +15,6 @@ from stored_runs import write_bundle
 
 from orchestrator.cli.main import main
 from orchestrator.errors import EdgewardError, UsageError
-from orchestrator.gateway import scrub as module
 from orchestrator.gateway.audit import AUDIT_FILE, verify
 from orchestrator.gateway.broker import OwnBroker
 from orchestrator.gateway.history import History
@@ -30,9 +30,10 @@ from orchestrator.rounds.events import Abstained, Declined, Joined, Started, Uno
 from orchestrator.wire.body import decode_body, encode_body
 from orchestrator.wire.event_queue import Message
 from orchestrator.wire.link import Link
+from orchestrator.wire.protection import Privacy
 from orchestrator.wire.refusals import text_of
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Privacy, Rounds, Selection, Task, task_to_dict
+from orchestrator.wire.task import Rounds, Selection, Task, task_to_dict
 from orchestrator.wire.training import Training
 
 RUN, SAMPLED, DIGEST = "ward-0123abcd", "fleet-0123abcd", "aa" * 8
@@ -170,7 +171,7 @@ def test_the_run_goes_on_where_it_was(out: Path) -> None:
 
 
 def test_the_audit_log_says_that_it_was_rewritten_verifies_and_goes_on(
-    out: Path, capsys: pytest.CaptureFixture
+    out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     database = sqlite3.connect(out / "gateway.sqlite")
     count, head = verify(out / AUDIT_FILE, database)
@@ -229,7 +230,7 @@ def test_a_dry_run_counts_and_changes_nothing(out: Path) -> None:
 def test_cut_off_anywhere_it_ends_when_done_again(out: Path, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
     """Killed at each replacement of a file, and between the store and the audit log."""
     calls = 0
-    replace = module.os.replace
+    replace = os.replace
 
     def dies(*paths: Any) -> None:
         nonlocal calls
@@ -238,7 +239,7 @@ def test_cut_off_anywhere_it_ends_when_done_again(out: Path, monkeypatch: pytest
             raise KeyboardInterrupt
         replace(*paths)
 
-    monkeypatch.setattr(module.os, "replace", dies)
+    monkeypatch.setattr(os, "replace", dies)
     try:
         scrub(out)
     except KeyboardInterrupt:
@@ -294,13 +295,13 @@ def test_logs_elsewhere_are_scrubbed_with_those_rotated_beside_them(out: Path, t
     assert {str(logs / "edgeward.log"), str(logs / "edgeward.log.5")} <= set(done.files)
 
 
-def test_what_cannot_be_changed_is_said(out: Path, capsys: pytest.CaptureFixture) -> None:
+def test_what_cannot_be_changed_is_said(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (out / "backup.bin").write_bytes(b"\xff\x00" + REASONS[0].encode())
     assert main(["gateway", "scrub", str(out)]) == 1
     assert "STILL IN backup.bin" in capsys.readouterr().out
 
 
-def test_the_command(out: Path, capsys: pytest.CaptureFixture) -> None:
+def test_the_command(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["gateway", "scrub", str(out), "--dry-run"]) == 0
     assert "would replace 5 reasons in the journal" in capsys.readouterr().out
     assert main(["gateway", "scrub", str(out), "--json"]) == 0

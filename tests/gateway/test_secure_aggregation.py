@@ -28,7 +28,11 @@ from orchestrator.wire.training import Training
 SIZE = 6
 COUNTS = {"a": (10, 5), "b": (20, 10), "c": (30, 15), "d": (40, 20)}  # records, patients
 KEYS_OF = {name: Ed25519PrivateKey.generate() for name in COUNTS}
-DECLARED = {"noise_multiplier": 1e-3, "statistics_noise_multiplier": 1e-3, "evaluation_noise_multiplier": 1e-3}
+DECLARED: Dict[str, Any] = {
+    "noise_multiplier": 1e-3,
+    "statistics_noise_multiplier": 1e-3,
+    "evaluation_noise_multiplier": 1e-3,
+}
 
 
 def verify(party: str, message: bytes, signature: bytes) -> bool:

@@ -15,8 +15,9 @@ from orchestrator.gateway.gateway import Gateway
 from orchestrator.gateway.size_probe import LATE_S, SizeProbe
 from orchestrator.gateway.store import Store
 from orchestrator.wire.link import BrokerAddress
+from orchestrator.wire.protection import Privacy
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Privacy, Rounds, Task, task_to_dict
+from orchestrator.wire.task import Rounds, Task, task_to_dict
 from orchestrator.wire.training import Training
 
 MOSQUITTO = shutil.which("mosquitto", path="/usr/bin:/usr/sbin:/usr/local/sbin")

@@ -17,8 +17,9 @@ from orchestrator.gateway.evaluation import score
 from orchestrator.gateway.scores import figures
 from orchestrator.gateway.stated_figures import of_report, state_figures
 from orchestrator.wire.evaluation import count
+from orchestrator.wire.protection import Privacy
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Privacy, Selection, Task
+from orchestrator.wire.task import Selection, Task
 
 SCHEMA = Schema("table", "y", ("no", "yes"), {"0": 0, "1": 1}, (Feature("x", 0, 1),), standardization="range")
 TASK = Task("t", SCHEMA, {"kind": "mlp"}, privacy=Privacy())

@@ -138,7 +138,11 @@ def planned(task: Task) -> Task:
     if task.privacy.on and task.name in PLANNED:
         task = plan_noise(replace(task, privacy=replace(task.privacy, clip_norm=default_clip_norm(task))))
     elif task.privacy.on:
-        stated = {"noise_multiplier": 1.7, "statistics_noise_multiplier": 9.0, "statistics_clip_norm": 1.3}
+        stated: Dict[str, Any] = {
+            "noise_multiplier": 1.7,
+            "statistics_noise_multiplier": 9.0,
+            "statistics_clip_norm": 1.3,
+        }
         task = replace(task, privacy=replace(task.privacy, clip_norm=0.8, evaluation_noise_multiplier=11.0, **stated))
     if task.name == "weighed":
         task = replace(task, training=replace(task.training, class_weights=(1.0, 3.0)))

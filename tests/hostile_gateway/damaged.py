@@ -44,7 +44,7 @@ def declarations(features: int, classes: int = 2) -> List[Dict[str, Any]]:
         classes=names,
         label_values={name: int(name) for name in names},
     )
-    strong = {name: 5.0 for name in Privacy.__dataclass_fields__ if name.endswith("noise_multiplier")}
+    strong: Dict[str, Any] = {name: 5.0 for name in Privacy.__dataclass_fields__ if name.endswith("noise_multiplier")}
     about_records = Privacy(unit="record", epsilon=50.0, delta=1e-3, sampling_rate=0.5, **strong)
     task = make_task(
         schema,

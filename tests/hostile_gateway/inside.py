@@ -55,7 +55,7 @@ def planned(task: Task) -> Task:
 
 def almost_noiseless(task: Task) -> Task:
     """With noise of a thousandth of what one unit may change, so that one draw shows what one unit did change."""
-    tiny = {name: 1e-3 for name in Privacy.__dataclass_fields__ if name.endswith("noise_multiplier")}
+    tiny: Dict[str, Any] = {name: 1e-3 for name in Privacy.__dataclass_fields__ if name.endswith("noise_multiplier")}
     size = max(1, len(task.schema.numbers()))
     return replace(task, privacy=replace(task.privacy, statistics_clip_norm=0.5 * size**0.5, **tiny))
 

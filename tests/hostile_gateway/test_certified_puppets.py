@@ -18,7 +18,7 @@ from orchestrator.wire.protection import Aggregation, Privacy
 from orchestrator.wire.task import Rounds, Task
 
 NAMES = ("icu-2", "icu-3", "icu-4")
-NOISE = {name: 4.0 for name in Privacy.__dataclass_fields__ if name.endswith("noise_multiplier")}
+NOISE: Dict[str, Any] = {name: 4.0 for name in Privacy.__dataclass_fields__ if name.endswith("noise_multiplier")}
 
 
 class Peer:

@@ -24,7 +24,7 @@ def node(victim: Victim, linear_graph: bytes) -> Attack:
 
 @pytest.fixture(scope="module")
 def task() -> Task:
-    noise = {name: 5.0 for name in Privacy.__dataclass_fields__ if name.endswith("noise_multiplier")}
+    noise: Dict[str, Any] = {name: 5.0 for name in Privacy.__dataclass_fields__ if name.endswith("noise_multiplier")}
     return make_task(privacy=Privacy(unit="record", epsilon=10.0, delta=1e-4, **noise))
 
 

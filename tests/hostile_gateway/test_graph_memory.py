@@ -1,7 +1,7 @@
 """Attack: a graph that remembers one record in later answers, or mixes the records of a batch. Promise: it is refused before
 any record meets it, and what does run sees each record by itself."""
 
-from typing import Callable, Dict, List
+from typing import Any, Callable, Dict, List
 
 import numpy as np
 import pytest
@@ -89,7 +89,7 @@ def open_node(victim: Victim) -> Attack:
 
 def never_answers(attack: Attack, run: str, graph: bytes) -> Dict[str, object]:
     """Offers a task with this graph; returns the node's word. It declines, and lives on."""
-    strong = {name: 5.0 for name in Privacy.__dataclass_fields__ if name.endswith("noise_multiplier")}
+    strong: Dict[str, Any] = {name: 5.0 for name in Privacy.__dataclass_fields__ if name.endswith("noise_multiplier")}
     task = make_task(make_schema(patient=""), privacy=Privacy(unit="record", epsilon=50.0, delta=1e-3, **strong))
     verdict = attack.gateway.offer(attack.node.name, run, task, graph)
     assert attack.node.alive

@@ -23,7 +23,7 @@ from orchestrator.wire.transparency import write_log
 pytestmark = pytest.mark.skipif(
     not shutil.which("mosquitto", path="/usr/bin:/usr/sbin:/usr/local/sbin"), reason="mosquitto is not installed"
 )
-NOISE = {name: 4.0 for name in Privacy.__dataclass_fields__ if name.endswith("noise_multiplier")}
+NOISE: Dict[str, Any] = {name: 4.0 for name in Privacy.__dataclass_fields__ if name.endswith("noise_multiplier")}
 
 
 def task(method: str = "masked") -> Task:

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from orchestrator.gateway.registry import keep_model
-from orchestrator.gateway.store import PSEUDONYM_SECRET, Store
+from orchestrator.gateway.run_store import PSEUDONYM_SECRET
+from orchestrator.gateway.store import Store
 from orchestrator.rounds.events import Aggregated, Arrived, Joined, Started
+from orchestrator.wire.protection import Privacy
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Privacy, Rounds, Selection, Task, task_to_dict
+from orchestrator.wire.task import Rounds, Selection, Task, task_to_dict
 from orchestrator.wire.training import Training
 
 NODES = ("emergency", "intensive", "surgery")

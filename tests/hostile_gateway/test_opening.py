@@ -5,7 +5,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 from types import FrameType
-from typing import Any, Callable, List
+from typing import Any, Callable, Dict, List
 from unittest.mock import patch
 
 import numpy as np
@@ -128,7 +128,7 @@ def node(victim: Victim, linear_graph: bytes) -> Attack:
 
 def test_what_a_node_says_of_its_memory_is_from_before_it_opened_data(node: Attack) -> None:
     gateway, process = node
-    noise = {name: 6.0 for name in Privacy.__dataclass_fields__ if name.endswith("noise_multiplier")}
+    noise: Dict[str, Any] = {name: 6.0 for name in Privacy.__dataclass_fields__ if name.endswith("noise_multiplier")}
     privacy = Privacy("record", epsilon=50.0, delta=1e-4, sampling_rate=0.5, **noise)
     task = make_task(privacy=privacy)
     said = gateway.offer(process.name, "run", task)
@@ -154,7 +154,7 @@ def test_figures_of_memory_stay_once_data_were_opened() -> None:
 def test_a_round_for_which_memory_is_too_small_is_charged_and_not_tried_again(
     tmp_path: Path, linear_graph: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    noise = {name: 6.0 for name in Privacy.__dataclass_fields__ if name.endswith("noise_multiplier")}
+    noise: Dict[str, Any] = {name: 6.0 for name in Privacy.__dataclass_fields__ if name.endswith("noise_multiplier")}
     task = make_task(training=Training(rounds=1), privacy=Privacy(**noise), evaluation=Evaluation(0.2))
     inside = Inside(tmp_path, task, linear_graph, make_data(20))
     monkeypatch.setattr(GradientTrainer, "train", lambda *_: np.zeros(1 << 50))

@@ -12,7 +12,7 @@ from watch import OpenWatch
 from orchestrator.wire.protection import Privacy
 from orchestrator.wire.task import Task
 
-NOISE = {name: 5.0 for name in Privacy.__dataclass_fields__ if name.endswith("noise_multiplier")}
+NOISE: Dict[str, Any] = {name: 5.0 for name in Privacy.__dataclass_fields__ if name.endswith("noise_multiplier")}
 ROWS = [(*(0.01 * ((i * k) % 40) for k in (1, 3, 7)), i % 2, f"p{i // 50}", f"visit-{i}") for i in range(200)]
 TABLE = csv_of([*(f"x{i}" for i in range(INPUTS)), "y", "who", "visit"], ROWS)
 

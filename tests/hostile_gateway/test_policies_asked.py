@@ -12,13 +12,12 @@ from orchestrator.analyses.registry import analysis_of, spelled_out
 from orchestrator.data.dataset import Dataset
 from orchestrator.errors import DisclosureError
 from orchestrator.node.analysed import total, unit_vectors
-from orchestrator.node.approval import digest_of
 from orchestrator.node.disclosure import Disclosure
 from orchestrator.node.guard import DisclosureGuard
 from orchestrator.node.store import NodeStore
 from orchestrator.wire.protection import Privacy
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Rounds, Task, task_to_dict
+from orchestrator.wire.task import Rounds, Task, digest_of, task_to_dict
 from orchestrator.wire.training import Training
 
 SCHEMA = Schema(

@@ -66,7 +66,7 @@ def schema(wards: Tuple[str, ...] = ("A", "B"), **changes: Any) -> Schema:
 
 
 def task(**changes: Any) -> Task:
-    noise = {name: 5.0 for name in Privacy.__dataclass_fields__ if name.endswith("noise_multiplier")}
+    noise: Dict[str, Any] = {name: 5.0 for name in Privacy.__dataclass_fields__ if name.endswith("noise_multiplier")}
     known: Dict[str, Any] = {
         "training": Training("fedsgd", rounds=1, parameters=PARAMETERS),
         "privacy": Privacy(unit="record", epsilon=10.0, delta=1e-4, **noise),

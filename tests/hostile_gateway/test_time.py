@@ -4,7 +4,7 @@ of a time made of public numbers, long enough for any sample; no one record or p
 import time
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Callable, Iterator
+from typing import Any, Callable, Dict, Iterator
 from unittest.mock import patch
 
 import numpy as np
@@ -44,7 +44,7 @@ def share_of_the_quantum(folder: Path, graph: bytes, unit: str, data: Dataset, c
 
     The number that is stated is 5 deviations of its noise too low.
     """
-    noise = {name: 4.0 for name in Privacy.__dataclass_fields__ if name.endswith("noise_multiplier")}
+    noise: Dict[str, Any] = {name: 4.0 for name in Privacy.__dataclass_fields__ if name.endswith("noise_multiplier")}
     noise["count_noise_multiplier"] = count_noise
     task = make_task(privacy=Privacy(unit, epsilon=50.0, delta=1e-4, sampling_rate=1.0, **noise))
     inside = Inside(folder, task, graph, data)
@@ -172,7 +172,7 @@ def test_all_that_a_sample_takes_is_done_within_one_quantum(
         "inference": (TrainingGraph, "record_logits", lambda _, __, x: float(len(x))),
     }[slow]
     ticks.takes(owner, name, seconds)
-    noise = {name: 4.0 for name in Privacy.__dataclass_fields__ if name.endswith("noise_multiplier")}
+    noise: Dict[str, Any] = {name: 4.0 for name in Privacy.__dataclass_fields__ if name.endswith("noise_multiplier")}
     task = make_task(
         training=Training("fedavg", rounds=2, local_steps=2, learning_rate=1.0, parameters=PARAMETERS),
         privacy=Privacy(

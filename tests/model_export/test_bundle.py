@@ -19,7 +19,8 @@ from model_export.bundle import arena_with_margin, verify_bundle, verify_known_a
 from model_export.errors import BundleError, ExportError
 from model_export.manifest import FILES, FLOAT_FILES, MANIFEST, PRIVACY_PAGE, SIGNATURE, dump_manifest
 from model_export.model_bin import KnownAnswers, pack_model_bin, parse_model_bin
-from model_export.plan import PlanError, compile_plan
+from model_export.plan import compile_plan
+from model_export.plan_steps import PlanError
 from model_export.preflight import preflight
 from model_export.signing import SignatureError, sign_bundle, verify_model_bin
 from model_export.sources import RESOLVER_METHODS, op_resolver_header, resolver_method
@@ -415,7 +416,7 @@ def test_the_estimate_for_32_bit_is_the_computed_one(written: Path) -> None:
 
 
 def test_a_board_takes_the_logarithms_a_bundle_declares(
-    tmp_path: Path, int8_blob: Callable[[str], bytes], capsys: pytest.CaptureFixture
+    tmp_path: Path, int8_blob: Callable[[str], bytes], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Raw samples, some of zero, through a board's stream: it decides as the model does on inputs made here."""
     features: List[Dict[str, Any]] = [dict(feature) for feature in FEATURES]

@@ -131,7 +131,7 @@ FILES: Dict[str, Any] = {
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_file_that_is_no_model_says_what_it_is_and_what_to_do(
-    tmp_path: Path, name: str, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As a user types it, and without the seconds that TensorFlow takes to start."""
     monkeypatch.chdir(tmp_path)
@@ -200,7 +200,7 @@ def test_another_precision_is_read_as_float32_and_said(
     assert load_keras_model(str(path), (16, 2), 3).outputs[0].shape == (None, 3)  # as a task trains it
 
 
-def test_a_model_in_float16_becomes_a_bundle_that_says_so(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_model_in_float16_becomes_a_bundle_that_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     saved(tmp_path / "m.keras", "float16", "float16")
     np.save(tmp_path / "x.npy", np.random.default_rng(1).normal(size=(32, 16, 2)).astype(np.float32))
     given = [str(tmp_path / "m.keras"), "--representative", str(tmp_path / "x.npy"), "--out", str(tmp_path / "b")]

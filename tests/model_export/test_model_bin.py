@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import struct
 import zlib
-from typing import Callable
+from typing import Any, Callable, List
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ def tiny_tflite() -> bytes:
     model.buffers = [schema.BufferT()]
     graph = schema.SubGraphT()
     graph.tensors, graph.inputs, graph.outputs = [], [], []
-    codes = []
+    codes: List[Any] = []
     graph.operators = []
     for code in (22, 9, 9):
         entry = schema.OperatorCodeT()
@@ -50,7 +50,7 @@ def packed() -> bytes:
     )  # fmt: skip
 
 
-def test_what_is_packed_comes_back(packed: bytes):
+def test_what_is_packed_comes_back(packed: bytes) -> None:
     model = parse_model_bin(packed)
     assert model.name == "herz-é"
     assert model.tflite == tiny_tflite()
@@ -64,7 +64,7 @@ def test_what_is_packed_comes_back(packed: bytes):
     assert model.digest == hashlib.sha256(packed[256:]).hexdigest()[:16]
 
 
-def test_layout_is_the_documented_one(packed: bytes):
+def test_layout_is_the_documented_one(packed: bytes) -> None:
     def u32(at: int) -> int:
         return int(struct.unpack_from("<I", packed, at)[0])
 
@@ -83,12 +83,12 @@ def test_layout_is_the_documented_one(packed: bytes):
     assert u32(252) == zlib.crc32(packed[:252])
 
 
-def test_unsigned_without_plan_and_answers():
+def test_unsigned_without_plan_and_answers() -> None:
     model = parse_model_bin(pack_model_bin(name="a", tflite=tiny_tflite(), arena_tflm_bytes=1))
     assert (model.plan, model.known_answers, model.signature) == (None, None, None)
 
 
-def test_every_flipped_bit_is_detected(packed: bytes):
+def test_every_flipped_bit_is_detected(packed: bytes) -> None:
     for bit in range(8 * len(packed)):
         damaged = bytearray(packed)
         damaged[bit // 8] ^= 1 << bit % 8
@@ -96,7 +96,7 @@ def test_every_flipped_bit_is_detected(packed: bytes):
             parse_model_bin(bytes(damaged))
 
 
-def test_every_truncation_is_detected(packed: bytes):
+def test_every_truncation_is_detected(packed: bytes) -> None:
     for keep in range(len(packed)):
         with pytest.raises(ModelBinError):
             parse_model_bin(packed[:keep])
@@ -107,7 +107,7 @@ def test_every_truncation_is_detected(packed: bytes):
 @settings(max_examples=300)
 @example(24, b"\x1d")  # a length with a byte of the padding behind it
 @given(st.integers(4, 251), st.binary(min_size=1, max_size=8))
-def test_consistent_but_wrong_headers_are_refused_or_harmless(at: int, patch: bytes):
+def test_consistent_but_wrong_headers_are_refused_or_harmless(at: int, patch: bytes) -> None:
     """With the CRC put right, a wrong field is still named or lies in a field that may hold anything."""
     packed = pack_model_bin(name="a", tflite=tiny_tflite(), arena_tflm_bytes=1)
     header = bytearray(packed[:252])
@@ -125,7 +125,7 @@ def test_consistent_but_wrong_headers_are_refused_or_harmless(at: int, patch: by
 
 
 @pytest.mark.parametrize("name", ["", "x" * 33, 'a"b', "a\nb", "a\\b"])
-def test_bad_names_are_refused(name: str):
+def test_bad_names_are_refused(name: str) -> None:
     with pytest.raises(ModelBinError, match="name"):
         pack_model_bin(name=name, tflite=tiny_tflite(), arena_tflm_bytes=1)
 

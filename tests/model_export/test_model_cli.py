@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Callable, List
+from typing import Any, Callable, Dict, List
 
 import numpy as np
 import pytest
@@ -12,7 +12,8 @@ from export_samples import representative
 
 from model_export.bundle import write_bundle
 from model_export.model_bin import pack_model_bin, parse_model_bin
-from model_export.plan import PlanError, compile_plan
+from model_export.plan import compile_plan
+from model_export.plan_steps import PlanError
 from model_export.preflight import preflight
 from model_export.tflite_file import read_tflite
 from model_export.tflm import TflmModel
@@ -148,7 +149,7 @@ def test_verify_runs_many_rows_in_both_engines(
     bad = bytearray(good.plan)
     for at in range(len(bad) - 4 * 64, len(bad), 4):  # the last 64 exponentials of the softmax
         bad[at + 3] ^= 0x10
-    arenas = {"arena_tflm_bytes": good.arena_tflm_bytes, "arena_direct_bytes": good.arena_direct_bytes}
+    arenas: Dict[str, Any] = {"arena_tflm_bytes": good.arena_tflm_bytes, "arena_direct_bytes": good.arena_direct_bytes}
     path = tmp_path / "model.bin"
     path.write_bytes(pack_model_bin(name="m", tflite=good.tflite, plan=bytes(bad), **arenas))
     with pytest.raises(EdgewardError, match=r"engine/direct differs from TFLM in \d+ of 256 synthetic rows"):

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from model_export.plan import HEADER_WORDS, KINDS, RECORD_WORDS, PlanError, compile_plan
+from model_export.errors import TfliteError
+from model_export.plan import HEADER_WORDS, KINDS, RECORD_WORDS, compile_plan
 from model_export.plan_arena import Buffer, place, window_lag
 from model_export.plan_math import (
     activation_range,
@@ -24,7 +25,7 @@ from model_export.plan_math import (
     rounding_shift,
     softmax_table,
 )
-from model_export.tflite_file import TfliteError
+from model_export.plan_steps import PlanError
 
 INT32 = st.integers(-(2**31), 2**31 - 1)
 
@@ -56,7 +57,7 @@ def refusal(model: bytes, change: Callable[[Any], None]) -> str:
     return str(caught.value)
 
 
-def test_layout_of_the_blob(kws: bytes):
+def test_layout_of_the_blob(kws: bytes) -> None:
     plan = compile_plan(kws)
     words = struct.unpack_from("<8I", plan.blob)
     assert plan.blob[:4] == b"EWPL"
@@ -70,7 +71,7 @@ def test_layout_of_the_blob(kws: bytes):
     assert compile_plan(kws).blob == plan.blob, "compiling is reproducible"
 
 
-def test_unsupported_operator_is_named_with_what_is_supported(kws: bytes):
+def test_unsupported_operator_is_named_with_what_is_supported(kws: bytes) -> None:
     def to_floor(model: Any) -> None:
         set_code(model, 25, 8)
         model.subgraphs[0].operators[-1].builtinOptionsType = 0
@@ -82,14 +83,14 @@ def test_unsupported_operator_is_named_with_what_is_supported(kws: bytes):
     assert "RESHAPE" in message
 
 
-def test_a_free_batch_size_is_explained(kws: bytes):
+def test_a_free_batch_size_is_explained(kws: bytes) -> None:
     def to_shape(model: Any) -> None:
         set_code(model, 22, 77)
 
     assert "batch size 1" in refusal(kws, to_shape)
 
 
-def test_float_input_is_explained(kws: bytes):
+def test_float_input_is_explained(kws: bytes) -> None:
     def to_float(model: Any) -> None:
         model.subgraphs[0].tensors[0].type = 0
 
@@ -97,7 +98,7 @@ def test_float_input_is_explained(kws: bytes):
     assert "float32" in refusal(kws, to_float)
 
 
-def test_asymmetric_weights_are_refused(kws: bytes):
+def test_asymmetric_weights_are_refused(kws: bytes) -> None:
     def shift(model: Any) -> None:
         weights = model.subgraphs[0].operators[0].inputs[1]
         quantization = model.subgraphs[0].tensors[weights].quantization
@@ -107,33 +108,33 @@ def test_asymmetric_weights_are_refused(kws: bytes):
     assert "zero point" in refusal(kws, shift)
 
 
-def test_shapes_that_do_not_follow_are_refused(kws: bytes):
+def test_shapes_that_do_not_follow_are_refused(kws: bytes) -> None:
     def stretch(model: Any) -> None:
         model.subgraphs[0].operators[0].builtinOptions.strideH = 3
 
     assert "does not follow" in refusal(kws, stretch)
 
 
-def test_softmax_of_another_scale_is_refused(kws: bytes):
+def test_softmax_of_another_scale_is_refused(kws: bytes) -> None:
     def rescale(model: Any) -> None:
         model.subgraphs[0].tensors[model.subgraphs[0].outputs[0]].quantization.scale = [0.5]
 
     assert "1/256" in refusal(kws, rescale)
 
 
-def test_not_a_model_is_a_tflite_error():
+def test_not_a_model_is_a_tflite_error() -> None:
     with pytest.raises(TfliteError):
         compile_plan(b"nothing")
 
 
 @given(st.floats(1e-9, 1e6))
-def test_multiplier_is_the_real_to_31_bits(real: float):
+def test_multiplier_is_the_real_to_31_bits(real: float) -> None:
     q, shift = quantize_multiplier(real)
     assert 2**30 <= q < 2**31
     assert abs(q / 2**31 * 2.0**shift - real) <= real * 2**-30
 
 
-def test_tiny_multipliers_are_zero():
+def test_tiny_multipliers_are_zero() -> None:
     assert quantize_multiplier(0.0) == quantize_multiplier(2.0**-40) == (0, 0)
     assert quantize_multiplier(1.0 - 2**-40) == (2**30, 1)
 
@@ -142,36 +143,36 @@ def test_tiny_multipliers_are_zero():
 @example(2**30, 1)
 @example(-(2**30), 1)
 @example(-(2**30), 3)
-def test_high_multiply_rounds_half_up(a: int, b: int):
+def test_high_multiply_rounds_half_up(a: int, b: int) -> None:
     assert high_multiply(a, b) == math.floor(Fraction(a * b, 2**31) + Fraction(1, 2))
 
 
 @given(INT32, st.integers(0, 31))
 @example(-6, 2)
 @example(6, 2)
-def test_rounding_shift_rounds_half_away_from_zero(x: int, exponent: int):
+def test_rounding_shift_rounds_half_away_from_zero(x: int, exponent: int) -> None:
     exact = Fraction(abs(x), 2**exponent)
     rounded = math.floor(exact + Fraction(1, 2))
     assert rounding_shift(x, exponent) == (rounded if x >= 0 else -rounded)
 
 
 @given(st.integers(-(2**24), 2**24), st.floats(1e-6, 0.999))
-def test_both_roundings_stay_within_one(x: int, real: float):
+def test_both_roundings_stay_within_one(x: int, real: float) -> None:
     assert abs(multiply_by_quantized(x, *quantize_multiplier(real)) - x * real) <= 1.01
 
 
 @given(st.integers(-(2**31), 0), st.integers(3, 5))
-def test_exp_is_exp(a: int, integer_bits: int):
+def test_exp_is_exp(a: int, integer_bits: int) -> None:
     assert exp_on_negative(a, integer_bits) / 2**31 == pytest.approx(math.exp(a / 2 ** (31 - integer_bits)), abs=3e-7)
 
 
 @given(st.integers(0, 2**31 - 1))
-def test_reciprocal_is_one(a: int):
+def test_reciprocal_is_one(a: int) -> None:
     assert one_over_one_plus(a) / 2**31 == pytest.approx(1 / (1 + a / 2**31), abs=1e-8)
 
 
 @pytest.mark.parametrize("scale", [0.001, 0.03, 0.2, 0.7])
-def test_tables_are_the_functions(scale: float):
+def test_tables_are_the_functions(scale: float) -> None:
     exps = np.array(softmax_table(1.0, scale)) / 2**31
     np.testing.assert_allclose(exps, np.exp(-scale * np.arange(len(exps))), atol=1e-6)
     assert len(exps) == 256 or exps[-1] < 1e-8, "only what is zero anyway is left out"
@@ -179,7 +180,7 @@ def test_tables_are_the_functions(scale: float):
     np.testing.assert_allclose((logistic_table(scale, 5).astype(int) + 128) / 256, 1 / (1 + np.exp(-x)), atol=1 / 256)
 
 
-def test_activation_ranges():
+def test_activation_ranges() -> None:
     assert activation_range("none", np.float32(0.1), 3) == (-128, 127)
     assert activation_range("relu", np.float32(0.1), 3) == (3, 127)
     assert activation_range("relu6", np.float32(0.1), 3) == (3, 63)
@@ -189,7 +190,7 @@ def test_activation_ranges():
 
 
 @given(st.lists(st.tuples(st.integers(1, 50), st.integers(0, 6), st.integers(0, 3)), min_size=1, max_size=9))
-def test_live_buffers_never_share_a_byte(specs: List[Any]):
+def test_live_buffers_never_share_a_byte(specs: List[Any]) -> None:
     buffers = [Buffer(size, first, first + length) for size, first, length in specs]
     offsets, total = place(buffers, {})
     for i, (a, at) in enumerate(zip(buffers, offsets)):
@@ -201,7 +202,9 @@ def test_live_buffers_never_share_a_byte(specs: List[Any]):
 
 
 @given(st.integers(1, 9), st.integers(1, 9), st.integers(1, 4), st.integers(1, 4), st.data())
-def test_a_lag_never_lets_an_output_overwrite_what_is_still_to_be_read(h: int, w: int, c: int, oc: int, data: Any):
+def test_a_lag_never_lets_an_output_overwrite_what_is_still_to_be_read(
+    h: int, w: int, c: int, oc: int, data: Any
+) -> None:
     """The layout the planner chooses, replayed byte by byte for a windowed operator."""
     kernel = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 4))
     stride = data.draw(st.integers(1, 3)), data.draw(st.integers(1, 3))

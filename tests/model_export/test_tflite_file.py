@@ -2,29 +2,31 @@
 
 import contextlib
 from pathlib import Path
+from typing import Any, Callable, List, Tuple
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model_export.tflite_file import TfliteError, read_tflite
+from model_export.errors import TfliteError
+from model_export.tflite_file import read_tflite
 from model_export.tflite_names import OPERATOR_NAMES, TENSOR_TYPES
 
 MODELS = ["ad", "kws", "vww", "ic"]
 
 
 @pytest.fixture(scope="module")
-def mlperf_tiny(shared_data) -> Path:
+def mlperf_tiny(shared_data: Callable[[str], Path]) -> Path:
     return shared_data("mlperf-tiny")
 
 
 @pytest.fixture(scope="module")
-def schema():
+def schema() -> Any:
     return pytest.importorskip("ai_edge_litert.schema_py_generated")
 
 
-def test_names_are_those_of_the_schema(schema):
+def test_names_are_those_of_the_schema(schema: Any) -> None:
     operators = {v: k for k, v in vars(schema.BuiltinOperator).items() if not k.startswith("_")}
     assert tuple(operators[i] for i in range(len(operators))) == OPERATOR_NAMES
     types = {v: k.lower() for k, v in vars(schema.TensorType).items() if not k.startswith("_")}
@@ -32,7 +34,7 @@ def test_names_are_those_of_the_schema(schema):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_equals_the_generated_reader(schema, mlperf_tiny: Path, name: str):
+def test_equals_the_generated_reader(schema: Any, mlperf_tiny: Path, name: str) -> None:
     blob = (mlperf_tiny / f"{name}_int8.tflite").read_bytes()
     ours = read_tflite(blob)
     theirs = schema.ModelT.InitFromObj(schema.Model.GetRootAs(blob, 0))
@@ -80,7 +82,7 @@ def test_equals_the_generated_reader(schema, mlperf_tiny: Path, name: str):
 
 
 @given(st.binary(max_size=400))
-def test_garbage_gives_only_tflite_error(blob: bytes):
+def test_garbage_gives_only_tflite_error(blob: bytes) -> None:
     with pytest.raises(TfliteError):
         read_tflite(blob)
     with pytest.raises(TfliteError):
@@ -88,7 +90,7 @@ def test_garbage_gives_only_tflite_error(blob: bytes):
 
 
 @pytest.mark.parametrize("keep", [0, 7, 8, 100, 1000, 20000])
-def test_truncated_file_is_refused(mlperf_tiny: Path, keep: int):
+def test_truncated_file_is_refused(mlperf_tiny: Path, keep: int) -> None:
     blob = (mlperf_tiny / "kws_int8.tflite").read_bytes()
     with pytest.raises(TfliteError):
         read_tflite(blob[:keep])
@@ -96,7 +98,7 @@ def test_truncated_file_is_refused(mlperf_tiny: Path, keep: int):
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 2**20), st.binary(min_size=1, max_size=8)), min_size=1, max_size=6))
-def test_damaged_file_gives_a_model_or_tflite_error(mlperf_tiny: Path, damage):
+def test_damaged_file_gives_a_model_or_tflite_error(mlperf_tiny: Path, damage: List[Tuple[int, bytes]]) -> None:
     blob = bytearray((mlperf_tiny / "kws_int8.tflite").read_bytes())
     tables = [*range(256), *range(25_000, len(blob))]  # what is not weights
     for where, patch in damage:
@@ -107,7 +109,7 @@ def test_damaged_file_gives_a_model_or_tflite_error(mlperf_tiny: Path, damage):
         assert all(0 <= i < len(model.tensors) for op in model.ops for i in op.outputs)
 
 
-def test_errors_say_where():
+def test_errors_say_where() -> None:
     with pytest.raises(TfliteError, match="identifier at byte 4"):
         read_tflite(b"PK\x03\x04" * 10)
     with pytest.raises(TfliteError, match="outside the file"):

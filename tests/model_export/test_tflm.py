@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 from export_samples import representative
 
-from model_export.errors import ExportError, TflmError, UnsupportedOperatorError
+from model_export.errors import ExportError, TfliteError, TflmError, UnsupportedOperatorError
 from model_export.quantize import quantize_int8
 from model_export.quiet import tensorflow
-from model_export.tflite_file import TfliteError
 from model_export.tflm import Quantized, TflmModel
 
 

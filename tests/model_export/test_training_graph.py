@@ -211,7 +211,7 @@ def test_a_wrong_gradient_is_caught(op: str, built: Callable[[str], Any], monkey
 def test_error_is_relative_to_each_tensor() -> None:
     table = [{"name": "a", "offset": 0, "size": 2}, {"name": "b", "offset": 2, "size": 2}]
     reference = np.array([100.0, -50.0, 1.0, 0.5])
-    errors = tensor_errors(reference + np.array([0.0, 1.0, 0.0, 0.01]), reference, table)  # type: ignore[arg-type]
+    errors = tensor_errors(reference + np.array([0.0, 1.0, 0.0, 0.01]), reference, table)
     np.testing.assert_allclose(errors, [0.01, 0.01])
 
 

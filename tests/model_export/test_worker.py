@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any, Dict, List
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ MODEL = {"model": {"kind": "mlp", "hidden": [16]}, "input_shape": [13], "classes
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Any:
     out = tmp_path_factory.mktemp("prepared")
-    said = []
+    said: List[Any] = []
     result = run_worker("prepare", {**MODEL, "batch_size": 4, "seed": 7}, out, said.append)
     return out, result, said
 

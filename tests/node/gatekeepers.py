@@ -12,12 +12,11 @@ pytest.importorskip("dp_accounting")  # not on Python 3.8
 from dp_accounting import dp_event, pld
 from test_policy import make_task
 
-from orchestrator.node.approval import digest_of
 from orchestrator.node.gatekeeper import Gatekeeper, Verdict, reservation_of
 from orchestrator.node.policy import Refusal
 from orchestrator.node.store import NodeStore
 from orchestrator.wire.protection import Privacy
-from orchestrator.wire.task import Task, task_to_dict
+from orchestrator.wire.task import Task, digest_of, task_to_dict
 
 GRAPH = b"graph"
 DELTA = 1e-5

@@ -19,9 +19,9 @@ from orchestrator.privacy.vector_layout import Layout
 from orchestrator.rounds.events import Aggregate, Announce
 from orchestrator.rounds.steps import KEYS, MASKED, MASKED_STEPS, REVEAL, SHARES
 from orchestrator.wire.body import encode_body
-from orchestrator.wire.protection import Aggregation
+from orchestrator.wire.protection import Aggregation, Privacy
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Privacy, Rounds, Task, digest_of, task_to_dict
+from orchestrator.wire.task import Rounds, Task, digest_of, task_to_dict
 from orchestrator.wire.training import Training
 
 SIZE = 6

@@ -31,9 +31,9 @@ from orchestrator.wire.task import Evaluation, Rounds, Selection, Task, task_to_
 from orchestrator.wire.training import Training
 
 TASK = make_task(privacy=Privacy(noise_multiplier=1.0))
-NOISED = {"noise_multiplier": 1.5, "statistics_noise_multiplier": 4.0, "statistics_clip_norm": 1.0}
-EVALUATED = {**NOISED, "evaluation_noise_multiplier": 5.0}
-PLAIN = {"aggregation": Aggregation()}
+NOISED: Dict[str, Any] = {"noise_multiplier": 1.5, "statistics_noise_multiplier": 4.0, "statistics_clip_norm": 1.0}
+EVALUATED: Dict[str, Any] = {**NOISED, "evaluation_noise_multiplier": 5.0}
+PLAIN: Dict[str, Any] = {"aggregation": Aggregation()}
 
 
 def federated(task: Task) -> Task:

@@ -8,7 +8,7 @@ import json
 import os
 import subprocess
 from pathlib import Path
-from typing import Dict, List
+from typing import Any, Dict, List
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ print(json.dumps(found))
 WANTED = 50
 TABLES = {"kind": "statistics", "bins": 1, "crosstabs": [["sex", "ward"]]}
 """acro's default rules: 10 in a cell, the two largest parts at most 90 % of a sum, the rest 10 % of the largest at least."""
-RULES = {"minimum_cell": 10, "dominance": 0.45, "p_percent": 10.0}
+RULES: Dict[str, Any] = {"minimum_cell": 10, "dominance": 0.45, "p_percent": 10.0}
 
 
 def drawn(draw: np.random.Generator) -> Dataset:

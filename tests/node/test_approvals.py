@@ -14,11 +14,11 @@ from gatekeepers import GRAPH, HONEST, TASK, admit, another_default, code, open_
 from orchestrator.cli.main import main
 from orchestrator.errors import UsageError
 from orchestrator.node import accountant
-from orchestrator.node.approval import Approvals, digest_of
+from orchestrator.node.approval import Approvals
 from orchestrator.node.gatekeeper import Verdict, Waiting
 from orchestrator.node.ledger import APPROVED, DENIED
 from orchestrator.wire.protection import Privacy
-from orchestrator.wire.task import task_from_dict, task_to_dict
+from orchestrator.wire.task import digest_of, task_from_dict, task_to_dict
 
 
 def test_a_new_task_waits_for_a_word_on_exactly_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from orchestrator.errors import EdgewardError, PrivacyError, WireError
 from orchestrator.gateway.counts import of_sums
 from orchestrator.gateway.scores import figures
 from orchestrator.node import updates
-from orchestrator.node.contribution import UPDATE, Contributor
+from orchestrator.node.contribution import Contributor
 from orchestrator.node.evaluation import evaluate
 from orchestrator.node.run import Run
 from orchestrator.node.store import NodeStore
@@ -26,7 +26,7 @@ from orchestrator.privacy.noisy_sum import (
     statistics_sum,
     training_sum,
 )
-from orchestrator.privacy.vector_layout import Layout, bits_for, parts_of
+from orchestrator.privacy.vector_layout import UPDATE, Layout, bits_for, parts_of
 from orchestrator.rounds.stages import EVALUATION, STATISTICS
 from orchestrator.wire.codec import decode_update
 from orchestrator.wire.protection import Aggregation, Privacy
@@ -125,7 +125,12 @@ def test_a_share_of_the_noise_leaves_the_node_only_in_a_secure_round(tmp_path: P
 
 
 def test_there_is_no_task_with_shared_noise_and_open_answers() -> None:
-    rest = {"schema": make_task().schema, "model": {}, "rounds": Rounds(3, 3), "privacy": Privacy(noise="distributed")}
+    rest: Dict[str, Any] = {
+        "schema": make_task().schema,
+        "model": {},
+        "rounds": Rounds(3, 3),
+        "privacy": Privacy(noise="distributed"),
+    }
     Task("t", **rest, aggregation=Aggregation("masked"))
     with pytest.raises(ValueError, match="makes only sums private"):
         Task("t", **rest, aggregation=Aggregation("plain"))

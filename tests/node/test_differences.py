@@ -15,7 +15,7 @@ from orchestrator.errors import PrivacyError
 from orchestrator.node.secure import MaskedRound
 from orchestrator.node.store import NodeStore
 from orchestrator.rounds.steps import CONFIRM, MASKED, SHARES, UNMASK
-from orchestrator.wire.task import Privacy
+from orchestrator.wire.protection import Privacy
 
 REST = NODES[:4]
 

@@ -13,8 +13,9 @@ from orchestrator.node import graph_admission, graph_process
 from orchestrator.node.graph_admission import REFUSED, RUNS, TRIED, admit_graph, refuse_graph
 from orchestrator.node.graph_check import check_graph
 from orchestrator.node.store import NodeStore
+from orchestrator.wire.protection import Privacy
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Evaluation, Privacy, Task
+from orchestrator.wire.task import Evaluation, Task
 from orchestrator.wire.training import Training
 
 GRAPH = softmax_regression(3, 2)

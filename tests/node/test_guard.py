@@ -326,7 +326,7 @@ def test_an_answer_that_is_held_leaves_as_it_was_released_and_not_otherwise(tmp_
 
 
 def test_an_owner_who_holds_answers_gives_none_with_noise_that_is_none(tmp_path: Path) -> None:
-    noise = {"noise_multiplier": 0.01, "count_noise_multiplier": 0.01}
+    noise: Dict[str, Any] = {"noise_multiplier": 0.01, "count_noise_multiplier": 0.01}
     task = replace(task_of(STATISTICS), privacy=Privacy(sampling_rate=1.0, clip_norm=5.0, **noise))
     assert "policy.release" in Node(tmp_path, hold=True).refusal(task, even())
 

@@ -1,7 +1,7 @@
 """The owner's rules over several answers: what tells few people apart by being subtracted is refused."""
 
 from pathlib import Path
-from typing import Any, Set
+from typing import Any, Dict, Set
 
 import numpy as np
 from guarded import AGE, COST, SEX, STATISTICS, Node, data_of, even, tables, task_of
@@ -88,7 +88,8 @@ FIFTY = data_of([i % 2 for i in range(50)], [0] * 50, age=np.arange(25.0, 75.0))
 def test_trees_of_a_forest_that_split_next_to_each_other_tell_few_apart(tmp_path: Path) -> None:
     """A seed is drawn until two thresholds have one or two people between them: subtracted, the leaves show their classes."""
     features, data = (AGE, SEX), FIFTY._replace(x=FIFTY.x[:, [0, 2, 3]])
-    apart, between = {}, 0.0
+    apart: Dict[Any, Any] = {}
+    between = 0.0
     for seed in range(200):
         declared = {"kind": "forest", "outcome": "sex", "trees": 2, "depth": 1, "held_out": 0.0, "seed": seed}
         counts = tables(task_of(declared, features), data)[:-2].reshape(2, 4)

@@ -1,5 +1,7 @@
 """What a node makes of a round that says how weights changed, whoever wrote it."""
 
+from typing import Dict
+
 import numpy as np
 import pytest
 
@@ -38,7 +40,7 @@ def test_a_change_of_other_weights_is_not_guessed_at() -> None:
 
 
 @pytest.mark.parametrize("tensors", [{}, {"weights": FIRST + 1}, {"weights": FIRST.astype(np.float64)}])
-def test_whole_weights_are_those_the_message_names(tensors) -> None:
+def test_whole_weights_are_those_the_message_names(tensors: Dict[str, np.ndarray]) -> None:
     with pytest.raises(WireError, match="other weights"):
         HeldWeights().whole(WHOLE[0], tensors)
 

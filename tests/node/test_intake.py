@@ -67,7 +67,7 @@ def run() -> Run:
 
 @pytest.mark.parametrize("what", WRONG)
 def test_a_round_that_a_model_cannot_go_on_with_is_refused(tmp_path: Path, run: Run, what: str) -> None:
-    contributor = Contributor(run, NodeStore(tmp_path / "node.sqlite"), "a", lambda *_: None)  # type: ignore[arg-type, return-value]
+    contributor = Contributor(run, NodeStore(tmp_path / "node.sqlite"), "a", lambda *_: None)  # type: ignore[arg-type]
     assert contributor.updates.round_tensors(1, model())[0].size == 4
     with pytest.raises(WireError):
         contributor.updates.round_tensors(1, model(**WRONG[what]))

@@ -33,7 +33,7 @@ from orchestrator.node.store import NodeStore
 from orchestrator.privacy.secure_sum import PAIR, SELF, Advert, Session, session_id
 from orchestrator.rounds.steps import CONFIRM, KEYS, MASKED, MASKED_STEPS, SHARES, UNMASK
 from orchestrator.wire.body import encode_body
-from orchestrator.wire.task import Privacy
+from orchestrator.wire.protection import Privacy
 
 
 @pytest.fixture

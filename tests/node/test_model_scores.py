@@ -17,7 +17,7 @@ from orchestrator.data.dataset import Dataset
 from orchestrator.errors import GraphError
 from orchestrator.node.agent import NodeAgent
 from orchestrator.node.analysed import total, unit_vectors
-from orchestrator.node.approval import Approvals, digest_of
+from orchestrator.node.approval import Approvals
 from orchestrator.node.graph_admission import REFUSED, RUNS, admit_model
 from orchestrator.node.graph_check import check_model
 from orchestrator.node.graph_file import Function, tflite_file
@@ -27,7 +27,7 @@ from orchestrator.node.store import NodeStore
 from orchestrator.wire.post import Post
 from orchestrator.wire.protection import Privacy
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Rounds, Task, task_to_dict
+from orchestrator.wire.task import Rounds, Task, digest_of, task_to_dict
 from orchestrator.wire.training import Training
 
 SCHEMA = Schema(
@@ -51,7 +51,7 @@ def model_of(ending: Optional[str] = "SOFTMAX", weights: np.ndarray = WEIGHTS) -
     build = Builder()
     x = build.tensor([1, 3])
     found = build.add("FULLY_CONNECTED", [x, build.constant(weights), -1])
-    options = {"beta": 1.0} if ending == "SOFTMAX" else {}
+    options: Dict[str, Any] = {"beta": 1.0} if ending == "SOFTMAX" else {}
     return file_of(build.function([x], [build.add(ending, [found], **options) if ending else found]))
 
 

@@ -34,7 +34,7 @@ SETTING = Setting(TERMS, len(NODES), 90, 0.01, 10.0, 5.0, ITERATIONS, GRAPH.wide
 TASK = Task(
     "t", Schema("table", "", (), {}, (Feature("x", 0, 1),)), {}, privacy=Privacy("none"), analysis={"kind": "pca"}
 )
-DATA = Dataset(np.zeros((30, 1)), np.zeros(30, np.int64), 0)
+DATA = Dataset(np.zeros((30, 1)), np.zeros(30, np.int64))
 
 
 def rows_of(node: str) -> np.ndarray:

@@ -1,7 +1,7 @@
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Dict, Optional
 
 import pytest
 
@@ -162,9 +162,9 @@ def test_delta_must_fit_the_data() -> None:
 @pytest.mark.parametrize("kind", ["noise_multiplier", "statistics_noise_multiplier", "evaluation_noise_multiplier"])
 def test_delta_hides_no_release_that_shows_a_unit_that_is_drawn(kind: str) -> None:
     """A sampling rate below delta makes epsilon 0 with hardly any noise: the chance to be drawn is all that hides a record."""
-    noise = {name: 2.0 for name in Privacy.__dataclass_fields__ if name.endswith("noise_multiplier")}
+    noise: Dict[str, Any] = {name: 2.0 for name in Privacy.__dataclass_fields__ if name.endswith("noise_multiplier")}
     schema = replace(make_task().schema, standardization="federated")
-    parts = {"schema": schema, "evaluation": Evaluation(0.2)}
+    parts: Dict[str, Any] = {"schema": schema, "evaluation": Evaluation(0.2)}
 
     def task(z: float, rate: float = 9e-6) -> Task:
         return make_task(**parts, privacy=Privacy(delta=1e-5, sampling_rate=rate, **{**noise, kind: z}))

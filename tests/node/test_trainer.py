@@ -10,9 +10,9 @@ from orchestrator.data.dataset import Dataset
 from orchestrator.node.trainer import GradientTrainer, record_counts
 from orchestrator.privacy.noisy_sum import training_sum
 from orchestrator.privacy.own_sum import step_sum
-from orchestrator.wire.protection import Aggregation
+from orchestrator.wire.protection import Aggregation, Privacy
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Privacy, Rounds, Task
+from orchestrator.wire.task import Rounds, Task
 from orchestrator.wire.training import Training
 
 D = 3
@@ -85,7 +85,7 @@ def test_fedavg_without_privacy_walks_through_every_record_once_an_epoch() -> No
             seen.extend(x[:, 0].tolist())
             return super().gradient(weights, x, y)
 
-    trainer_module.TrainingGraph = Recording  # type: ignore[misc]
+    trainer_module.TrainingGraph = Recording
     trainer = make(Training(local_steps=3), Privacy(unit="none"), records)
     trainer.train(np.zeros(2 * D + 2, np.float32), 1)
     assert sorted(seen) == sorted(records.x[:, 0].tolist())

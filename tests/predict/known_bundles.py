@@ -9,8 +9,9 @@ from orchestrator.gateway.bundling import quantize
 from orchestrator.gateway.calibration import Calibration
 from orchestrator.gateway.run import Trained
 from orchestrator.privacy.accounting_process import statement_apart
+from orchestrator.wire.protection import Privacy
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Privacy, Task
+from orchestrator.wire.task import Task
 
 TABLE = Schema(
     "table",

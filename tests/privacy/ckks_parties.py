@@ -7,11 +7,11 @@ import numpy as np
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from orchestrator.privacy.ckks import Encryptor, Hidden, KeyHolder, Summand, SumPlan, sign_summand
-from orchestrator.privacy.ckks import _check_of as check_of
+from orchestrator.privacy.ckks import Encryptor, Hidden, KeyHolder, Summand, SumPlan, _check_of, sign_summand
 from orchestrator.privacy.ckks_blocks import decrypt_block
 
 SESSION = b"icu/run 1/round 3"
+check_of = _check_of
 NAMES = ("north", "south", "east", "west")
 KEYS = {name: Ed25519PrivateKey.generate() for name in NAMES}
 HEADER_BYTES = 36

@@ -2,13 +2,14 @@
 
 import math
 from dataclasses import replace
-from typing import Any, List
+from typing import Any, Dict, List
 
 import pytest
 
 from orchestrator.errors import PrivacyError
+from orchestrator.wire.protection import Privacy
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Evaluation, Privacy, Task
+from orchestrator.wire.task import Evaluation, Task
 from orchestrator.wire.training import Training
 
 pytest.importorskip("dp_accounting")
@@ -55,7 +56,7 @@ def test_without_sampling_it_equals_the_exact_gaussian_formula(noise: float, ste
 
 
 def test_the_statistics_release_is_charged() -> None:
-    noises = {"noise_multiplier": 3.0, "statistics_noise_multiplier": 4.0, "statistics_clip_norm": 1.0}
+    noises: Dict[str, Any] = {"noise_multiplier": 3.0, "statistics_noise_multiplier": 4.0, "statistics_clip_norm": 1.0}
     combined = 1 / math.sqrt(10 / 3.0**2 + 1 / 4.0**2 + 1 / 15.0**2)
     stated = task(Privacy(delta=1e-5, sampling_rate=1.0, **noises), 10)
     assert epsilon_spent(stated) == pytest.approx(gaussian_epsilon(combined, 1e-5), rel=0.01)
@@ -208,7 +209,7 @@ def test_losses_of_equal_rounds_are_computed_once_and_are_those_of_the_accountan
         made.append(more.get("standard_deviation", *given))
         return make(*given, **more)
 
-    noises = {"noise_multiplier": 1.37, "statistics_noise_multiplier": 4.1, "statistics_clip_norm": 1.0}
+    noises: Dict[str, Any] = {"noise_multiplier": 1.37, "statistics_noise_multiplier": 4.1, "statistics_clip_norm": 1.0}
     with monkeypatch.context() as patch:
         patch.setattr(pld.privacy_loss_distribution, "from_gaussian_mechanism", counted)
         points = dict(epsilon_by_round(task(Privacy(delta=1e-4, sampling_rate=0.1, **noises), rounds=8)))

@@ -9,8 +9,9 @@ import pytest
 from orchestrator.errors import PrivacyError
 from orchestrator.privacy import accounting_process
 from orchestrator.privacy.accounting_process import epsilons_apart, plan_apart
+from orchestrator.wire.protection import Privacy
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Privacy, Task
+from orchestrator.wire.task import Task
 
 SCHEMA = Schema("table", "y", ("no", "yes"), {"0": 0, "1": 1}, (Feature("age", 0, 110),))
 TASK = Task("t", SCHEMA, {"kind": "mlp", "hidden": [4]}, privacy=Privacy("record", 3.0, 1e-4))

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import replace
-from typing import Any, List, Tuple
+from typing import Any, Dict, List, Tuple
 
 import pytest
 
@@ -32,7 +32,11 @@ def make_task(privacy: Privacy, rounds: int = 30, local_steps: int = 1, statisti
     )
 
 
-NOISED = {"noise_multiplier": 2.0, "statistics_noise_multiplier": 5.0, "evaluation_noise_multiplier": 7.0}
+NOISED: Dict[str, Any] = {
+    "noise_multiplier": 2.0,
+    "statistics_noise_multiplier": 5.0,
+    "evaluation_noise_multiplier": 7.0,
+}
 
 
 def test_without_privacy_nothing_is_charged() -> None:

@@ -19,8 +19,9 @@ from orchestrator.privacy.standardization import (
     spread_of_moments,
     standardize,
 )
+from orchestrator.wire.protection import Privacy
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Privacy, Task
+from orchestrator.wire.task import Task
 
 SCHEMA = Schema(
     "table",

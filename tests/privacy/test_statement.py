@@ -169,7 +169,7 @@ def test_keys_of_first_use_are_a_limit() -> None:
 @pytest.mark.parametrize("unit", ["record", "patient", "node"])
 @pytest.mark.parametrize("noise", ["node", "distributed"])
 def test_the_page_is_one_page_for_people(unit: str, noise: str) -> None:
-    parts = {"aggregation": Aggregation("masked")} if noise == "distributed" else {}
+    parts: Dict[str, Any] = {"aggregation": Aggregation("masked")} if noise == "distributed" else {}
     task = make_task(Privacy(unit, delta=1e-3, noise=noise, noise_multiplier=3.0, sampling_rate=1.0), **parts)
     audit = {"lower_bound": 1.2}
     said = statement(task, RECORDS, observed={"audit": audit, "rounds_skipped": 2, "least_survivors": 5})

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.privacy.noisy_sum import NoisyCounts, NoisySum, make_lattice
+from orchestrator.privacy.lattice import make_lattice
+from orchestrator.privacy.noisy_sum import NoisyCounts, NoisySum
 from orchestrator.privacy.secure_random import SecureRandom
 from orchestrator.wire.evaluation import LOSS_BOUND, count, vector_size
 

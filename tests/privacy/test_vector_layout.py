@@ -12,19 +12,11 @@ from hypothesis import strategies as st
 from orchestrator.errors import PrivacyError
 from orchestrator.privacy.noisy_sum import evaluation_counts, statistics_sum, training_sum
 from orchestrator.privacy.ring import from_ring, mask_of, to_ring, word_of
-from orchestrator.privacy.vector_layout import (
-    BITS,
-    EVALUATION,
-    STATISTICS,
-    UPDATE,
-    Layout,
-    Part,
-    Summed,
-    bits_for,
-    parts_of,
-)
+from orchestrator.privacy.vector_layout import BITS, UPDATE, Layout, Part, Summed, bits_for, parts_of
+from orchestrator.rounds.stages import EVALUATION, STATISTICS
+from orchestrator.wire.protection import Aggregation, Privacy
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Aggregation, Evaluation, Privacy, Rounds, Task
+from orchestrator.wire.task import Evaluation, Rounds, Task
 from orchestrator.wire.training import Training
 
 PARAMETERS = 12

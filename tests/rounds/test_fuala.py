@@ -76,7 +76,8 @@ def test_with_fewer_than_three_scorers_a_model_has_no_score() -> None:
 def played(sharpness: float, bad: str, rounds: int = 8) -> Tuple[np.ndarray, State]:
     """Five nodes whose updates are 1, but for `bad`, whose are -1 and whose models cost three times as much."""
     strategy = make_strategy("fuala", 1.0, {"sharpness": sharpness})
-    weights, state = np.zeros(3, np.float32), {}
+    weights = np.zeros(3, np.float32)
+    state: Dict[str, np.ndarray] = {}
     for number in range(1, rounds + 1):
         whose = assigned(NAMES, models_in(state), number, b"key") if models_in(state) else {}
         given = []

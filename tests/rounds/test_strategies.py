@@ -16,7 +16,8 @@ def updates(count: int, size: int, seed: int = 0) -> List[Update]:
 
 def run(name: str, rounds: List[List[Update]], rate: float = 1.0, **options: float) -> Tuple[np.ndarray, State]:
     strategy = make_strategy(name, rate, options)
-    weights, state = np.zeros(rounds[0][0].delta.size, np.float32), {}
+    weights = np.zeros(rounds[0][0].delta.size, np.float32)
+    state: Dict[str, np.ndarray] = {}
     for given in rounds:
         given = [u._replace(travel=0.1, known=1000.0) for u in given]
         weights, state = strategy.aggregate(weights, iter(given), state)

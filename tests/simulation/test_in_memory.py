@@ -22,7 +22,8 @@ from orchestrator.gateway.run_store import RunStore
 from orchestrator.gateway.store import Store
 from orchestrator.rounds.events import Event, Joined, Started
 from orchestrator.simulation.federation import SimulatedNodes
-from orchestrator.wire.task import Aggregation, Task
+from orchestrator.wire.protection import Aggregation
+from orchestrator.wire.task import Task
 
 FIRST = np.zeros(SIZE, np.float32)
 MASKED = Aggregation("masked", update_range=8.0)
@@ -67,7 +68,8 @@ def test_a_store_in_memory_and_one_in_a_file_come_to_the_same(tmp_path: Path, ag
 
 
 def test_the_next_gateway_of_this_process_goes_on_with_a_run_that_was_cut_off(tmp_path: Path) -> None:
-    store, rounds = MemoryStore(), []
+    store = MemoryStore()
+    rounds: List[Any] = []
 
     cut_off = cut_off_in_round_two(rounds)
     with pytest.raises(CutOffError):

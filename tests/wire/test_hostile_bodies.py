@@ -20,10 +20,11 @@ from orchestrator.wire.cbor import NARROW, Limits, read_cbor
 from orchestrator.wire.event_queue import Message
 from orchestrator.wire.frames import encode_frame, split
 from orchestrator.wire.link import BrokerAddress
+from orchestrator.wire.protection import Privacy
 from orchestrator.wire.records import read_object
 from orchestrator.wire.schema import Feature, Schema
 from orchestrator.wire.secure_steps import Shares
-from orchestrator.wire.task import Privacy, Rounds, Task, task_from_dict, task_to_dict
+from orchestrator.wire.task import Rounds, Task, task_from_dict, task_to_dict
 from orchestrator.wire.training import Training
 from orchestrator.wire.transfer import transfer_id
 

@@ -202,8 +202,9 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Any:
     from orchestrator.gateway.store import Store
     from orchestrator.wire.event_queue import Message
     from orchestrator.wire.link import BrokerAddress
+    from orchestrator.wire.protection import Privacy
     from orchestrator.wire.schema import Feature, Schema
-    from orchestrator.wire.task import Privacy, Rounds, Task, task_to_dict
+    from orchestrator.wire.task import Rounds, Task, task_to_dict
     from orchestrator.wire.training import Training
 
     schema = Schema(

@@ -19,7 +19,7 @@ from orchestrator.wire.link import BrokerAddress, Link, client_id
 
 
 def collect(link: Link, count: int) -> List[Message]:
-    messages = []
+    messages: List[Any] = []
     while len(messages) < count:
         event = link.events.get(timeout=200)
         if isinstance(event, Message):

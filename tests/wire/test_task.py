@@ -4,7 +4,8 @@ import pytest
 
 from orchestrator.errors import UsageError
 from orchestrator.wire.claims import objection_to, oversized
-from orchestrator.wire.task import Privacy, task_from_dict, task_to_dict
+from orchestrator.wire.protection import Privacy
+from orchestrator.wire.task import task_from_dict, task_to_dict
 
 
 def minimal() -> Dict[str, Any]:

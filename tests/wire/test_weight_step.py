@@ -1,5 +1,7 @@
 """Weights as a change of those before: the same bits on both sides, and nothing lost to rounding."""
 
+from typing import Tuple
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,7 @@ from orchestrator.wire.weight_step import LEVELS, SCALES, digest_of_weights, ste
 SIZE = 3000
 
 
-def walk(steps: int, size: float, seed: int = 0):
+def walk(steps: int, size: float, seed: int = 0) -> Tuple[np.ndarray, np.ndarray]:
     random = np.random.default_rng(seed)
     wanted = random.normal(0, 1, SIZE).astype(np.float32)
     held, owed = wanted.copy(), np.zeros_like(wanted)

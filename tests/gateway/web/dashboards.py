@@ -17,8 +17,9 @@ from orchestrator.gateway.web.child import DashboardProcess
 from orchestrator.gateway.web.settings import WebSettings
 from orchestrator.rounds.events import Aggregated, Arrived, Declined, Joined, Started
 from orchestrator.wire.link import BrokerAddress
+from orchestrator.wire.protection import Privacy
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Privacy, Rounds, Task, task_to_dict
+from orchestrator.wire.task import Rounds, Task, task_to_dict
 from orchestrator.wire.training import Training
 
 MAIN = [sys.executable, "-m", "orchestrator.cli.main"]

@@ -97,7 +97,7 @@ class RealFederation:
 
     def __exit__(self, *_: object) -> None:
         self._end_dashboards()
-        for process in (*self.nodes.values(), *([self.gateway] if self.gateway else [])):
+        for process in [*self.nodes.values(), *([self.gateway] if self.gateway else [])]:
             process.kill()
             process.wait()
         self.broker.close()

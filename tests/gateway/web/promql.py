@@ -200,8 +200,8 @@ def _joined(word: str, left: Answer, right: Answer, on: Any) -> Answer:
         for labels, value in many.items():
             pair = (value, other) if many is one else (one, value)
             if word in _COMPUTE:
-                found[labels] = _COMPUTE[word](*pair)  # type: ignore[arg-type]
-            elif _COMPARE[word](*pair):  # type: ignore[arg-type]
+                found[labels] = _COMPUTE[word](*pair)
+            elif _COMPARE[word](*pair):
                 found[labels] = value
         return found
 

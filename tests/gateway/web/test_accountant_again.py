@@ -8,6 +8,7 @@ import pytest
 from orchestrator.errors import PrivacyError
 from orchestrator.gateway.web import epsilon
 from orchestrator.gateway.web.epsilon import EpsilonCurves
+from orchestrator.mishaps import sentence
 from orchestrator.wire.protection import Privacy
 from orchestrator.wire.schema import Feature, Schema
 from orchestrator.wire.task import Rounds, Task
@@ -64,7 +65,7 @@ def test_a_curve_that_failed_comes_later(monkeypatch: pytest.MonkeyPatch, error:
     curves = EpsilonCurves()
     view: Any = View()
     failed = until(lambda: curves.of(view), "failed")
-    assert failed["reason"] == epsilon.sentence(error)
+    assert failed["reason"] == sentence(error)
     assert until(lambda: curves.statement(view), "failed")["reason"] == failed["reason"]
     assert len(answers) == 2  # not at once
     for _ in range(2):

@@ -17,7 +17,7 @@ from orchestrator.gateway.web.listener import Listener
 from orchestrator.gateway.web.metrics import render
 from orchestrator.gateway.web.model import DashboardModel
 from orchestrator.wire.event_queue import Message
-from orchestrator.wire.task import Privacy
+from orchestrator.wire.protection import Privacy
 from orchestrator.wire.topics import Topics
 
 yaml = pytest.importorskip("yaml", reason="no YAML reader; it comes with the gateway's own broker")

@@ -7,7 +7,7 @@ import sqlite3
 import urllib.request
 import zipfile
 from pathlib import Path
-from typing import Iterator, List
+from typing import Any, Iterator, List, Tuple
 from xml.etree import ElementTree
 
 import pytest
@@ -62,7 +62,7 @@ def show(browser: Browser, client: Client) -> None:
 
 def table(browser: Browser) -> List[List[str]]:
     """Class and cells of each row, without the marks of those that differ."""
-    return browser.evaluate(  # type: ignore[no-any-return]
+    return browser.evaluate(
         "[...document.querySelectorAll('#compared tbody tr')].map((row) => [row.className, "
         "...[...row.cells].map((cell) => cell.textContent.replace('≠ differs: ', ''))])"
     )
@@ -163,7 +163,14 @@ def test_notes_are_bounded_and_no_other_site_writes_them(tmp_path: Path) -> None
         assert post(client, RUN, note, Origin="https://elsewhere.example") == 403
         assert client.ask(f"/api/notes/{RUN}", "POST", json.dumps(note), Content_Type="text/plain")[0] == 403
         assert client.ask(f"/api/notes/{RUN}")[0] == 405
-        for wrong in ([], {}, {"note": 5, "tags": []}, {"note": "", "tags": ["a b"]}, {"note": "", "tags": "abc"}):
+        wrongs: Tuple[Any, ...] = (
+            [],
+            {},
+            {"note": 5, "tags": []},
+            {"note": "", "tags": ["a b"]},
+            {"note": "", "tags": "abc"},
+        )
+        for wrong in wrongs:
             assert post(client, RUN, wrong) == 400, wrong
         assert post(client, RUN, {"note": "x" * (MOST_NOTE + 1), "tags": []}) == 400
         assert post(client, "nothing", note) == 404

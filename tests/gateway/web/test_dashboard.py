@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any, List
 
 import pytest
 from dashboards import MAIN, NOWHERE, RUN, Client, dashboard, make_store, parse_metrics
@@ -22,7 +23,7 @@ from orchestrator.gateway.web.child import DashboardProcess
 from orchestrator.gateway.web.settings import WebSettings
 from orchestrator.rounds.events import Arrived
 from orchestrator.wire.link import Link
-from orchestrator.wire.task import Privacy
+from orchestrator.wire.protection import Privacy
 from orchestrator.wire.topics import Topics
 
 
@@ -222,7 +223,8 @@ def test_a_dashboard_that_cannot_be_started_now_is_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     with dashboard(tmp_path) as (client, process):
-        failures, start = [], DashboardProcess._start
+        failures: List[Any] = []
+        start = DashboardProcess._start
 
         def sometimes(self: DashboardProcess) -> None:
             if len(failures) < 2:

@@ -121,7 +121,7 @@ def test_what_a_request_says_of_its_host_opens_no_door(
 def test_guessing_is_slowed_down(tmp_path: Path) -> None:
     Login(tmp_path).set_password(PASSWORD)
     with dashboard(tmp_path) as (client, _):
-        results: list = []
+        results: List[int] = []
         guess = lambda: results.append(client_of(client).log_in("wrong")[0])  # noqa: E731
         threads = [threading.Thread(target=guess) for _ in range(FREE_TRIES + 3)]
         for thread in threads:

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any, Dict, List
 
 import pytest
+import uvicorn
 from dashboards import PASSWORD, Client, dashboard, make_store
 
 from orchestrator.gateway.doorkeeper import ANSWER_S, STUCK_S, Doorkeeper
 from orchestrator.gateway.web import app, server
 from orchestrator.gateway.web.password import Login
+from orchestrator.gateway.web.settings import WebSettings
 from orchestrator.wire.process import peak_memory_mib
 
 
@@ -122,10 +124,10 @@ def test_no_more_streams_than_there_may_be(tmp_path: Path, monkeypatch: pytest.M
         while client.ask("/api/events", "HEAD")[0] != 200:
             assert time.monotonic() < deadline
             time.sleep(0.2)
-        link = http.client.HTTPConnection(client.host, client.port, timeout=600)
-        link.request("GET", "/api/events")
-        assert link.getresponse().status == 200
-        link.close()
+        fresh = http.client.HTTPConnection(client.host, client.port, timeout=600)
+        fresh.request("GET", "/api/events")
+        assert fresh.getresponse().status == 200
+        fresh.close()
 
 
 def test_the_head_of_a_request_is_read_with_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,9 +141,9 @@ def test_the_head_of_a_request_is_read_with_a_limit(tmp_path: Path, monkeypatch:
         told.update(options)
         raise SeenError
 
-    monkeypatch.setattr(server.uvicorn, "Config", config)
+    monkeypatch.setattr(uvicorn, "Config", config)
     with socket.socket() as listening, pytest.raises(SeenError):
-        server.serve(tmp_path, server.WebSettings("127.0.0.1", 0), listening, "test", None)
+        server.serve(tmp_path, WebSettings("127.0.0.1", 0), listening, "test", None)
     assert told["http"] == "h11"
     make_store(tmp_path)
     with dashboard(tmp_path) as (client, _), socket.create_connection((client.host, client.port), 60) as link:

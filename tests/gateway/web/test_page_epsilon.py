@@ -13,6 +13,7 @@ from orchestrator.gateway.web import epsilon
 from orchestrator.gateway.web.listener import Listener
 from orchestrator.gateway.web.model import DashboardModel
 from orchestrator.privacy.accounting import epsilon_by_round, epsilon_of_rounds
+from orchestrator.privacy.accounting_process import curve_apart
 from orchestrator.wire.protection import Privacy
 
 PRIVACY = Privacy(
@@ -77,7 +78,7 @@ def test_until_a_round_is_known_it_is_at_most_a_later_one(
 def test_the_epsilon_of_a_run_compared_comes_after_computing(
     stage: Stage, tmp_path: Path, remembering: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    done, curve_apart = threading.Event(), epsilon.curve_apart
+    done = threading.Event()
 
     def slow(*question: Any) -> Any:
         done.wait(300)

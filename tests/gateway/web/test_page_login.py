@@ -14,8 +14,9 @@ from orchestrator.gateway.store import Store
 from orchestrator.gateway.web.password import Login
 from orchestrator.gateway.web.words import describe_task
 from orchestrator.rounds.events import Arrived, Declined
+from orchestrator.wire.protection import Privacy
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Privacy, Rounds, Task
+from orchestrator.wire.task import Rounds, Task
 from orchestrator.wire.training import Training
 
 READY = (

@@ -16,7 +16,7 @@ from orchestrator.gateway.store import Store
 from orchestrator.gateway.web.officer import blocks
 from orchestrator.privacy.statement_page import NOTHING, markdown
 from orchestrator.rounds.events import Aggregated, Arrived, Ticked
-from orchestrator.wire.task import Privacy
+from orchestrator.wire.protection import Privacy
 
 GOLDEN = json.loads((Path(__file__).resolve().parents[2] / "golden" / "tasks.json").read_text())
 DIGEST = "0123456789abcdef"
