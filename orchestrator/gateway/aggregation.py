@@ -68,7 +68,6 @@ class Aggregation:
     def check_update(self, number: int, header: Dict[str, Any], tensors: Tensors) -> None:
         """Raises WireError for an update that could not be aggregated."""
         self._answers.check(number, header, tensors)
-        self.scores.check(number, header)
 
     def weights(self) -> np.ndarray:
         return self._answers.weights()

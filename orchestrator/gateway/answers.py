@@ -99,6 +99,7 @@ class Answers:
                 update = Update.read(header)
                 self._course.check_counts(node, number, header)
                 self._aggregation.check_update(number, header, tensors)
+                self._aggregation.scores.check(number, node, header)
             except WireError:
                 self._refuse_answer(node, chunk)
                 raise

@@ -27,6 +27,8 @@ STANDING = "generalisation"
 MISSCORED = "misscored"
 """In a round's result: nodes that scored another model than they were given."""
 
+NO_ROUND = -2
+
 Tensors = Dict[str, np.ndarray]
 
 
@@ -36,6 +38,7 @@ class CrossScores:
     def __init__(self, store: RunStore, run: str, task: Task) -> None:
         self._store, self._run, self._task = store, run, task
         self._misscored: List[str] = []
+        self._known: Tuple[int, Tensors] = (NO_ROUND, {})
 
     def on(self, number: int) -> bool:
         return self._task.scores(number)
@@ -46,15 +49,15 @@ class CrossScores:
 
     def own(self, number: int, node: str) -> Tuple[Dict[str, Any], Tensors]:
         """(header fields, tensors) that go to this node alone; nothing where there is no model of another node yet."""
-        models = self._models() if self.on(number) else {}
-        owner = self._owner(models, number, node)
+        owner = self._owner(number, node)
         if not owner:
             return {}, {}
-        return ModelAssigned(digest_of_weights(models[owner])).written(), {ASSIGNED: models[owner]}
+        model = self._models()[owner]
+        return ModelAssigned(digest_of_weights(model)).written(), {ASSIGNED: model}
 
-    def check(self, number: int, header: Dict[str, Any]) -> None:
+    def check(self, number: int, node: str, header: Dict[str, Any]) -> None:
         """Raises WireError for an answer without the score it owes, or with one that no records come to."""
-        if not self.on(number) or not self._models():
+        if not self._owner(number, node):
             return
         said, stated = Scored.read(header), Counted.read(header).records
         if not makes_sense(self._task, said.score, stated):
@@ -62,14 +65,11 @@ class CrossScores:
 
     def scored(self, number: int, header: Dict[str, Any], update: Update) -> Update:
         """The update with what its node said of whose model; without where it is not the one it was given."""
-        if not self.on(number):
-            return update
-        models = self._models()
-        owner = self._owner(models, number, update.node)
+        owner = self._owner(number, update.node)
         if not owner:
             return update
         said = Scored.read(header)
-        if said.assigned != digest_of_weights(models[owner]):
+        if said.assigned != digest_of_weights(self._models()[owner]):
             self._misscored.append(update.node)
             return update
         return update._replace(scored=owner, score=within_range(self._task, said.score))
@@ -82,10 +82,18 @@ class CrossScores:
         found: Dict[str, Any] = {STANDING: standing} if standing else {}
         return {**found, MISSCORED: list(self._misscored)} if self._misscored else found
 
-    def _owner(self, models: Tensors, number: int, node: str) -> str:
-        return assigned([node], models, number, self._store.secret(self._run, KEY)).get(node, "")
+    def _owner(self, number: int, node: str) -> str:
+        """Whose model the node scores in this round; "" for nobody's."""
+        models = self._models() if self.on(number) else {}
+        owner = assigned([node], models, number, self._store.secret(self._run, KEY)).get(node, "") if models else ""
+        # A node does not score its own model, and another may have come to the very same one, also to have it fail.
+        return "" if owner and node in models and np.array_equal(models[owner], models[node]) else owner
 
     def _models(self) -> Tensors:
-        stored = self._store.vectors(self._run, STATE_PREFIX)
-        found = models_in({name[len(STATE_PREFIX) :]: vector for name, vector in stored.items()})
-        return {node: model.astype(np.float32) for node, model in found.items()}
+        """Read once a round, and not for every node's message and answer."""
+        newest = self._store.newest_round(self._run)
+        if self._known[0] != newest or not self._known[1]:
+            stored = self._store.vectors(self._run, STATE_PREFIX)
+            found = models_in({name[len(STATE_PREFIX) :]: vector for name, vector in stored.items()})
+            self._known = newest, {node: model.astype(np.float32) for node, model in found.items()}
+        return self._known[1]

@@ -4,6 +4,7 @@ import json
 import logging
 from typing import Any, Callable, Dict, Optional, Sequence
 
+from model_export.manifest import MOST_HEADS
 from orchestrator.wire.plain import many, plain, plain_fields, when
 from orchestrator.wire.topics import PROTOCOL
 
@@ -105,7 +106,8 @@ def _describe(event: Dict[str, Any]) -> Optional[str]:
         "converged": "done in round {round}: no further one would change anything",
         "tables": "tables and picture of run {run} in {folder}",
         "watching": "bundle {bundle}; waiting for boards with model {digest} to report drift",
-        "heads": "heads of {names} are not kept: their models did not generalise to the others' records",
+        "heads": "heads of {names} are not kept: their models did not generalise to the others' records, or there are "
+        f"{MOST_HEADS} others",
         "drift": "{board} reports drift {psi:.3f}; training again above {above:g}",
         "broker_lost": "lost the broker ({reason}); reconnecting",
         "broker_silent": "no messages from the broker for {seconds:.0f} s: deadlines wait for it",

@@ -41,7 +41,7 @@ from orchestrator.node.between import alike, fewest_between, left_over
 from orchestrator.node.disclosure import LEAVE_OUT, Disclosure
 from orchestrator.node.held import digest_of_answer
 from orchestrator.node.ledger import APPROVED
-from orchestrator.node.seen import Division, Seen, apart_from_most, divides, levels_of, without
+from orchestrator.node.seen import Division, Seen, apart_from_most, divides, levels_of, people_of, without
 from orchestrator.node.store import NodeStore
 from orchestrator.privacy.releases import noise_multipliers
 from orchestrator.privacy.terms import unit_of
@@ -137,14 +137,14 @@ class DisclosureGuard:
             raise DisclosureError(f"[disclosure] hold: {why}", "policy.release")
         return answer
 
-    def scored(self, task: Task, units: int) -> None:
-        """DisclosureError where a score without noise, of so many held-out patients, would be of too few."""
-        rules = self._read()
+    def scored(self, held_out: Dataset) -> None:
+        """DisclosureError where a score without noise, of these records, would be of too few patients."""
+        rules, patients = self._read(), len(np.unique(people_of(held_out)))
         if rules.hold:
             why = "scores of other nodes' models cannot wait until their owner has seen them"
             raise DisclosureError(f"[disclosure] hold: {why}", "policy.release")
-        if units < rules.minimum_patients:
-            why = f"a score of {many(units, 'patient')} held out, at least {rules.minimum_patients}"
+        if patients < rules.minimum_patients:
+            why = f"a score of {many(patients, 'patient')} held out, at least {rules.minimum_patients}"
             raise DisclosureError(f"[disclosure] minimum_patients: {why}", "disclosure.patients")
 
     def _read(self) -> Disclosure:

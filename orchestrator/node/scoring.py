@@ -13,7 +13,7 @@ from orchestrator.errors import WireError
 from orchestrator.node.guard import DisclosureGuard
 from orchestrator.node.run import Run, Tensors
 from orchestrator.node.store import NodeStore
-from orchestrator.node.units import rows_of_units, units_in
+from orchestrator.node.units import rows_of_units
 from orchestrator.privacy.scoring import exact_score, losses, noised_score
 from orchestrator.privacy.secure_random import SecureRandom
 from orchestrator.privacy.standardization import standardize
@@ -34,7 +34,7 @@ def scored(
     model = _admitted(run, store, number, announced, tensors)
     task, held_out = run.task, run.held_out
     if not task.privacy.on:
-        guard.scored(task, units_in(task, held_out))
+        guard.scored(held_out)
     mean, std = tensors["mean"], tensors["std"]
     x = standardize(held_out.x, mean, std)
     graph = run.evaluation_graph()

@@ -39,6 +39,15 @@ class OwnSum(NoisySum):
         shared = replace(self.shared, noise_multiplier=self.noise_multiplier)
         return shared.std * (self.lattice.levels // shared.lattice.levels)
 
+    @property
+    def bound(self) -> float:
+        """In fine steps, the tally's among them."""
+        return math.hypot(self.lattice.bound, self.beside * (self.lattice.levels // self.shared.lattice.levels))
+
+    @property
+    def tally_deviation(self) -> float:
+        return replace(self.shared, noise_multiplier=self.noise_multiplier).tally_deviation
+
     def tally(self, units: int, random: SecureRandom, limit: Optional[int] = None) -> np.ndarray:
         return self.shared.tally(units, random, limit)
 

@@ -10,7 +10,7 @@ from typing import Iterable, Mapping, Tuple
 
 import numpy as np
 
-from orchestrator.rounds.strategy import State, Update, WeightsOnly, option, step
+from orchestrator.rounds.strategy import State, Update, WeightsOnly, option, step, whole_option
 
 
 class FedBuff(WeightsOnly):
@@ -22,7 +22,7 @@ class FedBuff(WeightsOnly):
     def __init__(self, server_learning_rate: float, options: Mapping[str, float]) -> None:
         self.server_learning_rate = server_learning_rate
         self.exponent = option(options, "exponent", 0.5, 0.0, 10.0)
-        self.max_staleness = int(option(options, "max_staleness", 20, 0, 100_000))
+        self.max_staleness = whole_option(options, "max_staleness", 20, 0, 100_000)
 
     def aggregate(self, weights: np.ndarray, updates: Iterable[Update], state: State) -> Tuple[np.ndarray, State]:
         total, weight_sum = np.zeros(weights.size, np.float64), 0.0

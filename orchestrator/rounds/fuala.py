@@ -10,8 +10,8 @@ node has others, so that in each block every node scores every other one once.
 A node's score of a model is its mean loss over the node's held-out records, each cut to a range that the task fixes (privacy/
 scoring.py). What is remembered of a pair is the mean of its newest `memory` scores. Some nodes' patients are harder than others'
 for any model, so scores are divided by the median of those their scorer gave. g of a model is the median of that over its
-scorers: with three or more of them a single one that lies decides nothing, it can only be between two that do not. With fewer
-scorers a model counts like the median one. Then
+scorers: with three or more of them a single one that lies decides nothing, it can only be between two that do not. Those that are
+missing for three count as 1, the usual model: so one that withholds its scores decides no more than one that lies. Then
 
     weight of k = n_k / max(g_k / TOLERATED, 1) ** sharpness,     n_k: its records
 
@@ -26,7 +26,7 @@ from typing import Dict, Iterable, List, Mapping, Tuple
 
 import numpy as np
 
-from orchestrator.rounds.strategy import State, Update, WeightsOnly, option, stacked, step
+from orchestrator.rounds.strategy import State, Update, WeightsOnly, option, stacked, step, whole_option
 
 LEAST_NODES = 4
 """Of which each has three others: the fewest scorers of which one is out of the way of the median."""
@@ -86,7 +86,7 @@ def kept_heads(state: Mapping[str, np.ndarray]) -> Tuple[List[str], List[str]]:
 
 
 def generalisation(scores: Mapping[Tuple[str, str], float]) -> Dict[str, float]:
-    """model's node -> g, from (scorer, model's node) -> score; those with fewer than three scorers are left out."""
+    """model's node -> g, from (scorer, model's node) -> score; scorers that are missing for three count as 1."""
     given: Dict[str, Dict[str, float]] = {}
     for (scorer, owner), score in scores.items():
         given.setdefault(scorer, {})[owner] = max(score, LEAST_SCORE)
@@ -97,7 +97,7 @@ def generalisation(scores: Mapping[Tuple[str, str], float]) -> Dict[str, float]:
         usual = float(np.median(list(of.values())))
         for owner, score in of.items():
             votes.setdefault(owner, []).append(score / usual)
-    return {owner: float(np.median(each)) for owner, each in votes.items() if len(each) >= LEAST_SCORERS}
+    return {owner: float(np.median([*each, *[1.0] * (LEAST_SCORERS - len(each))])) for owner, each in votes.items()}
 
 
 class Fuala(WeightsOnly):
@@ -108,7 +108,7 @@ class Fuala(WeightsOnly):
     def __init__(self, server_learning_rate: float, options: Mapping[str, float]) -> None:
         self.server_learning_rate = server_learning_rate
         self.sharpness = option(options, "sharpness", 6.0, 0.0, 16.0)
-        self.memory = int(option(options, "memory", 10, 1, 1000))
+        self.memory = whole_option(options, "memory", 10, 1, 1000)
 
     def aggregate(self, weights: np.ndarray, updates: Iterable[Update], state: State) -> Tuple[np.ndarray, State]:
         given = list(updates)
@@ -120,8 +120,7 @@ class Fuala(WeightsOnly):
                 before = state.get(name, np.zeros(0))
                 new[name] = np.append(before, update.score)[-self.memory :]
         found = generalisation(_means({**state, **new}))
-        usual = float(np.median(list(found.values()))) if found else 1.0
-        scores = {node: found.get(node, usual) for node in nodes}
+        scores = {node: found.get(node, 1.0) for node in {*models_in(state), *nodes}}
         excess = np.maximum(np.array([scores[node] for node in nodes]), TOLERATED)
         counts = np.array([update.weight for update in given]) * (TOLERATED / excess) ** self.sharpness
         if not counts.sum() > 0:
@@ -129,7 +128,9 @@ class Fuala(WeightsOnly):
         shares = counts / counts.sum()
         for node, delta, share in zip(nodes, deltas, shares):
             new[_LAST + node] = (weights + delta).astype(np.float32)
-            new[_SCORE + node], new[_SHARE + node] = np.array([scores[node]]), np.array([share])
+            new[_SHARE + node] = np.array([share])
+        # Also of those that are not in this round: their models are scored on, and their heads may be kept.
+        new.update({_SCORE + node: np.array([score]) for node, score in scores.items()})
         return step(weights, shares @ deltas.astype(np.float64), self.server_learning_rate), new
 
 

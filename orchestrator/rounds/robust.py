@@ -8,7 +8,7 @@ from typing import Iterable, Iterator, Mapping, Tuple
 
 import numpy as np
 
-from orchestrator.rounds.strategy import State, Update, WeightsOnly, option, stacked, step
+from orchestrator.rounds.strategy import State, Update, WeightsOnly, option, stacked, step, whole_option
 
 
 class Median(WeightsOnly):
@@ -70,8 +70,8 @@ class MultiKrum(Median):
 
     def __init__(self, server_learning_rate: float, options: Mapping[str, float]) -> None:
         super().__init__(server_learning_rate, options)
-        self.byzantine = int(option(options, "byzantine", 1, 0, 1e6))
-        self.keep = int(option(options, "keep", 0, 0, 1e6))
+        self.byzantine = whole_option(options, "byzantine", 1, 0, 1_000_000)
+        self.keep = whole_option(options, "keep", 0, 0, 1_000_000)
         self.least_updates = 2 * self.byzantine + 3
 
     def combine(self, deltas: np.ndarray) -> np.ndarray:

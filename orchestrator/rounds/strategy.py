@@ -101,3 +101,11 @@ def option(options: Mapping[str, float], name: str, default: float, low: float, 
     if not low <= value <= high:
         raise ValueError(f"option {name!r} is {value:g}, expected {low:g} to {high:g}")
     return value
+
+
+def whole_option(options: Mapping[str, float], name: str, default: int, low: int, high: int) -> int:
+    """Like `option`, of whole numbers alone: ValueError for another one, which would count as a smaller one unseen."""
+    value = option(options, name, default, low, high)
+    if value != int(value):
+        raise ValueError(f"option {name!r} is {value:g}, expected a whole number, {low} to {high}")
+    return int(value)

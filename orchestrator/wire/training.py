@@ -88,6 +88,11 @@ class Training:
             yield "personal parts are those of the last round: best and tail_average do not go with them"
         if self.cross_scored and self.personal != "none":
             yield "strategy 'fuala' has whole models scored by other nodes: personal parts never leave theirs; use 'none'"
+        if self.cross_scored and (self.best or self.tail_average):
+            yield (
+                "strategy 'fuala' keeps output layers of nodes' last models: best and tail_average, which take weights of other "
+                "rounds, do not go with them"
+            )
         if self.strategy == "fedsgd" and self.local_steps != 1:
             yield "local_steps: fedsgd takes exactly one gradient a round; use fedavg for more"
 

@@ -157,6 +157,14 @@ def test_rules_of_disclosure_count_held_out_patients(tmp_path: Path) -> None:
                 said(inside, weights, strict)
 
 
+def test_records_of_one_patient_are_one_patient(tmp_path: Path) -> None:
+    """Without noise each record is a unit, and the owner's rule is about people."""
+    inside = Inside(tmp_path, task_of(OPEN), GRAPH, make_data(40), make_data(50, 3, patients=[7] * 50))
+    strict = DisclosureGuard(lambda: Disclosure(minimum_patients=10), inside.store)
+    with pytest.raises(DisclosureError, match="a score of 1 patient held out, at least 10"):
+        said(inside, np.ones(PARAMETERS, np.float32), strict)
+
+
 class Still:
     """A trainer that moves nothing, so that a test knows the node's own model."""
 

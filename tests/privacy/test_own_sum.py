@@ -42,6 +42,9 @@ def test_the_noise_of_the_tasks_grid_covers_the_finer_one() -> None:
         # Sum and tally together, each in units of its own noise: no more than on the task's grid, which charges are for.
         moved = math.hypot(own.lattice.bound / own.std, shared.beside / shared.std)
         assert moved <= shared.bound / shared.std * (1 + 1e-12)
+        # What it says of itself is in its own steps, and of its tally in the steps that this is sent in.
+        assert own.bound / own.std == pytest.approx(moved, rel=1e-12)
+        assert not shared.beside or own.tally_deviation == shared.tally_deviation
         assert own.std * own.lattice.step == pytest.approx(shared.std * shared.lattice.step, rel=1e-12)
     assert found > 40
 

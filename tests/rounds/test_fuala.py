@@ -1,7 +1,7 @@
 """Whose model a node scores, how scores become weights, and what a node that lies about them comes to."""
 
 from collections import Counter
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 import pytest
@@ -17,6 +17,7 @@ from orchestrator.rounds.fuala import (
 )
 from orchestrator.rounds.strategies import make_strategy
 from orchestrator.rounds.strategy import State, Update
+from orchestrator.wire.training import Training
 
 NAMES = ["a", "b", "c", "d", "e"]
 
@@ -69,21 +70,44 @@ def test_one_scorer_that_lies_moves_a_model_no_further_than_to_another_scorers_w
     assert lied["d"] > 2
 
 
-def test_with_fewer_than_three_scorers_a_model_has_no_score() -> None:
-    assert generalisation(scores({"a": 0.4, "b": 0.5, "c": 9.0}, list("abc"))) == {}
+def test_scorers_that_are_missing_for_three_count_as_the_usual_model() -> None:
+    found = generalisation(scores({"a": 0.4, "b": 0.4, "c": 0.4, "d": 1.2}, list("abc")))  # d scores nobody
+    assert found == {"a": 1.0, "b": 1.0, "c": 1.0, "d": pytest.approx(3.0)}
+    of = {"a": 0.40, "b": 0.42, "c": 0.41, "d": 1.2}
+    two = {pair: score for pair, score in scores(of, list("abcd")).items() if pair[0] in "ab" or pair[1] == "c"}
+    assert generalisation(two)["d"] == pytest.approx(generalisation(scores(of, list("abcd")))["d"], rel=0.1)
+    one = {("a", "b"): 0.4, ("a", "c"): 2.0, ("a", "d"): 1e-3}  # a single scorer decides nothing
+    assert generalisation(one) == {"b": 1.0, "c": 1.0, "d": 1.0}
 
 
-def played(sharpness: float, bad: str, rounds: int = 8) -> Tuple[np.ndarray, State]:
-    """Five nodes whose updates are 1, but for `bad`, whose are -1 and whose models cost three times as much."""
+@pytest.mark.parametrize("lie", [1e-3, 50.0])
+def test_of_two_scorers_one_that_lies_moves_a_model_no_further_than_between_the_other_and_the_usual(lie: float) -> None:
+    of = {"a": 0.40, "b": 0.42, "c": 0.44, "d": 1.2}
+    for liar in "ab":
+        given = scores(of, list("ab"), {(liar, "d"): lie, (liar, "c"): lie})
+        found = generalisation(given)
+        assert 0.9 < found["c"] < 1.1
+        assert 1.0 <= found["d"] <= 3.0
+
+
+def played(
+    sharpness: float, bad: str, rounds: int = 8, names: Sequence[str] = NAMES, silent: str = "", left: int = 99
+) -> Tuple[np.ndarray, State]:
+    """Nodes whose updates are 1, but for `bad`, whose are -1 and whose models cost three times as much.
+
+    silent: gives no scores. left: the last round that `bad` is in; before it, it is like the others.
+    """
     strategy = make_strategy("fuala", 1.0, {"sharpness": sharpness})
     weights = np.zeros(3, np.float32)
     state: Dict[str, np.ndarray] = {}
     for number in range(1, rounds + 1):
-        whose = assigned(NAMES, models_in(state), number, b"key") if models_in(state) else {}
+        whose = assigned(names, models_in(state), number, b"key") if models_in(state) else {}
         given = []
-        for node in NAMES:
-            owner = whose.get(node, "")
-            score = (1.2 if owner == bad else 0.4) if owner else None
+        for node in names:
+            if node == bad and number > left:
+                continue
+            owner = "" if node == silent else whose.get(node, "")
+            score = (1.2 if owner == bad and (left == 99 or number > left) else 0.4) if owner else None
             delta = np.full(3, -1.0 if node == bad else 1.0, np.float32)
             given.append(Update(node, 10.0, delta, scored=owner, score=score))
         weights, new = strategy.aggregate(weights, iter(given), state)
@@ -101,6 +125,22 @@ def test_who_does_not_generalise_counts_for_less_and_its_head_is_not_kept() -> N
     assert weights[0] > 6.5 > 8 * 0.6  # of 8 rounds, 0.6 each where all count alike
     alike, _ = played(0.0, "c")
     np.testing.assert_allclose(alike, 8 * 0.6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("silent", ["c", "a"])
+def test_of_four_one_that_withholds_its_scores_saves_no_model_and_no_head(silent: str) -> None:
+    """Each other model has two scorers then: neither may c be the only one that is judged, nor may it be left alone."""
+    weights, state = played(6.0, "c", names=NAMES[:4], silent=silent)
+    assert standing_in(state)["c"]["score"] == pytest.approx(3.0)
+    assert kept_heads(state) == (["a", "b", "d"], ["c"])
+    assert standing_in(state)["c"]["share"] < 0.01
+    assert weights[0] > 6.0
+
+
+def test_a_head_is_judged_by_scores_that_came_when_its_node_had_left() -> None:
+    """Its last model is the one that counts, and nobody scored it before the node was gone."""
+    _, state = played(6.0, "c", rounds=12, left=1)
+    assert kept_heads(state) == (["a", "b", "d", "e"], ["c"])
 
 
 def test_small_differences_do_not_count() -> None:
@@ -124,3 +164,24 @@ def test_the_newest_scores_of_a_pair_count() -> None:
         _, new = strategy.aggregate(np.zeros(2, np.float32), iter(given), state)
         state = {**state, **new}
     assert state["scores/b/a"].tolist() == [0.5, 0.7]
+
+
+@pytest.mark.parametrize(
+    ("strategy", "options"),
+    [
+        ("fuala", {"memory": 1.5}),
+        ("krum", {"byzantine": 1.9}),
+        ("multi-krum", {"keep": 0.5}),
+        ("fedbuff", {"max_staleness": 2.5}),
+    ],
+)
+def test_half_a_round_or_node_is_refused(strategy: str, options: Dict[str, float]) -> None:
+    """It counted as the whole number below: one lying node less than was asked for."""
+    with pytest.raises(ValueError, match="expected a whole number"):
+        make_strategy(strategy, 1.0, options)
+
+
+@pytest.mark.parametrize("option", ["best", "tail_average"])
+def test_heads_of_the_last_round_go_on_no_body_of_another(option: str) -> None:
+    with pytest.raises(ValueError, match="best and tail_average"):
+        Training("fuala", **{option: True})  # type: ignore[arg-type]
