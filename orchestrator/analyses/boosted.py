@@ -12,10 +12,10 @@ from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
-from orchestrator.analyses.base import Analysis, Cell, Folded, Result, State, Sums, Table, Total, as_pairs, from_pairs
+from orchestrator.analyses.base import Cell, Folded, Result, State, Sums, Table, Total, as_pairs, from_pairs
 from orchestrator.analyses.blocks import CELLS, PRODUCTS, Block, aside, places, unused
 from orchestrator.analyses.boosted_rows import read_trees, trees_table
-from orchestrator.analyses.grown import Grown, Rows, number_of
+from orchestrator.analyses.grown import Grown, OfTrees, Rows, number_of
 from orchestrator.analyses.histograms import MOST_VALUE, Histograms, Rule
 from orchestrator.analyses.scores import auc_of
 from orchestrator.analyses.splits import Columns, apart
@@ -74,7 +74,7 @@ class _Model(NamedTuple):
     values: np.ndarray
 
 
-class Boosted(Analysis):
+class Boosted(OfTrees):
     """The vector of a growing level: for each of its nodes and each cell gradient (of a number half of it), second derivative and
     1 where the record is. Of the first round 1, the outcome, and 1 where it is held out; of the last one, of a held-out record, 1
     at its probability by class and its squared error, or what a number's errors are made of. In the last cell 1 without outcome.

@@ -13,7 +13,6 @@ from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
 import numpy as np
 
 from orchestrator.analyses.base import (
-    Analysis,
     Cell,
     Folded,
     Result,
@@ -26,7 +25,7 @@ from orchestrator.analyses.base import (
     interval,
 )
 from orchestrator.analyses.blocks import CELLS, MARGINS, Block, aside, places, unused
-from orchestrator.analyses.grown import Grown, Node, Rows, Split, nodes_of
+from orchestrator.analyses.grown import Grown, Node, OfTrees, Rows, Split, nodes_of
 from orchestrator.analyses.impurity import gain_of
 from orchestrator.analyses.scores import auc_of
 from orchestrator.analyses.splits import Columns, Drawn, apart, drawn
@@ -72,7 +71,7 @@ class _Asked(NamedTuple):
     shares: np.ndarray
 
 
-class Forest(Analysis):
+class Forest(OfTrees):
     """The vector of the first round: for each tree, leaf and class 1 where the record is; then 1 where it is held out, 1 where
     its class is missing. Of the second one, of a held-out record: for each scored class, and whether it is the record's, 1 at
     its score, written as often as fits into the length of the first.

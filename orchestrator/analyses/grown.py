@@ -1,10 +1,12 @@
 """Trees an analysis ended in, read back from its tables, to run them elsewhere."""
 
 import sys
+from abc import abstractmethod
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
+from orchestrator.analyses.base import Analysis
 from orchestrator.wire.schema import Feature
 
 Rows = Mapping[str, Sequence[Sequence[Any]]]
@@ -53,6 +55,16 @@ class Grown(NamedTuple):
     classes: Tuple[str, ...]
     mean: bool
     base: float = 0.0
+
+
+class OfTrees(Analysis):
+    """An analysis whose tables are a model: result.json also says of which columns, and `edgeward model export` makes a bundle of
+    it.
+    """
+
+    @abstractmethod
+    def grown(self, tables: Rows) -> Grown:
+        """The trees of a result's tables. ValueError for tables of another one."""
 
 
 def number_of(cell: Any, what: str) -> float:

@@ -16,7 +16,8 @@ import numpy as np
 from orchestrator.analyses.agents import PeerAnalysis
 from orchestrator.analyses.base import Cell, Result, Table, Total
 from orchestrator.analyses.blocks import parts_of
-from orchestrator.analyses.registry import KIND, analysis_of
+from orchestrator.analyses.grown import OfTrees
+from orchestrator.analyses.registry import ANALYSES, KIND, analysis_of
 from orchestrator.errors import RoundError
 from orchestrator.files import replace_file
 from orchestrator.gateway.exchanged import exchanged_of
@@ -33,8 +34,6 @@ FOLDER = "analysis"
 """Below OUT: a folder for each run, with a CSV for each table, a picture and the privacy page."""
 
 NO_BUNDLE = "an analysis gives tables, and no model for a board"
-OF_TREES = ("forest", "boosted")
-"""Analyses whose tables are a model: result.json also says of which columns, and `edgeward model export` makes a bundle of it."""
 NO_BUNDLE_YET = "an analysis gives tables; `edgeward model export OUT --out DIR` makes a bundle of these trees"
 FIGURES = "analysis"
 """Of a round's figures: those its analysis gave."""
@@ -93,9 +92,14 @@ def report_of(result: Result, task: Task) -> Dict[str, Any]:
         for table in result.tables
     ]
     made = {"kind": task.analysis[KIND], "tables": tables, "notes": list(result.notes)}
-    if task.analysis[KIND] in OF_TREES:
+    if is_of_trees(task.analysis[KIND]):
         made["of"] = {"task": task.name, "schema": plain_data(task.schema), "analysis": plain_values(task.analysis)}
     return made
+
+
+def is_of_trees(kind: Any) -> bool:
+    """Whether the tables of an analysis of this kind are trees."""
+    return isinstance(kind, str) and kind in ANALYSES and issubclass(ANALYSES[kind], OfTrees)
 
 
 def plain_values(declared: Mapping[str, Any]) -> Dict[str, Any]:
@@ -105,7 +109,7 @@ def plain_values(declared: Mapping[str, Any]) -> Dict[str, Any]:
 
 def no_bundle(task: Task) -> str:
     """Why a run of an analysis makes no bundle."""
-    return NO_BUNDLE_YET if task.analysis[KIND] in OF_TREES else NO_BUNDLE
+    return NO_BUNDLE_YET if is_of_trees(task.analysis[KIND]) else NO_BUNDLE
 
 
 def folder_of(out: Path, run: str) -> Path:

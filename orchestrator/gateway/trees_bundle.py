@@ -34,13 +34,11 @@ from model_export.trees import (
     numbered,
 )
 from model_export.trees_bundle import SHARES, write_trees_bundle
-from orchestrator.analyses.boosted import Boosted
-from orchestrator.analyses.forest import Forest
-from orchestrator.analyses.grown import Grown, Node, Split
+from orchestrator.analyses.grown import Grown, Node, OfTrees, Split
 from orchestrator.analyses.registry import KIND, make
 from orchestrator.data.dataset import load_dataset
 from orchestrator.errors import EdgewardError, UsageError
-from orchestrator.gateway.analysed import OF_TREES
+from orchestrator.gateway.analysed import is_of_trees
 from orchestrator.gateway.trees_inputs import codes_of
 from orchestrator.privacy.statement_page import markdown
 from orchestrator.wire.logarithm import logarithm
@@ -136,7 +134,7 @@ def parse_result(report: Any, where: str) -> Finished:
         tables = {str(table["name"]): [tuple(row) for row in table["rows"]] for table in analysis["tables"]}
     except (KeyError, TypeError, AttributeError) as error:
         raise EdgewardError(f"{where}: not the result of an analysis, as `edgeward gateway run` writes it") from error
-    if kind not in OF_TREES:
+    if not is_of_trees(kind):
         raise EdgewardError(f"{where}: is of {kind!r}; a bundle can be made of a forest and of boosted trees")
     said = analysis.get("of")
     if (
@@ -148,7 +146,7 @@ def parse_result(report: Any, where: str) -> Finished:
     schema: Schema = structure(said["schema"], Schema, f"{where}: schema")
     try:
         computed = make(said["analysis"], schema)
-        grown = computed.grown(tables) if isinstance(computed, (Forest, Boosted)) else None
+        grown = computed.grown(tables) if isinstance(computed, OfTrees) else None
         if grown is None or said["analysis"][KIND] != kind or not grown.trees:
             raise ValueError("has no tree")
         return Finished(grown, predicted(schema, grown), kind, str(said["task"]), report.get("privacy"))

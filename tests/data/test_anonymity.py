@@ -1,6 +1,5 @@
 """An anonymous table has what was asked for, counted from its texts, keeps its detail, and says what it does not promise."""
 
-import csv
 import json
 import random
 import sys
@@ -11,66 +10,13 @@ from typing import Any, Callable, Dict, List, Sequence, Tuple
 
 import numpy as np
 import pytest
+from anonymous_tables import NAMES, PLACES, RULES, rows_of, run, setting
 
 from orchestrator.cli.main import main
-from orchestrator.data.anonymity import anonymize
 from orchestrator.data.anonymity.cuts import shared_cuts
 from orchestrator.data.anonymity.domains import Hierarchy
 from orchestrator.data.anonymity.measures import measure
-from orchestrator.data.dataset import load_dataset
-from orchestrator.data.described import versions_of
-from orchestrator.data.table import every_row
 from orchestrator.demo import heart
-from orchestrator.wire.schema import Feature, Schema
-
-RULES = """k = {k}
-sensitive = "ill"
-{more}
-[quasi]
-age = {{ minimum = 0, maximum = 120 }}
-sex = {{ levels = ["f", "m"] }}
-place = {{ hierarchy = "places.csv" }}
-"""
-PLACES = """Aachen,North,Land
-Bonn,North,Land
-Celle,South,Land
-Dorf,South,Land
-Essen,South,Land
-"""
-NAMES = ["who", "age", "sex", "place", "ill", "note"]
-
-
-def rows_of(count: int, seed: int) -> List[List[str]]:
-    draw = random.Random(seed)
-    places = [line.split(",")[0] for line in PLACES.split()]
-    return [
-        [
-            f"p{draw.randrange(max(1, count // 2))}",
-            str(min(119, max(0, int(draw.gauss(50, 18))))),
-            draw.choice("fm"),
-            draw.choice(places),
-            draw.choices(["no", "flu", "cold", "gout"], [5, 3, 2, 1])[0],
-            f"free text {n}",
-        ]
-        for n in range(count)
-    ]
-
-
-def setting(folder: Path, count: int, seed: int, more: str = "", k: int = 5) -> "tuple[Path, Path]":
-    with (folder / "table.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([NAMES, *rows_of(count, seed)])
-    (folder / "places.csv").write_text(PLACES)
-    (folder / "rules.toml").write_text(RULES.format(k=k, more=more))
-    return folder / "table.csv", folder / "rules.toml"
-
-
-def run(table: Path, rules: Path, *more: str) -> "tuple[Dict[str, Any], List[List[str]]]":
-    out = table.parent / "out.csv"
-    out.unlink(missing_ok=True)
-    report = table.parent / "report.json"
-    assert main(["anonymize", str(table), str(rules), "--out", str(out), "--report", str(report), *more]) == 0
-    with out.open(newline="") as file:
-        return json.loads(report.read_text()), list(csv.reader(file))
 
 
 def classes(written: Sequence[List[str]], columns: int = 3) -> Dict[Tuple[str, ...], List[List[str]]]:
@@ -403,57 +349,6 @@ def test_a_histogram_that_is_none_is_refused(tmp_path: Path, capsys: pytest.Capt
     result.write_text(json.dumps({"analysis": {"kind": "statistics", "tables": [histogram], "notes": []}}))
     assert main(["anonymize", str(table), str(rules), "--out", str(tmp_path / "o.csv"), "--cuts", str(result)]) == 1
     assert "no result.json of a `statistics` analysis" in capsys.readouterr().err
-
-
-def test_a_node_computes_on_the_anonymous_table(tmp_path: Path) -> None:
-    table, _ = setting(tmp_path, 200, 6, "l_diversity = 2")
-    ward = tmp_path / "ward.toml"
-    ward.write_text('anonymize = "rules.toml"\n[source]\nfile = "table.csv"\n')
-    schema = Schema(
-        "table",
-        "ill",
-        ("no", "yes"),
-        {"no": 0, "flu": 1, "cold": 1, "gout": 1},
-        (Feature("age", 0, 120), Feature("sex", categories=("f", "m"))),
-    )
-    plain, anonymous = load_dataset(table, schema), load_dataset(ward, schema)
-    assert anonymous.records == plain.records == 200
-    assert np.array_equal(np.bincount(anonymous.y), np.bincount(plain.y)), "labels stay"
-
-    def smallest(x: np.ndarray) -> int:
-        return int(np.unique(x, axis=0, return_counts=True)[1].min())
-
-    assert smallest(plain.x) < 5 <= smallest(anonymous.x)
-    assert anonymous.places is not None
-    assert anonymous.places.tolist() == list(range(2, 202)), "problems are named by lines of the file"
-
-
-def described(folder: Path) -> Path:
-    """A description that asks for the rules of `setting`."""
-    ward = folder / "ward.toml"
-    ward.write_text('anonymize = "rules.toml"\n[source]\nfile = "table.csv"\n')
-    return ward
-
-
-def test_a_node_makes_no_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Which nobody reads there, and which takes longer than the classes do."""
-    setting(tmp_path, 200, 6, 'label = "ill"')
-
-    def called(*_: Any) -> Any:
-        raise AssertionError("measured for nobody")
-
-    monkeypatch.setattr(anonymize, "measure", called)
-    monkeypatch.setattr(anonymize, "area", called)
-    assert len(list(every_row(described(tmp_path)))) == 201
-
-
-def test_a_changed_hierarchy_is_another_version_of_the_data(tmp_path: Path) -> None:
-    setting(tmp_path, 10, 0)
-    ward = described(tmp_path)
-    named = {path.name for path in versions_of(ward)}
-    assert named == {"ward.toml", "table.csv", "rules.toml", "places.csv"}
-    (tmp_path / "rules.toml").write_text("k = 1")
-    assert {path.name for path in versions_of(ward)} == {"ward.toml", "table.csv", "rules.toml"}, "rules that are none"
 
 
 def test_classes_are_measured_one_by_one(tmp_path: Path) -> None:

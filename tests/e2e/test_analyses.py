@@ -9,7 +9,7 @@ import sys
 from collections import Counter
 from itertools import islice
 from pathlib import Path
-from typing import Any, Dict, Iterator, List
+from typing import Any, Dict, Iterator, List, Sequence
 
 import numpy as np
 import pytest
@@ -104,6 +104,16 @@ class Federation:
         done = subprocess.run([*MAIN, *words], cwd=self.folder, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
+
+    def result(self, key_holders: Sequence[str] = ()) -> Dict[str, Any]:
+        """What a gateway says last with all nodes: its run has a result."""
+        gateway = self.gateway()
+        for name in key_holders:
+            self.party("keyholder", name)
+        self.nodes()
+        report = list(events(gateway))[-1]
+        assert report["event"] == "result", self.log()
+        return report
 
     def log(self) -> str:
         return "\n".join(path.read_text() for path in sorted(self.folder.glob("*.txt")))
@@ -213,10 +223,7 @@ def test_a_coder_over_masked_sums_is_that_of_all_rows(tmp_path: Path) -> None:
         '[task.aggregation]\nmethod = "masked"\n'
     )
     with Federation(tmp_path, text) as federation:
-        gateway = federation.gateway()
-        federation.nodes()
-        report = list(events(gateway))[-1]
-        assert report["event"] == "result", federation.log()
+        federation.result()
         written = ("--result", "out/result.json", "--out", "coder.json", "--json")
         said = federation.said("similar", "coder", "edgeward.toml", *written)
     task = load_config(tmp_path / "edgeward.toml").task
@@ -244,10 +251,7 @@ def test_statistics_under_masks_with_noise_are_charged_like_training(tmp_path: P
         'noise = "distributed"\n[task.aggregation]\nmethod = "masked"\n'
     )
     with Federation(tmp_path, text) as federation:
-        gateway = federation.gateway()
-        federation.nodes()
-        report = list(events(gateway))[-1]
-        assert report["event"] == "result", federation.log()
+        report = federation.result()
         claim = report["privacy"]
         assert 0.9 < claim["epsilon"] <= 1.0
         assert (claim["unit"], claim["steps"], claim["of"]) == ("record", 1, "result")
@@ -334,11 +338,7 @@ def test_statistics_under_ckks_are_exact(tmp_path: Path) -> None:
         'key_holder = "keys"\n'
     )
     with Federation(tmp_path, text) as federation:
-        gateway = federation.gateway()
-        federation.party("keyholder", "keys")
-        federation.nodes()
-        report = list(events(gateway))[-1]
-        assert report["event"] == "result", federation.log()
+        report = federation.result(key_holders=("keys",))
         check_exact(federation, report)
 
 
@@ -348,8 +348,5 @@ def test_statistics_in_the_open_and_under_masks_are_exact(tmp_path: Path) -> Non
         folder.mkdir()
         text = f'[task.analysis]\nkind = "statistics"\n[task.privacy]\nunit = "none"\n[task.aggregation]\nmethod = "{method}"\n'
         with Federation(folder, text) as federation:
-            gateway = federation.gateway()
-            federation.nodes()
-            report = list(events(gateway))[-1]
-            assert report["event"] == "result", federation.log()
+            report = federation.result()
             check_exact(federation, report)

@@ -1,108 +1,10 @@
 """Models of one operator each, drawn at random over its options, shapes and quantization: more than any converter makes."""
 
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Sequence, Tuple
 
 import numpy as np
-from one_op_models import Operator, Part, model_of, options_of
-
-EVERY = np.arange(-128, 128).astype(np.int8)
-ENDS = (-128, -127, -1, 0, 1, 126, 127)
-SIX = 6  # decades up and down: twelve in all
-ROWS = 24
-Options = Optional[Tuple[str, Any]]
-
-
-class Draw:
-    """Random parts of a case."""
-
-    def __init__(self, rng: np.random.Generator, odd: bool = False) -> None:
-        """With `odd`, one thing about the quantization of one tensor is what no converter writes."""
-        self.rng, self.odd = rng, odd
-        self.far = False
-        """A scale was drawn far away from what goes with the others: sums leave 32 bits, whatever the engine."""
-
-    def scale(self) -> float:
-        kind = self.rng.integers(4)
-        if kind == 0:
-            return float(2.0 ** self.rng.integers(-19, 20))
-        if kind == 1:
-            return float(np.nextafter(np.float32(2.0 ** self.rng.integers(-19, 20)), np.float32(0)))
-        return float(np.float32(10.0 ** self.rng.uniform(-SIX, SIX)))
-
-    def near(self, scale: float, least: float = 0.05, most: float = 20.0) -> float:
-        """A scale beside `scale`; sometimes it, sometimes far away."""
-        kind = self.rng.integers(8)
-        if kind == 0:
-            return scale
-        if kind == 1:
-            self.far = True
-            return self.scale()
-        return float(np.float32(scale * np.exp(self.rng.uniform(np.log(least), np.log(most)))))
-
-    def zero_point(self) -> int:
-        return int(self.rng.choice(ENDS)) if self.rng.random() < 0.6 else int(self.rng.integers(-128, 128))
-
-    def pick(self, *choices: Any) -> Any:
-        return choices[self.rng.integers(len(choices))]
-
-    def edge(self, shape: Sequence[int], scale: Optional[float] = None) -> Part:
-        return Part(tuple(shape), self.scale() if scale is None else scale, self.zero_point())
-
-    def int8(self, shape: Sequence[int]) -> np.ndarray:
-        """Noise, or every value there is."""
-        count = int(np.prod(shape))
-        if self.rng.random() < 0.5:
-            return self.rng.integers(-128, 128, shape).astype(np.int8)
-        return self.rng.permutation(np.resize(EVERY, count)).reshape(tuple(shape)).astype(np.int8)
-
-    def rows(self, width: int, count: int = ROWS) -> np.ndarray:
-        """At the ends, noise, and every value in turn."""
-        rows = self.rng.integers(-128, 128, (count, width)).astype(np.int8)
-        rows[0], rows[1] = -128, 127
-        rows[2:6] = np.resize(np.roll(EVERY, self.rng.integers(256)), (4, width))
-        return rows
-
-    def activation(self) -> int:
-        return int(self.pick(0, 0, 1, 2, 3))
-
-
-Case = Tuple[str, bytes, np.ndarray]
-
-
-def _case(d: Draw, parts: Sequence[Part], operators: Sequence[Operator], what: str = "") -> Case:
-    parts = list(parts)
-    if d.odd:
-        place = int(d.rng.choice([n for n, part in enumerate(parts) if part.scales is not None]))
-        parts[place], done = odd(d, parts[place])
-        what += f"{done} of tensor {place}"
-    width = int(np.prod(parts[0].shape))
-    edges = ", ".join(f"{p.shape} {p.scales} {p.zero_points}" for p in parts if not isinstance(p.scales, np.ndarray))
-    return f"{operators[0][0]} {what} {edges}"[:300], model_of(parts, operators), d.rows(width)
-
-
-def odd(d: Draw, part: Part) -> Tuple[Part, str]:
-    several = np.size(part.scales) > 1
-    kind = d.pick(
-        "scale", "slightly", "zero point", "axis", "no scale", "one scale", "strange scale", "two scales", "far"
-    )
-    if kind == "scale":
-        return part._replace(scales=np.asarray(part.scales) * d.pick(2, 0.5, 3)), kind
-    if kind == "slightly":
-        return part._replace(scales=np.asarray(part.scales) * (1 + d.pick(1e-6, 1e-3, -1e-3, 0.01))), kind
-    if kind == "zero point":
-        return part._replace(zero_points=(np.asarray(part.zero_points) + 5).clip(-128, 127)), kind
-    if kind == "axis":
-        return part._replace(axis=int(d.rng.integers(0, 5))), f"axis, {np.size(part.scales)} scales"
-    if kind == "no scale":
-        return part._replace(scales=None), kind
-    if kind == "one scale":
-        return part._replace(scales=np.asarray(part.scales).reshape(-1)[:1]), f"{kind} for {np.size(part.scales)}"
-    if kind == "strange scale":
-        strange = d.pick(0.0, -1.0, np.nan, np.inf, 1e-30, 1e30)
-        return part._replace(scales=np.full(np.shape(part.scales) if several else (1,), strange)), f"{strange}"
-    if kind == "two scales":
-        return part._replace(scales=np.resize(np.asarray(part.scales, float), np.size(part.scales) + 1)), kind
-    return part._replace(zero_points=d.pick(-129, 128, 300, -(2**31), 2**40)), kind
+from one_op_models import Part, options_of
+from operator_draws import Case, Draw, Options, case_of
 
 
 def _window(d: Draw, dilate: bool = True) -> Tuple[List[int], List[int], Dict[str, int], Tuple[int, int]]:
@@ -146,7 +48,7 @@ def conv(d: Draw) -> Case:
     fields["fusedActivationFunction"] = d.activation()
     parts = [source, result, weights, _bias(d, channels, source.scales * scales, taps)]
     reads = [0, 2, 3] if d.rng.random() < 0.8 else [0, 2]
-    return _case(d, parts, [("CONV_2D", reads, [1], options_of("Conv2DOptions", **fields))])
+    return case_of(d, parts, [("CONV_2D", reads, [1], options_of("Conv2DOptions", **fields))])
 
 
 def depthwise(d: Draw) -> Case:
@@ -160,7 +62,7 @@ def depthwise(d: Draw) -> Case:
     result = d.edge((1, *out, channels), d.near(float(source.scales * scales.mean()), taps, 100.0 * taps))
     fields.update(fusedActivationFunction=d.activation(), depthMultiplier=multiplier)
     parts = [source, result, weights, _bias(d, channels, source.scales * scales, taps)]
-    return _case(d, parts, [("DEPTHWISE_CONV_2D", [0, 2, 3], [1], options_of("DepthwiseConv2DOptions", **fields))])
+    return case_of(d, parts, [("DEPTHWISE_CONV_2D", [0, 2, 3], [1], options_of("DepthwiseConv2DOptions", **fields))])
 
 
 def transpose_conv(d: Draw) -> Case:
@@ -188,7 +90,7 @@ def transpose_conv(d: Draw) -> Case:
     )
     parts = [source, result, asked, weights, _bias(d, channels, source.scales * scales, taps)]
     reads = [2, 3, 0, 4] if d.rng.random() < 0.7 else [2, 3, 0]
-    return _case(d, parts, [("TRANSPOSE_CONV", reads, [1], fields)])
+    return case_of(d, parts, [("TRANSPOSE_CONV", reads, [1], fields)])
 
 
 def fully_connected(d: Draw) -> Case:
@@ -201,7 +103,7 @@ def fully_connected(d: Draw) -> Case:
     result = d.edge(shape, d.near(float(source.scales * scales.mean()), depth, 100.0 * depth))
     fields = options_of("FullyConnectedOptions", fusedActivationFunction=d.activation(), keepNumDims=rows > 1)
     parts = [source, result, weights, _bias(d, channels, source.scales * scales, depth)]
-    return _case(d, parts, [("FULLY_CONNECTED", [0, 2, 3] if d.pick(True, False) else [0, 2, -1], [1], fields)])
+    return case_of(d, parts, [("FULLY_CONNECTED", [0, 2, 3] if d.pick(True, False) else [0, 2, -1], [1], fields)])
 
 
 def _broadcastable(d: Draw) -> Tuple[Tuple[int, ...], Tuple[int, ...], Tuple[int, ...]]:
@@ -229,7 +131,7 @@ def _two_inputs(d: Draw, op: str, fields: Options) -> Case:
         other, result = Part(two, *source[1:3]), Part(out, *source[1:3])
     other = other._replace(content=d.int8(two))
     reads = [0, 2] if d.pick(True, False) else [2, 0]
-    return _case(d, [source, result, other], [(op, reads, [1], fields)])
+    return case_of(d, [source, result, other], [(op, reads, [1], fields)])
 
 
 def add(d: Draw) -> Case:
@@ -281,7 +183,7 @@ def strided_slice(d: Draw) -> Case:
     source = d.edge(shape)
     out = [count for count, shrink in spans if not shrink]
     parts = [source, _like(source, out), _numbers(begin), _numbers(end), _numbers(stride)]
-    return _case(d, parts, [("STRIDED_SLICE", [0, 2, 3, 4], [1], options_of("StridedSliceOptions", **masks))])
+    return case_of(d, parts, [("STRIDED_SLICE", [0, 2, 3, 4], [1], options_of("StridedSliceOptions", **masks))])
 
 
 def slice_(d: Draw) -> Case:
@@ -293,7 +195,7 @@ def slice_(d: Draw) -> Case:
         -1 if d.rng.random() < 0.3 and first + count == n else count for n, first, count in zip(shape, begin, size)
     ]
     parts = [source, _like(source, size), _numbers(begin), _numbers(asked)]
-    return _case(d, parts, [("SLICE", [0, 2, 3], [1], options_of("SliceOptions"))])
+    return case_of(d, parts, [("SLICE", [0, 2, 3], [1], options_of("SliceOptions"))])
 
 
 def _joined(
@@ -310,7 +212,7 @@ def _joined(
     places = list(range(first, first + len(pieces)))
     reads = {"SPLIT": [2, 0], "SPLIT_V": [0, 2, 3]}[op]
     join = ("CONCATENATION", places[::-1], [1], options_of("ConcatenationOptions", axis=axis))
-    return _case(d, [source, _like(source, shape), *more, *pieces], [(op, reads, places, fields), join])
+    return case_of(d, [source, _like(source, shape), *more, *pieces], [(op, reads, places, fields), join])
 
 
 def split(d: Draw) -> Case:
@@ -342,7 +244,7 @@ def unpack(d: Draw) -> Case:
     result = d.edge(piece.shape, d.near(source.scales))
     fields = options_of("UnpackOptions", num=2, axis=axis - (3 if d.pick(True, False) else 0))
     operators = [("UNPACK", [0], [2, 3], fields), ("ADD", [2, 3], [1], options_of("AddOptions"))]
-    return _case(d, [source, result, piece, piece], operators)
+    return case_of(d, [source, result, piece, piece], operators)
 
 
 def transpose(d: Draw) -> Case:
@@ -351,7 +253,7 @@ def transpose(d: Draw) -> Case:
     order = [0, *(int(n) for n in d.rng.permutation(np.arange(1, rank)))]
     source = d.edge(shape)
     parts = [source, _like(source, [shape[axis] for axis in order]), _numbers(order)]
-    return _case(d, parts, [("TRANSPOSE", [0, 2], [1], options_of("TransposeOptions"))])
+    return case_of(d, parts, [("TRANSPOSE", [0, 2], [1], options_of("TransposeOptions"))])
 
 
 def _pool(name: str) -> Callable[[Draw], Case]:
@@ -361,7 +263,7 @@ def _pool(name: str) -> Callable[[Draw], Case]:
         source = d.edge((1, *into, depth))
         fields.update(filterHeight=kernel[0], filterWidth=kernel[1], fusedActivationFunction=d.activation())
         result = Part((1, *out, depth), source.scales, source.zero_points)
-        return _case(d, [source, result], [(name, [0], [1], options_of("Pool2DOptions", **fields))])
+        return case_of(d, [source, result], [(name, [0], [1], options_of("Pool2DOptions", **fields))])
 
     return draw
 
@@ -381,7 +283,7 @@ def _reduced(op: str) -> Callable[[Draw], Case]:
         if op == "MEAN":
             result = d.edge(out, d.near(source.scales))
         numbers = _numbers([axis - (rank if d.rng.random() < 0.3 else 0) for axis in axes])
-        return _case(d, [source, result, numbers], [(op, [0, 2], [1], options_of("ReducerOptions", keepDims=keep))])
+        return case_of(d, [source, result, numbers], [(op, [0, 2], [1], options_of("ReducerOptions", keepDims=keep))])
 
     return draw
 
@@ -393,7 +295,7 @@ def pad(d: Draw) -> Case:
     source = d.edge(shape)
     out = tuple(int(n) for n in np.array(shape) + amounts.sum(1))
     result = Part(out, source.scales, source.zero_points)
-    return _case(d, [source, result, Part((4, 2), content=amounts)], [("PAD", [0, 2], [1], options_of("PadOptions"))])
+    return case_of(d, [source, result, Part((4, 2), content=amounts)], [("PAD", [0, 2], [1], options_of("PadOptions"))])
 
 
 def _resize(op: str, options: str) -> Callable[[Draw], Case]:
@@ -409,7 +311,7 @@ def _resize(op: str, options: str) -> Callable[[Draw], Case]:
         source = d.edge((1, *into, depth))
         fields = options_of(options, alignCorners=align, halfPixelCenters=half)
         parts = [source, _like(source, (1, *out, depth)), _numbers(out)]
-        return _case(d, parts, [(op, [0, 2], [1], fields)], f"align {align} half {half}")
+        return case_of(d, parts, [(op, [0, 2], [1], fields)], f"align {align} half {half}")
 
     return draw
 
@@ -424,7 +326,7 @@ def concatenation(d: Draw) -> Case:
     out[axis] = shape[axis] + other[axis]
     parts = [source, Part(tuple(out), *source[1:3]), Part(tuple(other), *source[1:3], d.int8(other))]
     reads = [0, 2] if d.pick(True, False) else [2, 0]
-    return _case(d, parts, [("CONCATENATION", reads, [1], options_of("ConcatenationOptions", axis=axis - 4))])
+    return case_of(d, parts, [("CONCATENATION", reads, [1], options_of("ConcatenationOptions", axis=axis - 4))])
 
 
 def pack(d: Draw) -> Case:
@@ -436,13 +338,13 @@ def pack(d: Draw) -> Case:
     parts = [source, _like(source, out), *(Part(tuple(shape), *source[1:3], d.int8(shape)) for _ in range(others))]
     reads = [int(n) for n in d.rng.permutation([0, *range(2, 2 + others)])]
     counted = axis - (len(out) if d.pick(True, False) else 0)
-    return _case(d, parts, [("PACK", reads, [1], options_of("PackOptions", valuesCount=len(reads), axis=counted))])
+    return case_of(d, parts, [("PACK", reads, [1], options_of("PackOptions", valuesCount=len(reads), axis=counted))])
 
 
 def _unary(op: str, result: Callable[[Draw, Part], Part], fields: Options = None) -> Callable[[Draw], Case]:
     def draw(d: Draw) -> Case:
         source = d.edge((1, 256))
-        return _case(d, [source, result(d, source)], [(op, [0], [1], fields)])
+        return case_of(d, [source, result(d, source)], [(op, [0], [1], fields)])
 
     return draw
 
@@ -472,7 +374,7 @@ def _tanh(d: Draw, source: Part) -> Part:
 def leaky_relu(d: Draw) -> Case:
     source = d.edge((1, 256))
     alpha = float(d.pick(0.2, 0.3, 0.01, 1.5, 0.0, 0.1))
-    return _case(
+    return case_of(
         d, [source, _other(d, source)], [("LEAKY_RELU", [0], [1], options_of("LeakyReluOptions", alpha=alpha))]
     )
 
@@ -482,14 +384,14 @@ def prelu(d: Draw) -> Case:
     source = d.edge(full)
     slope = Part(cut, float(10.0 ** d.rng.uniform(-4, 0)), d.zero_point(), d.int8(cut))
     result = d.edge(full, d.near(source.scales))
-    return _case(d, [source, result, slope], [("PRELU", [0, 2], [1], None)])
+    return case_of(d, [source, result, slope], [("PRELU", [0, 2], [1], None)])
 
 
 def softmax(d: Draw) -> Case:
     depth = int(d.rng.integers(2, 12))
     source = d.edge((1, int(d.rng.integers(1, 4)), depth))
     beta = float(d.pick(1.0, 1.0, 0.5, 3.0))
-    return _case(d, [source, _unit(d, source)], [("SOFTMAX", [0], [1], options_of("SoftmaxOptions", beta=beta))])
+    return case_of(d, [source, _unit(d, source)], [("SOFTMAX", [0], [1], options_of("SoftmaxOptions", beta=beta))])
 
 
 CASES: Dict[str, Callable[[Draw], Case]] = {

@@ -12,7 +12,8 @@ import pytest
 pytest.importorskip("ai_edge_litert", reason="its schema writes the models")
 pytest.importorskip("tflite_micro", reason="the tflite-micro wheel is the oracle")
 from one_op_models import Edge, one_op, options_of
-from operator_cases import CASES, Case, Draw
+from operator_cases import CASES
+from operator_draws import Case, Draw
 from tflm_oracle import Answer, answers
 
 from model_export.plan import compile_plan

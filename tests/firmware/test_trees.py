@@ -4,12 +4,13 @@ import struct
 import subprocess
 from dataclasses import replace
 from pathlib import Path
-from typing import List, Tuple
+from typing import Any, List, Tuple
 
 import numpy as np
 import pytest
 from random_trees import random_trees, rows_for
 
+from model_export import trees_rows
 from model_export.trees import (
     CLASSES,
     LEAF,
@@ -20,6 +21,7 @@ from model_export.trees import (
     Tree,
     Trees,
     TreesError,
+    leaves_of,
     pack_trees,
     parse_trees,
     run_trees,
@@ -251,3 +253,24 @@ def test_known_answers_are_of_every_class_and_of_many_leaves() -> None:
         offered = set(run_trees(model, synthetic_rows(model, 4096, seed=9)).argmax(axis=1).tolist())
         assert winners >= offered, seed
         assert len(np.unique(rows, axis=0)) == len(rows)
+
+
+def test_rows_of_classes_that_never_win_are_looked_for_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """200 trees over 20 columns, of which three of four classes win nowhere: the search ends, and the others' rows are there."""
+    split = np.array([[0, 100, LEAF, LEAF + 1]], np.uint16)
+    trees = tuple(
+        Tree(split + np.array([[number % 20, 0, 0, 0]], np.uint16), np.array([[9, 0, 0, 1], [8, 0, 1, 0]], np.int32))
+        for number in range(200)
+    )
+    model = replace(random_trees(2), mode=CLASSES, channels=20, trees=trees, base=np.zeros(4, np.int32))
+    walks = []
+
+    def counted(*given: Any) -> np.ndarray:
+        walks.append(1)
+        return leaves_of(*given)
+
+    monkeypatch.setattr(trees_rows, "leaves_of", counted)
+    rows = telling_rows(model)
+    assert len(walks) < 25_000
+    assert len(rows) >= 1
+    assert (run_trees(model, rows).argmax(axis=1) == 0).all()
