@@ -26,6 +26,9 @@ from orchestrator.wire.targets.registry import TARGETS
 from orchestrator.wire.task import Evaluation, Rounds, Selection, Task
 from orchestrator.wire.training import Training
 
+_OPTION_KINDS = {"option": "number", "whole_option": "whole number"}
+"""Functions of rounds/strategy.py that read an option -> what they read."""
+
 TABLES: Tuple[Tuple[str, Any], ...] = (
     ("", Config),
     ("gateway", GatewaySettings),
@@ -169,7 +172,7 @@ def options() -> List[Tuple[str, List[Entry]]]:
         for base in reversed(strategy.__mro__):
             if "__init__" in vars(base) and base is not object:
                 known.update(_options_read(base.__init__))
-        entries = [Entry(o, "number", *known[o], _OPTIONS[o]) for o in strategy.OPTIONS]
+        entries = [Entry(o, *known[o], _OPTIONS[o]) for o in strategy.OPTIONS]
         if norm_bound.bounded(strategy):
             bound = Entry(
                 norm_bound.OPTION, "number", _toml(norm_bound.DEFAULT), "0, or 1 to 1e6", _OPTIONS[norm_bound.OPTION]
@@ -179,13 +182,13 @@ def options() -> List[Tuple[str, List[Entry]]]:
     return found
 
 
-def _options_read(function: Any) -> Dict[str, Tuple[str, str]]:
-    """Option -> (default, range) from the calls of `option` in a strategy's __init__."""
+def _options_read(function: Any) -> Dict[str, Tuple[str, str, str]]:
+    """Option -> (kind, default, range) from the calls of `option` and `whole_option` in a strategy's __init__."""
     found = {}
     for node in ast.walk(ast.parse(textwrap.dedent(inspect.getsource(function)))):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "option":
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _OPTION_KINDS:
             name, default, low, high = (ast.literal_eval(argument) for argument in node.args[1:])
-            found[name] = (_toml(default), f"{low:g} to {high:g}")
+            found[name] = (_OPTION_KINDS[node.func.id], _toml(default), f"{low:g} to {high:g}")
     return found
 
 
