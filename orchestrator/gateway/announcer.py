@@ -6,8 +6,8 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Set,
 import numpy as np
 
 from orchestrator.gateway.figures import Figures
+from orchestrator.gateway.message_signer import MessageSigner
 from orchestrator.gateway.secure_aggregation import Request
-from orchestrator.gateway.voice import Voice
 from orchestrator.rounds.events import Announce
 from orchestrator.wire.announcing import RunOver, TaskAnnounced, WeightsNamed
 from orchestrator.wire.body import encode_body
@@ -62,7 +62,7 @@ class Announcer:
         task: Task,
         graph: bytes,
         topics: Topics,
-        voice: Voice,
+        signer: MessageSigner,
         figures: Figures,
         certificates: List[Dict[str, Any]],
         clock: Clock = SYSTEM,
@@ -71,7 +71,7 @@ class Announcer:
         self._certificates, self._clock = certificates, clock
         self.outbox = Outbox()
         self._run, self._task, self._graph = run, task, graph
-        self._topics, self._voice, self._figures = topics, voice, figures
+        self._topics, self._signer, self._figures = topics, signer, figures
         self._task_body: Optional[bytes] = None
         self._round: Optional[_Round] = None
         self._has: Dict[str, str] = {}  # node -> digest of the newest weights it acknowledged
@@ -87,7 +87,7 @@ class Announcer:
             self._task_body = encode_body(header, graph)
         # The same for every node, so it is signed for all: one copy in memory however many wait for it.
         topic = self._topics.down(node)
-        self.outbox.send(self._voice.say(self._task_body, EVERYONE), topic, {node: topic}, self._clock.monotonic())
+        self.outbox.send(self._signer.say(self._task_body, EVERYONE), topic, {node: topic}, self._clock.monotonic())
 
     def round(
         self,
@@ -205,6 +205,6 @@ class Announcer:
         return {self._send_one(body, node, topic, {node: topic}) for node, topic in receivers.items()}
 
     def _send_one(self, body: bytes, addressee: str, topic: str, receivers: Dict[str, Any]) -> bytes:
-        message = self._voice.say(body, addressee)
+        message = self._signer.say(body, addressee)
         self.outbox.send(message, topic, receivers, self._clock.monotonic())
         return transfer_id(message)

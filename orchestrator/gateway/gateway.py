@@ -23,6 +23,7 @@ from orchestrator.gateway.course import Course
 from orchestrator.gateway.exchanged import needs_log
 from orchestrator.gateway.figures import Figures
 from orchestrator.gateway.goodbye import Goodbye
+from orchestrator.gateway.message_signer import MessageSigner
 from orchestrator.gateway.progress import Progress
 from orchestrator.gateway.questions import Questions
 from orchestrator.gateway.refused import MESSAGES, Refused
@@ -30,7 +31,6 @@ from orchestrator.gateway.run import RunResult
 from orchestrator.gateway.run_store import RunStore
 from orchestrator.gateway.strays import Strays
 from orchestrator.gateway.supply import Supply, take_supply
-from orchestrator.gateway.voice import Voice
 from orchestrator.rounds.events import (
     Action,
     Aggregate,
@@ -74,10 +74,10 @@ class Gateway:
         if stored is None:
             raise UsageError(f"the store has no run {run!r}")
         self._store, self._run, self._clock = store, run, broker.clock
-        self._voice = Voice(authority, store.serial(run))
+        self._signer = MessageSigner(authority, store.serial(run))
         self._task = task_from_dict(stored[0], f"stored run {run}")
         if needs_log(self._task):
-            store.keep_certificates(run, self._voice.certificates)
+            store.keep_certificates(run, self._signer.certificates)
         self.aggregation = aggregation_of(store, run, self._task, evaluate, federation)
         self._hand_up = hand_up
         self._topics = Topics(federation)
@@ -85,7 +85,7 @@ class Gateway:
         self._inbox = Inbox(self.aggregation.most_sent())
         self._wake_at: Optional[float] = None
         self._figures = Figures(self._task, self._clock)
-        speaks = (self._topics, self._voice, self._figures, store.certificates(run), self._clock)
+        speaks = (self._topics, self._signer, self._figures, store.certificates(run), self._clock)
         self.announcer = Announcer(run, self._task, stored[1], *speaks)
         self.course = Course(store, run, self._task, progress, self._carry_out, self._clock)
         self.coordinator = self.course.coordinator
@@ -193,7 +193,7 @@ class Gateway:
             elif isinstance(event, Connected):
                 self.link.publish(self._topics.gateway_presence, self._presence, retain=True)
                 self._broker.connected()
-                self.announcer.outbox.hurry(self._clock.monotonic())
+                self.announcer.outbox.retry_now(self._clock.monotonic())
             elif isinstance(event, Supply):
                 take_supply(self.course, event, self._hand_up)
             else:
@@ -228,14 +228,14 @@ class Gateway:
 
     def _watch_broker(self) -> None:
         self._broker.restart_if_dead()
-        if self._voice.revocations_changed():
+        if self._signer.revocations_changed():
             self._broker.end_connections()
             for node in sorted(self.coordinator.online):
-                if self._voice.objection(node):
+                if self._signer.objection(node):
                     self._attendance.leave(node)
 
     def _send_down(self, node: str, body: bytes) -> None:
-        message = self._voice.say(body, node)
+        message = self._signer.say(body, node)
         for chunk in split(transfer_id(message), message):
             self._send_frame(node, encode_frame(chunk))
 
@@ -257,7 +257,7 @@ class Gateway:
         if not self.refused.listens_to(node):
             return
         try:
-            objection = self._voice.objection(node)
+            objection = self._signer.objection(node)
             if objection:
                 self._watch_broker()  # a revocation ends the node's connection too, at once
                 self._attendance.leave(node)

@@ -201,7 +201,7 @@ class Session(ABC):
         if isinstance(event, Connected):
             self._connected = True
             self.presence.announce()
-            self.outbox.hurry(self._clock.monotonic())
+            self.outbox.retry_now(self._clock.monotonic())
             self._beside.again()
             return
         if isinstance(event, Disconnected):

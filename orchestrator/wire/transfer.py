@@ -208,7 +208,7 @@ class Outbox:
                 for receiver in overdue:
                     self._enqueue(key, pending, (0,), [receiver])
 
-    def hurry(self, now: float) -> None:
+    def retry_now(self, now: float) -> None:
         """After a reconnect: everything unacknowledged is due at once."""
         with self._lock:
             for pending in self._pending.values():

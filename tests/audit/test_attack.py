@@ -145,7 +145,9 @@ def test_what_cannot_be_played_is_refused(task: Task, ready: Prepared, datasets:
     scaffold = replace(task, training=replace(task.training, strategy="scaffold"))
     with pytest.raises(UsageError, match="does not play scaffold"):
         Playing(scaffold, ready.graph, ready.weights, datasets, quiet)
-    scored = replace(task, training=replace(task.training, strategy="fuala", tail_average=False), evaluation=Evaluation(0.2))
+    scored = replace(
+        task, training=replace(task.training, strategy="fuala", tail_average=False), evaluation=Evaluation(0.2)
+    )
     with pytest.raises(UsageError, match="does not play fuala"):
         Playing(scored, ready.graph, ready.weights, datasets, quiet)
     open_task = replace(task, privacy=replace(task.privacy, unit="none"))

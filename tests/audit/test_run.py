@@ -115,7 +115,9 @@ def test_more_seeds_reach_farther(demo: DemoTask, task: Task, ready: Prepared, p
     pooled = canaries["bounds"][1]
     alpha = (1 - CONFIDENCE) / len(canaries["bounds"])
     assert pooled["reach"] > reach(100, pooled["delta"], alpha)
-    assert pooled["epsilon"] > min(bounds[1] for bounds in canaries["bounds_per_run"])  # of one run, chance may make it more
+    assert pooled["epsilon"] > min(
+        bounds[1] for bounds in canaries["bounds_per_run"]
+    )  # of one run, chance may make it more
 
 
 def test_without_a_claim_there_is_none_to_break(demo: DemoTask, task: Task, ready: Prepared) -> None:

@@ -39,7 +39,7 @@ def main() -> None:
         except queue.Empty:
             continue
         if isinstance(event, Connected):
-            outbox.hurry(time.monotonic())
+            outbox.retry_now(time.monotonic())
         if not isinstance(event, Message):
             continue
         frame = decode_frame(event.payload)

@@ -85,7 +85,7 @@ def test_100_mb_reach_eight_nodes_whole_over_a_broker_that_is_killed_in_the_midd
             with contextlib.suppress(queue.Empty):
                 event = link.events.get(timeout=0.05)
                 if isinstance(event, Connected):
-                    outbox.hurry(time.monotonic())
+                    outbox.retry_now(time.monotonic())
                 elif isinstance(event, Message):
                     frame = decode_frame(event.payload)
                     name = event.topic.split("/")[1]

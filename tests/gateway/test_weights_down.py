@@ -19,7 +19,7 @@ NODES = ("a", "b", "c")
 
 
 class Quiet:
-    """Voice and figures of a gateway without an identity that nobody watches."""
+    """Signer and figures of a gateway without an identity that nobody watches."""
 
     def say(self, body: bytes, addressee: str) -> bytes:
         return body

@@ -7,7 +7,7 @@ from orchestrator.gateway.membership import Membership
 from orchestrator.wire.transparency import write_log
 
 
-class Voice:
+class MessageSigner:
     """Of one run, whose serial is in everything it says."""
 
     def __init__(self, authority: Optional[Authority], serial: int) -> None:
