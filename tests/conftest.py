@@ -10,9 +10,10 @@ from typing import Callable, Iterator, List
 import pytest
 from hypothesis import settings
 from required import pytest_make_collect_report, pytest_runtest_makereport, pytest_terminal_summary  # noqa: F401
+from series import of_cases
 from slow import pytest_collection_modifyitems, pytest_ignore_collect  # noqa: F401
 
-settings.register_profile("edgeward", deadline=None)  # a busy machine is no failure
+settings.register_profile("edgeward", deadline=None, max_examples=of_cases(100))  # a busy machine is no failure
 settings.load_profile("edgeward")
 
 ROOT = Path(__file__).resolve().parents[1]

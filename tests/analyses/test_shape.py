@@ -6,8 +6,9 @@ from typing import Any, Dict, List
 import numpy as np
 import pytest
 from analysed_rows import DECLARED, SCHEMA, any_asked, rows, split, summed, task_of, without
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from series import examples
 
 from orchestrator.analyses.base import Total
 from orchestrator.analyses.blocks import BY_ITSELF, CELLS, MARGINS, PRODUCTS, SUMS, UPTO, incomplete
@@ -33,7 +34,7 @@ def test_every_kind_is_held_to_it() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @given(seed=SEEDS)
-@settings(max_examples=40)
+@examples(40)
 def test_no_vector_is_beyond_what_is_declared_whatever_the_gateway_announces(kind: str, seed: int) -> None:
     analysis = analysis_of(task_of(kind))
     asked = any_asked(analysis, seed)
@@ -47,7 +48,7 @@ def test_no_vector_is_beyond_what_is_declared_whatever_the_gateway_announces(kin
 
 @pytest.mark.parametrize("kind", KINDS)
 @given(seed=SEEDS)
-@settings(max_examples=20)
+@examples(20)
 def test_every_value_has_a_rule_on_disclosure_and_is_what_that_says(kind: str, seed: int) -> None:
     analysis, data = analysis_of(task_of(kind)), rows(50, seed)
     asked = any_asked(analysis, seed) if seed % 2 else analysis.begin(seed)
@@ -83,7 +84,7 @@ def test_a_kind_whose_sums_have_no_rule_is_seen() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @given(seed=SEEDS)
-@settings(max_examples=40)
+@examples(40)
 def test_sums_of_parts_add_up_to_the_sum_of_all(kind: str, seed: int) -> None:
     analysis, data = analysis_of(task_of(kind)), rows(60, seed)
     asked = any_asked(analysis, seed) if seed % 2 else analysis.begin(seed)
@@ -95,7 +96,7 @@ def test_sums_of_parts_add_up_to_the_sum_of_all(kind: str, seed: int) -> None:
 @pytest.mark.parametrize("unit", ["record", "patient"])
 @pytest.mark.parametrize("kind", KINDS)
 @given(seed=SEEDS)
-@settings(max_examples=30)
+@examples(30)
 def test_leaving_out_one_unit_moves_a_sum_by_its_bound_at_most(kind: str, unit: str, seed: int) -> None:
     analysis, data = analysis_of(task_of(kind)), rows(30, seed)
     asked = any_asked(analysis, seed)
@@ -265,7 +266,7 @@ def test_owners_rules_hold_for_an_analysis_as_for_training() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @given(seed=SEEDS)
-@settings(max_examples=40)
+@examples(40)
 def test_the_same_question_is_one_whatever_else_was_announced(kind: str, seed: int) -> None:
     """Finite, the same again for what it means, and all that a sum depends on."""
     analysis, data = analysis_of(task_of(kind)), rows(20, seed)

@@ -32,8 +32,9 @@ from fhir_samples import (
     table_of,
     whole,
 )
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from series import examples
 
 from orchestrator.data.dataset import load_dataset
 from orchestrator.data.described import is_live, versions_of
@@ -368,7 +369,7 @@ WHOLE = [
 ]
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(st.data())
 def test_whatever_stands_in_a_field_is_read_or_refused_by_its_line(tmp_path_factory: Any, data: Any) -> None:
     files = json.loads(json.dumps(WHOLE))

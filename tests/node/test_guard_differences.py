@@ -5,8 +5,9 @@ from typing import Any, Dict, Set
 
 import numpy as np
 from guarded import AGE, COST, SEX, STATISTICS, Node, data_of, even, tables, task_of
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from series import examples
 
 from orchestrator.analyses.base import as_pairs, from_pairs
 from orchestrator.analyses.registry import analysis_of
@@ -161,7 +162,7 @@ def test_trees_that_a_gateway_grows_one_bin_further_tell_few_apart(tmp_path: Pat
 
 
 @given(st.integers(0, 2**31), st.booleans(), st.booleans())
-@settings(max_examples=60)
+@examples(60)
 def test_sets_that_differ_in_few_people_are_found(seed: int, ordered: bool, of_patients: bool) -> None:
     """As when every pair of sets is compared person by person."""
     draw, n, least = np.random.default_rng(seed), 40, 4

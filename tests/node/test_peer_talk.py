@@ -8,8 +8,9 @@ from typing import Callable, Dict, List, Optional, Tuple
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from series import examples
 from test_peers import Issuer
 
 from orchestrator.analyses.agents import Exchange
@@ -319,7 +320,7 @@ def met(tmp_path_factory: pytest.TempPathFactory) -> Office:
 
 
 @given(payload=st.binary(max_size=300), kind=st.sampled_from([HELLO, SEALED]), sender=st.sampled_from(["b", "c", "z"]))
-@settings(max_examples=150)
+@examples(150)
 def test_whatever_comes_is_refused_by_name_and_changes_nothing(
     met: Office, payload: bytes, kind: int, sender: str
 ) -> None:

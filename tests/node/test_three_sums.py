@@ -6,8 +6,9 @@ from typing import Any, Dict, List, Tuple
 import numpy as np
 import pytest
 from guarded import AGE, COST, Node, data_of, task_of
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from series import examples
 
 from orchestrator.data.dataset import Dataset
 from orchestrator.node.between import left_over
@@ -80,7 +81,7 @@ def test_groups_by_two_columns_that_are_nearly_the_same_are_not_both_answered(tm
 
 
 @given(st.integers(0, 2**31))
-@settings(max_examples=60)
+@examples(60)
 def test_what_is_left_over_is_as_when_all_pairs_are_subtracted(seed: int) -> None:
     draw = np.random.default_rng(seed)
     n, most = 24, 4

@@ -5,8 +5,9 @@ from typing import Any, List, Optional, Tuple
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from series import examples
 
 from orchestrator.privacy.lattice import make_lattice
 from orchestrator.privacy.noisy_sum import NoisyCounts, NoisySum
@@ -27,7 +28,7 @@ def honest(cell: int, loss: float) -> np.ndarray:
     return vector
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(st.lists(contributions, max_size=4), contributions)
 def test_no_contribution_moves_counts_by_more_than_the_bound(others: List[np.ndarray], one: np.ndarray) -> None:
     with np.errstate(over="ignore"):
@@ -40,7 +41,7 @@ def test_no_contribution_moves_counts_by_more_than_the_bound(others: List[np.nda
     assert np.linalg.norm(moved.astype(np.float64)) <= COUNTS.bound
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(st.lists(st.tuples(st.integers(0, SIZE - 2), st.floats(0, 1)), min_size=1, max_size=30), contributions)
 def test_what_a_unit_may_add_is_added_whatever_comes_beside_it(units: Any, nasty: np.ndarray) -> None:
     """A patient's records are a mean: of many ones, and of losses up to the largest, it must not count as too much."""
@@ -68,7 +69,7 @@ def test_a_contribution_of_another_shape_is_a_bug(shape: Tuple[int, ...]) -> Non
         COUNTS.total([np.zeros(shape)])
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(
     st.lists(st.tuples(numbers, numbers), min_size=1, max_size=8), st.lists(st.integers(0, 1), min_size=8, max_size=8)
 )
@@ -101,7 +102,7 @@ def test_a_release_is_the_bounded_sum_and_noise(monkeypatch: pytest.MonkeyPatch,
     np.testing.assert_array_equal(released, expected)
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(st.lists(numbers, min_size=6, max_size=6), st.integers(0, 2**32))
 def test_no_vector_moves_a_sum_of_clipped_ones_by_more_than_its_bound(vector: List[float], seed: int) -> None:
     released = NoisySum(make_lattice(0.7, 6, 1.5, 1), 1.5, 1, "discrete-gaussian")

@@ -6,8 +6,9 @@ from typing import Any, Dict, List, Tuple
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from series import examples
 
 from orchestrator.errors import PrivacyError
 from orchestrator.privacy.noisy_sum import evaluation_counts, statistics_sum, training_sum
@@ -85,7 +86,7 @@ def test_noisy_parts_say_what_their_mechanism_is() -> None:
 nodes_of = st.lists(st.integers(1, 3000), min_size=3, max_size=12)
 
 
-@settings(max_examples=80, deadline=None)
+@examples(80)
 @given(nodes_of, st.sampled_from(BITS), st.floats(1e-3, 50), st.integers(0, 1 << 32))
 def test_weighted_means_are_numpys_within_the_rounding_bound(
     weights: List[int], bits: int, reach: float, seed: int
@@ -190,7 +191,7 @@ def test_a_sum_no_nodes_can_have_sent_is_refused() -> None:
 # Noisy parts
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(st.integers(3, 9), st.integers(1, 400), st.sampled_from(["record", "node"]), st.integers(0, 1 << 32))
 def test_sums_of_noisy_parts_are_exact(parties: int, units: int, unit: str, seed: int) -> None:
     task = make_task(private(unit=unit), share=0.0) if unit == "record" else node_task()
@@ -210,7 +211,7 @@ def node_task() -> Task:
     return replace(make_task(share=0.0), schema=schema, privacy=private(unit="node"))
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(
     st.integers(3, 2000),
     st.integers(1, 10_000_000),

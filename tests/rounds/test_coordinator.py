@@ -5,8 +5,9 @@ from dataclasses import replace
 from typing import List, Set
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from series import examples
 
 from orchestrator.rounds.coordinator import RETURN_S, Coordinator
 from orchestrator.rounds.events import (
@@ -211,7 +212,7 @@ def test_a_run_says_what_it_waits_for() -> None:
     assert coordinator.waits_for() == "answers of round 1 from n0, n2"
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(st.integers(1, 6), st.integers(0, 6), st.integers(0, 1 << 32))
 def test_gathering_ends_by_its_rules_alone_and_a_replay_ends_alike(nodes: int, minimum: int, seed: int) -> None:
     """Nodes come, leave and decline at random: a run begins with `nodes` at any time, with `minimum_nodes` when the time is over,
@@ -290,7 +291,7 @@ class World:
         return event_from_dict({**event_to_dict(event), "at": self.now})
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(st.integers(0, 1 << 32))
 def test_a_crash_after_any_event_is_a_replay(seed: int) -> None:
     """Killed after every single journalled event, the coordinator comes back equal and finishes the same rounds."""

@@ -5,8 +5,9 @@ from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from series import examples
 
 from orchestrator.errors import WireError
 from orchestrator.node.control import NodeControl
@@ -83,7 +84,7 @@ def quadratics(seed: int, count: int = 3, size: int = 4) -> Tuple[Dict[str, Tupl
     return nodes, best
 
 
-@settings(max_examples=8, deadline=None)
+@examples(8)
 @given(seed=st.integers(0, 10_000))
 @pytest.mark.slow
 def test_it_reaches_the_optimum_of_quadratics_where_fedavg_drifts(

@@ -5,9 +5,10 @@ import random
 from dataclasses import replace
 from typing import List, Optional, Set, Tuple
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from secure_runs import NAMES, PLAN
+from series import examples
 
 from orchestrator.rounds.events import (
     Abstained,
@@ -151,7 +152,7 @@ def play(seed: int, plan: Plan, events: int, crashes: float) -> SecureCoordinato
     return coordinator
 
 
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(st.integers(0, 1 << 32))
 def test_every_replay_gives_the_same_and_no_run_hangs(seed: int) -> None:
     """Nodes leave, return, abstain and keep silent at random, the gateway dies at random: the run ends all the same."""
@@ -171,7 +172,7 @@ def test_every_replay_gives_the_same_and_no_run_hangs(seed: int) -> None:
     assert coordinator.phase == FINISHED or coordinator.reason.startswith(ends)
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(st.integers(0, 1 << 32))
 def test_with_few_attempts_a_run_ends_or_fails_with_a_reason(seed: int) -> None:
     coordinator = play(seed, replace(PLAN, attempts=2), 400, crashes=0.1)

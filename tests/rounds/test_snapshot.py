@@ -5,8 +5,9 @@ from dataclasses import fields
 from typing import Any, Dict, List, Type, get_args, get_origin, get_type_hints
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from series import examples
 
 from orchestrator.rounds.coordinator import Coordinator
 from orchestrator.rounds.events import Compacted, event_from_dict, event_to_dict
@@ -57,7 +58,7 @@ def through_json(event: Compacted) -> Any:
 
 
 @pytest.mark.parametrize("kind", kinds(Coordinator))
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(data=st.data())
 def test_every_field_of_a_coordinator_comes_back(kind: Type[Coordinator], data: st.DataObject) -> None:
     before = data.draw(any_of(kind, plan=PLAN))

@@ -15,6 +15,7 @@ from agent_at_post import Below
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from mutations import Body, any_body, any_frames, damaged, mutated
+from series import of_cases
 
 from orchestrator.boards.protocol import RecordParser, crc16
 from orchestrator.gateway.gateway import Gateway
@@ -58,7 +59,7 @@ def make_task(aggregation: str = "plain", share: float = 0.2) -> Task:
 
 
 def cases(who: str) -> int:
-    return max(50, int(CASES * SHARES[who]))
+    return of_cases(max(50, int(CASES * SHARES[who])))
 
 
 class NotMutating(random.Random):

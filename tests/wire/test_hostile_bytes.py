@@ -3,7 +3,6 @@
 EDGEWARD_CASES_SHARE=0.1 tries a tenth of them.
 """
 
-import os
 import struct
 import tracemalloc
 import zlib
@@ -16,6 +15,7 @@ import pytest
 import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from series import of_cases
 
 from orchestrator.errors import WireError
 from orchestrator.wire.body import decode_body, encode_body
@@ -31,7 +31,7 @@ LIMIT = 1 << 20
 def fuzzed(cases: int) -> Any:
     """The same cases everywhere: a failure in CI is one here."""
     return settings(
-        max_examples=max(1, int(cases * float(os.environ.get("EDGEWARD_CASES_SHARE", "1")))),
+        max_examples=of_cases(cases),
         deadline=None,
         derandomize=True,
         database=None,

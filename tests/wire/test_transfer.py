@@ -4,8 +4,9 @@ import zlib
 from typing import Dict, List, Optional, Tuple
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from series import examples
 
 from orchestrator.errors import WireError
 from orchestrator.wire.frames import (
@@ -212,7 +213,7 @@ def test_an_abandoned_transfer_makes_room_for_another() -> None:
     assert list(inbox.unfinished) == ["busy"]
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     seed=st.integers(0, 1 << 32),
     loss=st.floats(0, 0.6),
