@@ -1,10 +1,13 @@
 """Breast-cancer data of scikit-learn on two nodes, a small network, and its training graph, made once."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Dict
 
+import numpy as np
 import pytest
+from once import filled_once
 
 from orchestrator.audit.run import Prepared, prepare
 from orchestrator.data.dataset import Dataset, load_dataset
@@ -19,9 +22,18 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> DemoTask:
 
 
 @pytest.fixture(scope="session")
-def ready(demo: DemoTask) -> Prepared:
+def ready(demo: DemoTask, tmp_path_factory: pytest.TempPathFactory) -> Prepared:
     """Of the real model, for the real runtime."""
-    return prepare(demo.task, Path())
+
+    def export(folder: Path) -> None:
+        made = prepare(demo.task, Path())
+        (folder / "graph").write_bytes(made.graph)
+        np.save(folder / "weights.npy", made.weights)
+        (folder / "tensors").write_text(json.dumps(made.tensors))
+
+    folder = filled_once(tmp_path_factory, "audited-graph", export)
+    tensors = json.loads((folder / "tensors").read_text())
+    return Prepared((folder / "graph").read_bytes(), np.load(folder / "weights.npy"), tensors)
 
 
 @pytest.fixture(scope="session")

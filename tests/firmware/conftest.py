@@ -8,6 +8,7 @@ from typing import Callable, Dict
 
 import numpy as np
 import pytest
+from once import filled_once
 
 from model_export.tflite_file import read_tflite
 
@@ -22,9 +23,12 @@ def small_models(tmp_path_factory: pytest.TempPathFactory) -> Dict[str, bytes]:
     """The models of small_models.py by name, converted once in a process of its own."""
     if importlib.util.find_spec("tensorflow") is None:
         pytest.skip("TensorFlow converts the small models, and is not installed")
-    folder = tmp_path_factory.mktemp("small-models")
     script = Path(__file__).with_name("small_models.py")
-    subprocess.run([sys.executable, str(script), str(folder)], check=True, capture_output=True)
+
+    def convert(folder: Path) -> None:
+        subprocess.run([sys.executable, str(script), str(folder)], check=True, capture_output=True)
+
+    folder = filled_once(tmp_path_factory, "small-models", convert)
     return {path.stem: path.read_bytes() for path in sorted(folder.glob("*.tflite"))}
 
 

@@ -10,6 +10,7 @@ from typing import Dict, Iterator, Optional
 import pytest
 from inside import BATCH, CLASSES, INPUTS, LINEAR
 from malicious import Attack, MaliciousGateway, NodeProcess, Victim
+from once import filled_once
 
 pytest.importorskip("amqtt", reason="amqtt comes with the gateway, not on a node")
 pytest.importorskip("dp_accounting", reason="dp-accounting is not installed here")
@@ -56,17 +57,22 @@ def linear_graph(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """The training graph of a linear model, as an honest gateway's worker makes it."""
     from model_export.client import run_worker
 
-    folder = tmp_path_factory.mktemp("linear")
-    shape = {"input_shape": [INPUTS], "classes": CLASSES, "batch_size": BATCH, "seed": 0}
-    run_worker("prepare", {"model": LINEAR, **shape}, folder)
+    def prepare(folder: Path) -> None:
+        shape = {"input_shape": [INPUTS], "classes": CLASSES, "batch_size": BATCH, "seed": 0}
+        run_worker("prepare", {"model": LINEAR, **shape}, folder)
+
+    folder = filled_once(tmp_path_factory, "linear", prepare)
     return (folder / "training.tflite").read_bytes()
 
 
 @pytest.fixture(scope="session")
 def evil_graphs(tmp_path_factory: pytest.TempPathFactory) -> Dict[str, bytes]:
     """Name -> graph, see evil_graphs.py."""
-    folder = tmp_path_factory.mktemp("evil")
     script = Path(__file__).with_name("evil_graphs.py")
-    made = subprocess.run([sys.executable, str(script), str(folder)], capture_output=True, text=True)
-    assert made.returncode == 0, made.stderr[-2000:]
+
+    def export(folder: Path) -> None:
+        made = subprocess.run([sys.executable, str(script), str(folder)], capture_output=True, text=True)
+        assert made.returncode == 0, made.stderr[-2000:]
+
+    folder = filled_once(tmp_path_factory, "evil-graphs", export)
     return {path.stem: path.read_bytes() for path in folder.glob("*.tflite")}
