@@ -281,6 +281,18 @@ def test_a_row_is_what_its_record_gives_alone_whatever_the_others_are(name: str)
     process.close()
 
 
+def test_what_was_too_slow_to_be_measured_runs_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine one call of `grad1` may take so long that no function of many records is tried."""
+    monkeypatch.setattr(graph_process, "TRIED_S", 1e-9)
+    weights, x, y = records(32)
+    with TrainingGraph(whole(GRAD1), PATIENT) as graph:
+        process = graph.process
+        assert process.rows() == 0
+        alone = process.run("grad1", weights, x[:, np.newaxis], y[:, np.newaxis], np.ones((32, 1), "f4"))
+        monkeypatch.undo()
+        np.testing.assert_allclose(by_rows(process, 16, weights, x, y), alone, rtol=1e-6, atol=1e-7)
+
+
 def test_gradients_by_rows_are_those_of_grad1() -> None:
     """Of many pieces, in order."""
     random = np.random.default_rng(1)
