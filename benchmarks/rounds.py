@@ -5,12 +5,14 @@ python benchmarks/rounds.py --nodes 4 --params 100000 --rounds 10 [--broker embe
                             [--repeat 3]        so many times, with --flower in turn: medians, and of ratios those of each pair
 
 Bytes are counted by the kernel on each node's socket (TCP payload: MQTT framing, acknowledgements and resends
-included), whole run over nodes x rounds, from the first training round to the end. Memory is peak resident memory of
+included), whole run over nodes x rounds, from the first training round to the end; those down from the second round on are
+the gateway's messages. Memory is peak resident memory of
 each process. Seconds are from one round's announcement to the next one's.
 """
 
 import argparse
 import json
+import math
 import platform
 import statistics
 import subprocess
@@ -58,7 +60,7 @@ def measure(
     broker_kind: str,
     codec: str,
     aggregation: str = "plain",
-    weights_codec: str = "float32",
+    weights_codec: str = "int8",
 ) -> Dict[str, Any]:
     task = make_task(nodes, rounds, codec, aggregation, weights_codec)
     weights = np.random.default_rng(0).normal(0, 0.1, params).astype(np.float32)
@@ -77,7 +79,7 @@ def measure(
             for process in processes:
                 process.kill()
         broker_mib = peak_memory_mib(str(broker.pid))
-    return summarize(result, nodes, params, rounds, broker_kind, codec, broker_mib)
+    return {"weights": weights_codec, **summarize(result, nodes, params, rounds, broker_kind, codec, broker_mib)}
 
 
 def start_node(broker: str, name: str, data: Path, folder: Path) -> "subprocess.Popen[bytes]":
@@ -91,6 +93,7 @@ def summarize(
     seconds = [r["seconds"] for r in result.rounds]
     figures: List[Dict[str, Any]] = list(result.nodes.values())
     up = statistics.mean(n["bytes_up_per_round"] for n in figures)
+    later = statistics.mean(r["bytes_down"] for r in result.rounds[1:]) / nodes if rounds > 1 else math.nan
     down = statistics.mean(n["bytes_down_per_round"] for n in figures)
     return {
         "nodes": nodes,
@@ -102,8 +105,10 @@ def summarize(
         "seconds_min_max": [min(seconds), max(seconds)],
         "bytes_up_per_node_round": up,
         "bytes_down_per_node_round": down,
+        "bytes_down_later": later,
         "float32_bytes": 4 * params,
         "up_ratio": up / (4 * params),
+        "down_ratio_later": later / (4 * params),
         "node_mib": max(n["memory_mib"] for n in figures),
         "gateway_mib": peak_memory_mib(),
         "broker_mib": broker_mib,
@@ -129,6 +134,10 @@ def print_beside(runs: List[Dict[str, Any]]) -> None:
         ratios = [a / b for a, b in pairs]
         spread = f"{min(ratios):.3f} to {max(ratios):.3f}"
         print(f"| {text} | {ours:,.4g} | {theirs:,.4g} | {statistics.median(ratios):.3f} | {spread} |")
+    later, shares = ([run[name] for run in runs] for name in ("bytes_down_later", "down_ratio_later"))
+    print(
+        f"\nBytes down from the second round on: {middle(later):,.4g}, {middle(shares):.3f} of float32's ({runs[0]['weights']})"
+    )
 
 
 def main() -> None:
@@ -139,7 +148,7 @@ def main() -> None:
     parser.add_argument("--broker", choices=("embedded", "mosquitto"), default="embedded")
     parser.add_argument("--codec", choices=CODECS, default="int8")
     parser.add_argument(
-        "--weights", choices=WEIGHTS, default="float32", help="how weights travel down, [task.rounds] weights"
+        "--weights", choices=WEIGHTS, default="int8", help="how weights travel down, [task.rounds] weights"
     )
     parser.add_argument("--flower", metavar="PYTHON", help="also run Flower with this interpreter, in the same run")
     parser.add_argument("--repeat", type=int, default=1)

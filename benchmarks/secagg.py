@@ -113,7 +113,7 @@ def over_mqtt(values: int, count: int, flower: str) -> Dict[str, Any]:
     kinds: Dict[str, List[Dict[str, Any]]] = {"plain": [], "masked": []}
     for _ in range(REPEATS):
         for kind, found in kinds.items():
-            found.append(rounds.measure(NODES, values, count, "mosquitto", "int8", kind))
+            found.append(rounds.measure(NODES, values, count, "mosquitto", "int8", kind, "float32"))
     figures = _beside("", *kinds.values(), 4 * values)
     if flower:
         theirs: List[List[Dict[str, Any]]] = [[], []]
