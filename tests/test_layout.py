@@ -10,6 +10,8 @@ from typing import Dict, Iterator, Set
 
 import pytest
 
+from orchestrator.rounds.declared import STRATEGIES
+
 ROOT = Path(__file__).resolve().parents[1]
 
 GATEWAY, MODEL_EXPORT = ({path.stem for path in (ROOT / f).iterdir()} for f in ("orchestrator/gateway", "model_export"))
@@ -40,7 +42,8 @@ FORBIDDEN: Dict[str, Set[str]] = {
 """What a room does without, besides what lies on its floor or above it."""
 
 LAYERS = (
-    ("errors", "rounds"),
+    ("errors", "later"),
+    ("rounds",),
     ("mishaps",),
     ("wire", "folder_lock", "database", "files", "http_server"),
     ("analyses",),
@@ -341,3 +344,23 @@ def test_tests_do_not_reach_further_into_privates() -> None:
         if ast.unparse(node.value) not in ("self", "cls", "super()")
     ]
     assert len(reached) <= MOST_PRIVATES, reached
+
+
+CHOSEN = {
+    "orchestrator/wire/training.py": "what a task has that names none",
+    "orchestrator/demo/tasks.py": "what the demo's tasks choose",
+    "orchestrator/audit/bench.py": "a gradient alone is played in the plainest",
+    "orchestrator/audit/probes.py": "one step alone is played in the plainest",
+}
+
+
+def test_no_other_file_knows_a_strategy_by_its_name() -> None:
+    """`median` is also a figure of statistics."""
+    names = set(STRATEGIES) - {"median"}
+    found = {
+        str(path.relative_to(ROOT))
+        for path in sorted((ROOT / "orchestrator").rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and node.value in names
+    }
+    assert found == {"orchestrator/rounds/declared.py", *CHOSEN}

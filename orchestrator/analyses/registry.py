@@ -7,8 +7,8 @@ from orchestrator.analyses.agents import Exchange, PeerAnalysis
 from orchestrator.analyses.base import Analysis
 from orchestrator.analyses.scored_model import ScoredModel
 from orchestrator.errors import UsageError
+from orchestrator.later import Later
 from orchestrator.wire.bounds import near
-from orchestrator.wire.later import Later
 from orchestrator.wire.protection import Privacy
 from orchestrator.wire.schema import Schema
 from orchestrator.wire.structure import attempt, unstructure

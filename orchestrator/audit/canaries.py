@@ -131,6 +131,6 @@ class CanaryTrainer(GradientTrainer):
         scale = task.privacy.sampling_rate * stated
         sums = []
         for step, end in zip(self.steps, ends):
-            gradient = (step.weights.astype(np.float64) - end) / rate - self._proximal * (step.weights - weights)
+            gradient = (step.weights.astype(np.float64) - end) / rate - self._half.pull(step.weights - weights)
             sums.append(gradient * scale)
         return sums

@@ -25,11 +25,11 @@ from orchestrator.privacy.noisy_sum import statistics_sum, training_sum
 from orchestrator.privacy.secure_random import SecureRandom
 from orchestrator.privacy.standardization import exact_mean_and_std, mean_and_std, pooled, range_scaling
 from orchestrator.privacy.vector_layout import UPDATE, Layout, bits_for, parts_of
+from orchestrator.rounds.declared import declared
 from orchestrator.rounds.stages import STATISTICS
 from orchestrator.rounds.strategies import make_strategy
 from orchestrator.rounds.strategy import Update, move_by_mean
 from orchestrator.wire.task import Evaluation, Task
-from orchestrator.wire.training import CROSS_SCORED
 
 Progress = Callable[[str, int, int], None]
 """(what is being done, steps done, of)"""
@@ -53,7 +53,7 @@ def check_playable(task: Task) -> None:
             f"the audit's attacks are of classes, and this task has target {task.schema.learned.kind!r}; clipping and noise are "
             "the same: audit the task with the number in bands, as classes"
         )
-    if training.strategy in ("scaffold", CROSS_SCORED) or training.personal != "none":
+    if not declared(training.strategy).audited or training.personal != "none":
         what = "personal parts" if training.personal != "none" else training.strategy
         raise UsageError(
             f"the audit does not play {what}; noise and clipping are the same without: audit the task with strategy 'fedavg' "

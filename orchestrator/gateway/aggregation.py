@@ -74,7 +74,7 @@ class Aggregation:
 
     def broadcast(self) -> Tuple[Dict[str, Any], Tensors]:
         """(header fields, tensors) a training round carries beside the weights, as the strategy wants them."""
-        if self._task.training.strategy != "scaffold":
+        if not self._strategy.names_counted:
             return {}, self._strategy.broadcast(self._strategy_state())
         counted: Dict[str, int] = {}
         for result in trained_rounds(self._store, self._run, self._task):

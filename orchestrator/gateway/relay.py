@@ -37,6 +37,7 @@ from orchestrator.node.intake import training_graph
 from orchestrator.node.member import Member, Tensors
 from orchestrator.node.run import Run
 from orchestrator.privacy.terms import setting
+from orchestrator.rounds.declared import declared
 from orchestrator.rounds.stages import STATISTICS
 from orchestrator.wire.announcing import OfRound, TaskAnnounced
 from orchestrator.wire.answering import Update
@@ -47,9 +48,6 @@ from orchestrator.wire.presence import RunDeclined, RunReady
 from orchestrator.wire.task import Rounds, Selection, Task, task_from_dict
 
 log = logging.getLogger("edgeward.relay")
-
-STRATEGIES = ("fedavg", "fedsgd", "fedprox", "fedadagrad", "fedadam", "fedyogi")
-"""Strategies that need no more of a round than the weighted mean of its updates."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,7 @@ def objection_to_relaying(task: Task) -> str:
     """Why a task cannot go through a relay; empty when it can."""
     if not task.trains:
         return "an analysis does not go through relays"
-    if task.training.strategy not in STRATEGIES:
+    if not declared(task.training.strategy).of_mean:
         return f"strategy {task.training.strategy!r} needs single nodes' updates; a relay forwards their mean"
     if task.codec in ERROR_FEEDBACK:
         return f"codec {task.codec!r} carries over what it leaves out, which a relay does not keep"

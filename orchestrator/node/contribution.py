@@ -16,7 +16,7 @@ from orchestrator.node.evaluation import evaluate
 from orchestrator.node.graph_admission import refuse_graph
 from orchestrator.node.guard import DisclosureGuard
 from orchestrator.node.run import Run, Tensors, TrainerFactory
-from orchestrator.node.scoring import own_model, scored
+from orchestrator.node.scoring import scored
 from orchestrator.node.store import NodeStore
 from orchestrator.node.summed import analysed, limit_in, statistics_of
 from orchestrator.node.trainer import GradientTrainer
@@ -89,13 +89,9 @@ class Contributor:
             if task.privacy.on:
                 sums = evaluation_counts(task).to_float(sums)
             sent = {**sent, EVALUATION: sums.astype(np.float32)}
-        if task.training.strategy == "scaffold" and UPDATE in parts:
+        if UPDATE in parts and self.updates.half.keeps:
             decoded = decode_update(sent, task.codec, parts[UPDATE].size)
-            control = self.updates.control(announced, tensors, parts[UPDATE].size)
-            keep = {**keep, **control.after(decoded, task.training.travel_at(number))}
-        if task.training.cross_scored and UPDATE in parts:
-            decoded = decode_update(sent, task.codec, parts[UPDATE].size)
-            keep = {**keep, **own_model(self.run, tensors["weights"], decoded)}
+            keep = {**keep, **self.updates.kept_with(number, announced, tensors, decoded)}
         return fields, sent, keep
 
     def contribute(

@@ -17,12 +17,10 @@ from orchestrator.node.units import rows_of_units
 from orchestrator.privacy.scoring import exact_score, losses, noised_score
 from orchestrator.privacy.secure_random import SecureRandom
 from orchestrator.privacy.standardization import standardize
+from orchestrator.rounds.fuala import OWN
 from orchestrator.wire.announcing import ASSIGNED, ModelAssigned
 from orchestrator.wire.answering import Scored
 from orchestrator.wire.weight_step import digest_of_weights
-
-OWN = "model"
-"""Name of the model this node came to last, as it was released."""
 
 
 def scored(
@@ -46,11 +44,6 @@ def scored(
     else:
         score = exact_score(task, each)
     return Scored(float(score), digest_of_weights(model)).written()
-
-
-def own_model(run: Run, weights: np.ndarray, update: np.ndarray) -> Tensors:
-    """What to keep of a round, to know this node's own model by: `update` as the gateway decodes it."""
-    return {OWN: (weights + update).astype(np.float32)} if run.task.training.cross_scored else {}
 
 
 def _admitted(run: Run, store: NodeStore, number: int, announced: Dict[str, Any], tensors: Tensors) -> np.ndarray:

@@ -14,6 +14,8 @@ from orchestrator.node.units import rows_of_units
 from orchestrator.privacy.noisy_sum import PART, NoisySum, noised_count
 from orchestrator.privacy.own_sum import step_sum
 from orchestrator.privacy.secure_random import Fractions, SecureRandom
+from orchestrator.rounds.declared import declared
+from orchestrator.rounds.strategies import node_half
 from orchestrator.wire.task import Task
 from orchestrator.wire.training import BALANCED, MOST_CLASS_WEIGHT
 
@@ -24,7 +26,7 @@ class Trainer(Protocol):
     def train(self, weights: np.ndarray, round_number: int, correction: Optional[np.ndarray] = None) -> np.ndarray:
         """float32 (P,): what the weights should change by, from float32 weights (P,).
 
-        `correction`, float32 (P,), is added to every gradient (SCAFFOLD; none is given for other strategies).
+        `correction`, float32 (P,), is added to every gradient (rounds/strategy.py NodeHalf).
         """
         ...
 
@@ -54,8 +56,7 @@ class GradientTrainer:
         self._tally: Optional[np.ndarray] = None
         self.tally_limit: Optional[int] = None  # to what a step's tally is cut before its noise, for a secure sum
         self._units = rows_of_units(task, dataset) if task.privacy.within_node else []
-        training = task.training
-        self._proximal = training.options.get("mu", 0.01) if training.strategy == "fedprox" else 0.0
+        self._half = node_half(task.training.strategy, task.training.options)
 
     def record_seconds(self) -> float:
         """What one record's gradient takes here, on rows of random numbers."""
@@ -81,10 +82,9 @@ class GradientTrainer:
                 if self._task.privacy.within_node
                 else self._plain_gradient(current, round_number, step)
             )
-            if correction is not None:  # like FedProx's pull, of no record
+            if correction is not None:  # like the pull, of no record, so outside clipping and noise
                 gradient = gradient + correction
-            pull = self._proximal * (current - weights)  # FedProx; of no record, so outside clipping and noise
-            current = (current - learning_rate * (gradient + pull)).astype(np.float32)
+            current = (current - learning_rate * (gradient + self._half.pull(current - weights))).astype(np.float32)
         return current - weights
 
     def gradient_sum(self, weights: np.ndarray, limit: int) -> np.ndarray:
@@ -149,9 +149,9 @@ class GradientTrainer:
         return rows[self._random.subset(len(rows), most)]
 
     def _plain_gradient(self, weights: np.ndarray, round_number: int, step: int) -> np.ndarray:
-        """FedSGD: over all records. Otherwise one mini-batch, walking through a shuffled epoch."""
+        """Over all records, of a strategy of one step. Otherwise one mini-batch, walking through a shuffled epoch."""
         data, batch = self._dataset, self.graph.batch_size
-        if self._task.training.strategy == "fedsgd":
+        if declared(self._task.training.strategy).one_step:
             chosen = np.arange(data.records)
         else:
             position = ((round_number - 1) * self._task.training.local_steps + step) * batch

@@ -6,7 +6,6 @@ from typing import Any, Dict, Optional, Tuple
 import numpy as np
 
 from orchestrator.errors import WireError
-from orchestrator.node.control import NodeControl
 from orchestrator.node.personal import PERSONAL, with_personal
 from orchestrator.node.run import Run, Tensors, TrainerFactory
 from orchestrator.node.store import RESIDUAL, NodeStore
@@ -17,7 +16,9 @@ from orchestrator.privacy.noisy_sum import TALLY, WITHIN, training_sum
 from orchestrator.privacy.secure_random import SecureRandom
 from orchestrator.privacy.standardization import at_an_end, floor_warning, on_floor, standardize
 from orchestrator.privacy.vector_layout import UPDATE, Layout
-from orchestrator.wire.announcing import ClipAnnounced
+from orchestrator.rounds.strategies import node_half
+from orchestrator.rounds.strategy import Begun
+from orchestrator.wire.announcing import ClipAnnounced, LastCounted
 from orchestrator.wire.codec import ERROR_FEEDBACK, decode_update, encode_update
 
 log = logging.getLogger("edgeward.node")
@@ -28,6 +29,7 @@ class Updates:
 
     def __init__(self, run: Run, store: NodeStore, name: str, trainer_factory: TrainerFactory) -> None:
         self.run, self.store, self._name, self.trainer_factory = run, store, name, trainer_factory
+        self.half = node_half(run.task.training.strategy, run.task.training.options)
 
     def round_tensors(self, number: int, tensors: Tensors) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(weights with this node's part, mean, std) of a round; raises WireError where one is missing or of another shape."""
@@ -76,12 +78,12 @@ class Updates:
                 )
             return run.trainer.gradient_sum(weights, limit), {}, {}
         shared = weights.size - training.personal_parameters
-        if training.strategy == "scaffold":
-            control = self.control(announced, tensors, shared)
-            correction = np.append(control.correction, np.zeros(weights.size - shared, np.float32))
-            change = run.trainer.train(weights, number, correction)
-        else:
+        correction = self.half.correction(self._begun(announced, tensors, shared))
+        if correction is None:
             change = run.trainer.train(weights, number)
+        else:
+            own = np.zeros(weights.size - shared, np.float32)
+            change = run.trainer.train(weights, number, np.append(correction, own))
         keep = {PERSONAL: weights[shared:] + change[shared:]} if training.personal_parameters else {}
         if privacy.of_nodes:
             update, fields = self._bounded(change[:shared], clip_norm)
@@ -109,8 +111,19 @@ class Updates:
         steps = mechanism.release([update], SecureRandom())
         return (steps if privacy.distributed else mechanism.to_float(steps).astype(np.float32)), fields
 
-    def control(self, announced: Dict[str, Any], tensors: Tensors, size: int) -> NodeControl:
-        return NodeControl(self.store, self.run.id, self._name, announced, tensors, size)
+    def kept_with(self, number: int, announced: Dict[str, Any], tensors: Tensors, decoded: np.ndarray) -> Tensors:
+        """What the strategy keeps when an update is released, which the gateway will decode to `decoded`."""
+        travel = self.run.task.training.travel_at(number)
+        return self.half.after(self._begun(announced, tensors, decoded.size), decoded, travel)
+
+    def _begun(self, announced: Dict[str, Any], tensors: Tensors, size: int) -> Begun:
+        return Begun(
+            self._name,
+            lambda: LastCounted.read(announced).counted,
+            tensors,
+            size,
+            lambda what: self.store.kept(self.run.id, what),
+        )
 
     def encode(self, number: int, update: np.ndarray, fields: Dict[str, Any]) -> Tuple[Tensors, Tensors]:
         """(tensors of the update in the task's codec, what the codec left out and the next update makes up for)."""

@@ -26,7 +26,20 @@ from typing import Dict, Iterable, List, Mapping, Tuple
 
 import numpy as np
 
-from orchestrator.rounds.strategy import State, Update, WeightsOnly, option, stacked, step, whole_option
+from orchestrator.rounds.strategy import (
+    Begun,
+    NodeHalf,
+    State,
+    Update,
+    WeightsOnly,
+    option,
+    stacked,
+    step,
+    whole_option,
+)
+
+OWN = "model"
+"""Name of the model a node came to last, as it was released."""
 
 LEAST_NODES = 4
 """Of which each has three others: the fewest scorers of which one is out of the way of the median."""
@@ -100,8 +113,18 @@ def generalisation(scores: Mapping[Tuple[str, str], float]) -> Dict[str, float]:
     return {owner: float(np.median([*each, *[1.0] * (LEAST_SCORERS - len(each))])) for owner, each in votes.items()}
 
 
+class Known(NodeHalf):
+    """A node knows its own last model when it meets it again: it scores others' only (node/scoring.py)."""
+
+    keeps = True
+
+    def after(self, begun: Begun, sent: np.ndarray, travel: float) -> Dict[str, np.ndarray]:
+        return {OWN: (begun.tensors["weights"] + sent).astype(np.float32)}
+
+
 class Fuala(WeightsOnly):
     OPTIONS: Tuple[str, ...] = ("sharpness", "memory")
+    AtNode = Known
     least_updates = 3
     takes_mean = True
 

@@ -13,18 +13,20 @@ round. A node that changes its number of records amid a run makes c inexact.
 Where the gateway bounds updates (rounds/norm_bound.py), an update that was shortened moves c by its shortened form, which its
 node does not know of: c is inexact then, too.
 
-An update that was not counted must not move c_i: the round's message lists for every node the last round whose update
-counted, and a node takes its new c_i over only when it finds itself there (node/control.py).
+An update that was not counted must not move c_i. A node keeps two vectors: the c_i that holds, and the one that will if the
+gateway counts the update it belongs to. An update may come too late; the next round's message says of every node which one
+counted last, and only then does the new vector take over. So c stays the mean of the c_i, whatever was lost on the way.
 """
 
-from typing import Dict, Iterable, Mapping, Tuple
+from typing import Dict, Iterable, Mapping, Tuple, Type
 
 import numpy as np
 
-from orchestrator.rounds.strategy import State, Update, step
+from orchestrator.errors import WireError
+from orchestrator.rounds.strategy import Begun, NodeHalf, State, Update, step
 
 CONTROL = "control"
-COUNTED = "counted"
+PENDING = "control.pending"
 
 
 def control_change(control: np.ndarray, delta: np.ndarray, travel: float) -> np.ndarray:
@@ -32,8 +34,46 @@ def control_change(control: np.ndarray, delta: np.ndarray, travel: float) -> np.
     return -control.astype(np.float64) - delta.astype(np.float64) / travel
 
 
+class NodeControl:
+    """A node's control variate at the beginning of a round."""
+
+    def __init__(self, begun: Begun) -> None:
+        """WireError where the round's message does not fit."""
+        size = begun.size
+        self.server = np.asarray(begun.tensors.get(CONTROL, np.zeros(size, np.float32)))
+        if self.server.shape != (size,) or self.server.dtype != np.float32 or not np.isfinite(self.server).all():
+            raise WireError(f"the round's control variate is not float32 ({size},) of finite numbers")
+        counted = begun.counted()
+        pending, held = begun.kept(PENDING), begun.kept(CONTROL)
+        if pending is not None and counted.get(begun.node) == pending.round:
+            held = pending
+        self.own = np.zeros(size, np.float32) if held is None else held.vector
+
+    @property
+    def correction(self) -> np.ndarray:
+        """float32 (P,): added to every local gradient."""
+        return self.server - self.own
+
+    def after(self, sent: np.ndarray, travel: float) -> Dict[str, np.ndarray]:
+        """What to keep when `sent` (the update as the gateway will decode it) is released."""
+        moved = self.own + control_change(self.server, sent, travel)
+        return {CONTROL: self.own, PENDING: moved.astype(np.float32)}
+
+
+class Corrected(NodeHalf):
+    keeps = True
+
+    def correction(self, begun: Begun) -> np.ndarray:
+        return NodeControl(begun).correction
+
+    def after(self, begun: Begun, sent: np.ndarray, travel: float) -> Dict[str, np.ndarray]:
+        return NodeControl(begun).after(sent, travel)
+
+
 class Scaffold:
     OPTIONS: Tuple[str, ...] = ()
+    AtNode: Type[NodeHalf] = Corrected
+    names_counted = True
     least_updates = 1
     takes_mean = True
 

@@ -1,35 +1,15 @@
 """The strategies there are, by the name a task uses."""
 
 import difflib
-from typing import Any, Dict, Iterable, Mapping
+from typing import Any, Iterable, Mapping
 
-from orchestrator.rounds import norm_bound
-from orchestrator.rounds.fedavg import FedAvg
-from orchestrator.rounds.fedbuff import FedBuff
-from orchestrator.rounds.fedopt import FedAdagrad, FedAdam, FedYogi
-from orchestrator.rounds.fedprox import FedProx
-from orchestrator.rounds.fedsgd import FedSGD
-from orchestrator.rounds.fuala import Fuala
-from orchestrator.rounds.robust import GeometricMedian, Krum, Median, MultiKrum, TrimmedMean
-from orchestrator.rounds.scaffold import Scaffold
-from orchestrator.rounds.strategy import Strategy
+from orchestrator.later import Later
+from orchestrator.rounds import declared, norm_bound
+from orchestrator.rounds.strategy import NodeHalf, Strategy
 
-STRATEGIES: Dict[str, Any] = {
-    "fedavg": FedAvg,
-    "fedsgd": FedSGD,
-    "fedprox": FedProx,
-    "scaffold": Scaffold,
-    "fuala": Fuala,
-    "fedbuff": FedBuff,
-    "fedadagrad": FedAdagrad,
-    "fedadam": FedAdam,
-    "fedyogi": FedYogi,
-    "median": Median,
-    "trimmed-mean": TrimmedMean,
-    "krum": Krum,
-    "multi-krum": MultiKrum,
-    "geometric-median": GeometricMedian,
-}
+STRATEGIES: Mapping[str, Any] = Later(
+    "orchestrator.rounds", {name: known.place for name, known in declared.STRATEGIES.items()}
+)
 
 
 def make_strategy(name: str, server_learning_rate: float, options: Mapping[str, float]) -> Strategy:
@@ -47,6 +27,12 @@ def make_strategy(name: str, server_learning_rate: float, options: Mapping[str, 
     norm_bound.multiple_of(options)
     strategy: Strategy = STRATEGIES[name](server_learning_rate, options)
     return strategy
+
+
+def node_half(name: str, options: Mapping[str, float]) -> NodeHalf:
+    """What nodes do in a task's strategy beside plain steps."""
+    half: NodeHalf = STRATEGIES[name].AtNode(options)
+    return half
 
 
 def _near(name: str, known: Iterable[str]) -> str:

@@ -1,7 +1,7 @@
 """What a strategy is: how the updates of a round become the next weights."""
 
 from abc import ABC, abstractmethod
-from typing import Dict, Iterable, List, Mapping, NamedTuple, Optional, Protocol, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional, Protocol, Tuple, Type, Union
 
 import numpy as np
 
@@ -20,8 +20,46 @@ class Update(NamedTuple):
     score: Optional[float] = None
 
 
+class Begun(NamedTuple):
+    """What a node has at the beginning of a round. tensors: the round's message; size: shared weights."""
+
+    node: str
+    counted: Callable[[], Mapping[str, int]]
+    """Node -> the last round whose update of it counted, of the message; WireError where it does not say it."""
+    tensors: Mapping[str, np.ndarray]
+    size: int
+    kept: Callable[[str], Any]
+    """Name -> what the node kept of a released round (`vector`, `round`), or None."""
+
+
+class NodeHalf:
+    """What a node does in a strategy beside plain steps along its gradient; here nothing more."""
+
+    keeps = False
+    """Whether `after` gives something."""
+
+    def __init__(self, options: Mapping[str, float]) -> None:
+        """`options`: the task's, which the gateway has checked (make_strategy)."""
+
+    def pull(self, moved: np.ndarray) -> Union[float, np.ndarray]:
+        """Added to the gradient of a step, after `moved` (P,) in this round. Of no record, so not clipped and without noise."""
+        return 0.0
+
+    def correction(self, begun: Begun) -> Optional[np.ndarray]:
+        """float32 (size,): added to every gradient of the round; WireError where the round's message does not fit."""
+        return None
+
+    def after(self, begun: Begun, sent: np.ndarray, travel: float) -> Dict[str, np.ndarray]:
+        """What to keep when `sent` (the update as the gateway will decode it) is released."""
+        return {}
+
+
 class Strategy(Protocol):
     """A function of its inputs: a round can be computed again after a crash."""
+
+    AtNode: Type[NodeHalf]
+    names_counted: bool
+    """Whether a round's message says which update of each node counted last (announcing.LastCounted)."""
 
     least_updates: int
     """Fewer cannot be aggregated; a task whose quorum is below that is refused at start."""
@@ -40,6 +78,9 @@ class Strategy(Protocol):
 
 class WeightsOnly:
     """A strategy whose nodes need nothing but the weights."""
+
+    AtNode: Type[NodeHalf] = NodeHalf
+    names_counted = False
 
     def broadcast(self, state: State) -> Dict[str, np.ndarray]:
         return {}

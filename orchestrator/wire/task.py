@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Dict, Iterator, Tuple
 
 from orchestrator.errors import UsageError
+from orchestrator.rounds.declared import MEAN_STRATEGIES, declared
 from orchestrator.rounds.stages import ANALYSIS, TRAINING, Stages
 from orchestrator.wire.bounds import (
     MAX_NODES,
@@ -28,9 +29,6 @@ from orchestrator.wire.structure import structure, unstructure
 from orchestrator.wire.training import BALANCED, ONLY_OF_NUMBERS, Training
 
 FORMAT = 1
-MEAN_STRATEGIES = ("fedavg", "fedsgd", "fedprox", "fedadam", "fedyogi", "fedadagrad")
-"""Strategies that need nothing but the mean of a round's updates: the only ones a secure sum can serve."""
-
 WEIGHTS = ("float32", "int8")
 
 NO_USE = "of tasks that train a model, and this one has an analysis: leave it out"
@@ -157,8 +155,9 @@ class Task:
     def _own(self) -> Iterator[str]:
         yield from one_of("codec", self.codec, CODECS)
         yield from not_negative("seed", self.seed)
-        if self.training.strategy == "scaffold" and self.codec in ERROR_FEEDBACK:
-            yield (f"codec {self.codec!r}: scaffold reads control variates off whole updates; use int8 or int4")
+        read = declared(self.training.strategy).whole_updates
+        if read and self.codec in ERROR_FEEDBACK:
+            yield f"codec {self.codec!r}: {self.training.strategy} reads {read} off whole updates; use int8 or int4"
         weights, classes = self.training.class_weights, len(self.schema.classes)
         if weights and self.schema.target:
             yield f"training.class_weights: of classes, and the schema has target {self.schema.learned.kind!r}: leave it out"
@@ -237,8 +236,8 @@ class Task:
         if privacy.on and privacy.unit == "patient" and not self.schema.patient:
             yield "privacy.unit 'patient': schema.patient must name the column that says whose record it is"
         if self.training.cross_scored:
-            yield from objections(self.schema, self.evaluation.on, self.rounds.provided, self.codec)
-        if (aggregation.secure or privacy.unit == "node") and strategy not in MEAN_STRATEGIES:
+            yield from objections(strategy, self.schema, self.evaluation.on, self.rounds.provided)
+        if (aggregation.secure or privacy.unit == "node") and not declared(strategy).of_mean:
             why = "shows only the sum of updates" if aggregation.secure else "bounds only their mean"
             what = f"aggregation {aggregation.method!r}" if aggregation.secure else "privacy.unit 'node'"
             yield (

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Dict, Iterator, Tuple, Union
 
+from orchestrator.rounds.declared import STRATEGIES, declared
 from orchestrator.wire.bounds import at_least_one, count, not_negative, one_of, positive, refuse
 from orchestrator.wire.schedule import SCHEDULES, learning_rate_at
 
@@ -12,8 +13,6 @@ METRICS = ("loss", "accuracy", "auc", *ONLY_OF_NUMBERS)
 FALLING = ("loss", "mae", "rmse")
 """Metrics of which less is better."""
 BALANCED = "balanced"
-CROSS_SCORED = "fuala"
-"""The strategy in which nodes score each other's models (rounds/fuala.py)."""
 MOST_CLASS_WEIGHT = 1000.0
 
 PERSONAL = {"none": "", "intercept": "the intercept of the output layer", "head": "the output layer"}
@@ -66,6 +65,7 @@ class Training:
             yield from at_least_one(name, getattr(self, name))
         for name in ("learning_rate", "server_learning_rate"):
             yield from positive(name, getattr(self, name))
+        yield from one_of("strategy", self.strategy, tuple(STRATEGIES))
         yield from one_of("metric", self.metric, METRICS)
         yield from one_of("personal", self.personal, tuple(PERSONAL))
         yield from one_of("schedule", self.schedule, SCHEDULES)
@@ -87,19 +87,22 @@ class Training:
         if self.personal != "none" and (self.best or self.tail_average):
             yield "personal parts are those of the last round: best and tail_average do not go with them"
         if self.cross_scored and self.personal != "none":
-            yield "strategy 'fuala' has whole models scored by other nodes: personal parts never leave theirs; use 'none'"
+            yield (
+                f"strategy {self.strategy!r} has whole models scored by other nodes: personal parts never leave theirs; "
+                "use 'none'"
+            )
         if self.cross_scored and (self.best or self.tail_average):
             yield (
-                "strategy 'fuala' keeps output layers of nodes' last models: best and tail_average, which take weights of other "
-                "rounds, do not go with them"
+                f"strategy {self.strategy!r} keeps output layers of nodes' last models: best and tail_average, which "
+                "take weights of other rounds, do not go with them"
             )
-        if self.strategy == "fedsgd" and self.local_steps != 1:
-            yield "local_steps: fedsgd takes exactly one gradient a round; use fedavg for more"
+        if declared(self.strategy).one_step and self.local_steps != 1:
+            yield f"local_steps: {self.strategy} takes exactly one gradient a round; use fedavg for more"
 
     @property
     def cross_scored(self) -> bool:
         """Whether a node scores the model of another beside its own update."""
-        return self.strategy == CROSS_SCORED
+        return declared(self.strategy).cross_scored
 
     def learning_rate_at(self, round_number: int) -> float:
         """The rate of a node's local steps in training round `round_number` (from 1)."""

@@ -14,8 +14,8 @@ from orchestrator.gateway.gateway import Gateway
 from orchestrator.gateway.run_store import STATE_PREFIX
 from orchestrator.gateway.store import Store
 from orchestrator.node.agent import NodeAgent
-from orchestrator.node.control import PENDING
 from orchestrator.node.store import NodeStore
+from orchestrator.rounds.scaffold import PENDING
 from orchestrator.wire.protection import Privacy
 from orchestrator.wire.task import Task
 

@@ -22,9 +22,10 @@ from orchestrator.node.agent import NodeAgent
 from orchestrator.node.disclosure import Disclosure
 from orchestrator.node.guard import DisclosureGuard
 from orchestrator.node.ledger import LEDGER_FILE, Ledger
-from orchestrator.node.scoring import OWN, scored
+from orchestrator.node.scoring import scored
 from orchestrator.privacy.accounting import plan_noise
 from orchestrator.privacy.scoring import losses, score_range
+from orchestrator.rounds.fuala import OWN
 from orchestrator.wire.post import Post
 from orchestrator.wire.protection import Privacy
 from orchestrator.wire.task import Evaluation, Rounds, Task, task_to_dict

@@ -26,10 +26,11 @@ from orchestrator.privacy.ring import from_ring, to_ring, unpack
 from orchestrator.privacy.secure_sum import PAIR, SELF, Advert, Aggregator, Graph, Party, Ring, Session, session_id
 from orchestrator.privacy.shamir import SHARE_BYTES
 from orchestrator.privacy.vector_layout import Layout, Part, bits_for
+from orchestrator.rounds.declared import MEAN_STRATEGIES
 from orchestrator.rounds.strategies import STRATEGIES
 from orchestrator.wire.protection import Aggregation, Privacy
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import MEAN_STRATEGIES, Evaluation, Rounds, Selection, Task
+from orchestrator.wire.task import Evaluation, Rounds, Selection, Task
 from orchestrator.wire.training import Training
 
 NAMES = [f"n{i}" for i in range(7)]

@@ -250,7 +250,7 @@ def test_such_a_task_is_refused_where_it_cannot_be() -> None:
     refused = {
         "set share in [task.evaluation]": {"evaluation": Evaluation()},
         "works through no relay": {"rounds": Rounds(provided=True)},
-        "each update scored as it came": {"codec": "top10"},
+        "reads models that others score off whole updates": {"codec": "top10"},
         "aggregation 'masked' shows only the sum": {"aggregation": Aggregation("masked"), "rounds": Rounds(5, 5)},
         "aggregation 'ckks' shows only the sum": {
             "aggregation": Aggregation("ckks", key_holder="k"),

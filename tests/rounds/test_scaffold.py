@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from series import examples
 
 from orchestrator.errors import WireError
-from orchestrator.node.control import NodeControl
 from orchestrator.node.store import NodeStore
-from orchestrator.rounds.scaffold import CONTROL, COUNTED
+from orchestrator.rounds.scaffold import CONTROL, NodeControl
 from orchestrator.rounds.strategies import make_strategy
-from orchestrator.rounds.strategy import State, Update
+from orchestrator.rounds.strategy import Begun, State, Update
+from orchestrator.wire.announcing import LastCounted
 from orchestrator.wire.codec import decode_update, encode_update
 from orchestrator.wire.schema import Feature, Schema
 from orchestrator.wire.task import Task
@@ -22,6 +22,10 @@ from orchestrator.wire.training import Training
 
 Gradient = Callable[[np.ndarray], np.ndarray]
 STEPS, RATE = 8, 0.1
+
+
+def begun(store: NodeStore, node: str, counted: Dict[str, int], tensors: Dict[str, np.ndarray], size: int) -> Begun:
+    return Begun(node, lambda: counted, tensors, size, lambda what: store.kept("run", what))
 
 
 class Federation:
@@ -38,7 +42,7 @@ class Federation:
 
     def control(self, node: str) -> NodeControl:
         tensors = self.strategy.broadcast(self.state)
-        return NodeControl(self.stores[node], "run", node, {COUNTED: dict(self.counted)}, tensors, self.size)
+        return NodeControl(begun(self.stores[node], node, dict(self.counted), tensors, self.size))
 
     def round(self, answers: Sequence[str], counts: Optional[Sequence[str]] = None, codec: str = "float32") -> None:
         """`answers` train and release; of these only `counts` (default: all) come in time."""
@@ -169,10 +173,10 @@ def test_a_node_that_joins_later_takes_its_share_of_the_mean(tmp_path: Path) -> 
 def test_rounds_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     store = NodeStore(tmp_path / "n.sqlite")
     with pytest.raises(WireError, match="without 'counted'"):
-        NodeControl(store, "run", "n", {}, {}, 3)
+        NodeControl(begun(store, "n", {}, {}, 3)._replace(counted=lambda: LastCounted.read({}).counted))
     for wrong in (np.zeros(2, np.float32), np.zeros(3), np.full(3, np.nan, np.float32)):
         with pytest.raises(WireError, match="control variate"):
-            NodeControl(store, "run", "n", {COUNTED: {}}, {CONTROL: wrong}, 3)
+            NodeControl(begun(store, "n", {}, {CONTROL: wrong}, 3))
     schema = Schema("table", "y", ("a", "b"), {"0": 0}, (Feature("x", 0, 1),))
     with pytest.raises(ValueError, match="scaffold reads control variates off whole updates"):
         Task("t", schema, {}, Training("scaffold"), codec="top10")

@@ -13,8 +13,8 @@ from orchestrator.data.sources.json_lines import JSON_LINES
 from orchestrator.data.sources.parquet import PARQUET
 from orchestrator.data.sources.sqlite import SQLITE
 from orchestrator.errors import DataError, UsageError
+from orchestrator.later import Later
 from orchestrator.wire.bounds import near
-from orchestrator.wire.later import Later
 from orchestrator.wire.special_files import NO_FILE
 from orchestrator.wire.structure import structure
 

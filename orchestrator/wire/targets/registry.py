@@ -2,8 +2,8 @@
 
 from typing import Any, Iterator, Mapping, Type
 
+from orchestrator.later import Later
 from orchestrator.wire.bounds import near
-from orchestrator.wire.later import Later
 from orchestrator.wire.structure import attempt
 from orchestrator.wire.targets.base import Declared, NoOptions, Target
 from orchestrator.wire.targets.classes import Classes
