@@ -6,7 +6,7 @@ import subprocess
 import sys
 from functools import lru_cache
 from pathlib import Path
-from typing import Dict, Iterator, Set
+from typing import Dict, Iterator, List, Set
 
 import pytest
 
@@ -248,7 +248,7 @@ def test_only_the_command_line_imports_the_audit() -> None:
         ["doctor"],
     ],
 )
-def test_every_command_of_the_readme_has_help(words: list) -> None:
+def test_every_command_of_the_readme_has_help(words: List[str]) -> None:
     command = [sys.executable, "-m", "orchestrator.cli.main", *words, "--help"]
     assert "usage: edgeward" in subprocess.run(command, capture_output=True, text=True, check=True).stdout
 

@@ -340,7 +340,7 @@ def test_noise_hides_what_drowns_in_it() -> None:
         np.testing.assert_array_equal(before, after, "nobody was there, and a weight moved")
 
 
-MISTAKES = {
+MISTAKES: Dict[str, Dict[str, Any]] = {
     "did you mean 'given'": {"action": "givn"},
     "is a number, expected categories": {"action": "x"},
     "has categories, expected a number": {"reward": "given"},

@@ -192,7 +192,7 @@ def content_of(number: int, terms: int, said: float = 0.0, summed: float = 0.0) 
     return struct.pack("<I", number) + np.concatenate([np.full(terms, said), np.full(terms, summed)]).tobytes()
 
 
-LIES = {
+LIES: Dict[str, Callable[[int], bytes]] = {
     "no number": lambda terms: content_of(1, terms, np.nan),
     "infinite": lambda terms: content_of(1, terms, summed=np.inf),
     "huge": lambda terms: content_of(1, terms, 301.0),

@@ -103,7 +103,7 @@ def cells_of(x: np.ndarray) -> List[Dict[str, Any]]:
 def walked(tables: Dict[str, List[Any]], record: Dict[str, Any]) -> float:
     """Base and leaves of a record, as the tables of the result have them."""
     figures = {row[0]: row[1] for row in tables["fit"]}
-    score = figures.get("base", figures.get("base (log-odds)"))
+    score = figures["base" if "base" in figures else "base (log-odds)"]
     nodes = {(row[0], row[1]): row[2:] for row in tables["trees"]}
     for tree in range(1, figures["trees"] + 1):
         number = 1

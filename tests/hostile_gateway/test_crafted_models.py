@@ -120,7 +120,7 @@ def test_no_model_makes_a_record_count_for_more_than_the_range(
     assert losses(task, impossible, np.array([0, 0, 0])).tolist() == [score_range(task), score_range(task), 0.0]
 
 
-OTHERS = {
+OTHERS: Dict[str, np.ndarray] = {
     "of another size": np.zeros(PARAMETERS + 1, np.float32),
     "of another type": np.zeros(PARAMETERS, np.float64),
     "not finite": np.full(PARAMETERS, np.nan, np.float32),
@@ -183,6 +183,7 @@ class Node:
 
     def __init__(self, folder: Path, policy: str, task: Task) -> None:
         self.state, rows = folder / "state", make_data(60)
+        assert rows.patients is not None
         lines = [
             ",".join([*(f"{v:.6f}" for v in x), str(y), str(who)]) for x, y, who in zip(rows.x, rows.y, rows.patients)
         ]

@@ -6,9 +6,9 @@ from typing import Any, Dict
 
 import numpy as np
 import pytest
+from encrypted_federation import Federation as EncryptedFederation
+from encrypted_federation import everybody
 from masked_federation import NODES, Federation, make_task, mean_of
-from test_encrypted_round import Federation as EncryptedFederation
-from test_encrypted_round import everybody
 
 from orchestrator.errors import PrivacyError
 from orchestrator.gateway.authority import Authority

@@ -166,7 +166,7 @@ def test_the_levels_of_a_gaussian_are_right_to_a_thousand_bits() -> None:
         weights = [(-Decimal(k * k) / 2).exp() for k in range(60)]
         for k, digits in enumerate(discrete.LEVELS):
             number = sum(digit << 64 * (15 - i) for i, digit in enumerate(digits))
-            assert abs(Decimal(number) - sum(weights[: k + 1]) / sum(weights) * 2**1024) < 2**16
+            assert abs(Decimal(number) - sum(weights[: k + 1], Decimal()) / sum(weights, Decimal()) * 2**1024) < 2**16
         assert 1 - sum(weights[: len(discrete.LEVELS) + 1]) / sum(weights) < Decimal(2) ** -1000
 
 
