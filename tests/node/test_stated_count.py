@@ -128,7 +128,9 @@ def test_only_where_something_is_protected_is_there_something_to_noise(tmp_path:
         task = make_task(privacy=privacy)
         node.accept(run, task)
         assert node.state(run, task) == said
-        assert node.keeper.ledger.reservation(run).used == {}  # type: ignore[union-attr]
+        reservation = node.keeper.ledger.reservation(run)
+        assert reservation is not None
+        assert reservation.used == {}
 
 
 @pytest.mark.parametrize("mechanism", ["discrete-gaussian", "skellam"])

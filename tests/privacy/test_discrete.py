@@ -2,7 +2,7 @@
 
 import math
 from decimal import Decimal, localcontext
-from typing import List
+from typing import Callable, List
 
 import numpy as np
 import pytest
@@ -96,7 +96,7 @@ def test_small_skellam_noise_is_no_discrete_gaussian() -> None:
 @pytest.mark.parametrize(
     "sampler", [lambda n: discrete_gaussian(SecureRandom(), n, 7), lambda n: skellam(SecureRandom(), n, 50)]
 )
-def test_any_number_of_values_one_independent_of_the_next(sampler) -> None:  # type: ignore[no-untyped-def]
+def test_any_number_of_values_one_independent_of_the_next(sampler: Callable[[int], np.ndarray]) -> None:
     for size in (0, 1, 7, 40_000):
         assert sampler(size).shape == (size,)
     once = sampler(40_001)

@@ -211,8 +211,8 @@ def test_what_claims_nothing_starts_no_process(monkeypatch: pytest.MonkeyPatch) 
 
 def cross_scored(privacy: Privacy) -> Task:
     schema = Schema("table", "y", ("n", "p"), {"0": 0, "1": 1}, (Feature("x", 0, 1),), standardization="range")
-    how = {"training": Training("fuala", 6, parameters=4), "evaluation": Evaluation(0.2, 6), "rounds": Rounds(4, 4)}
-    return plan_noise(Task("t", schema, {}, privacy=privacy, **how))  # type: ignore[arg-type]
+    training, evaluation = Training("fuala", 6, parameters=4), Evaluation(0.2, 6)
+    return plan_noise(Task("t", schema, {}, training, privacy, Rounds(4, 4), evaluation=evaluation))
 
 
 def test_who_sees_single_models_and_what_scores_are_of_is_said() -> None:

@@ -100,7 +100,8 @@ READY = encode_body({"kind": "ready", "run": "run", "records": 10})
 
 @pytest.mark.parametrize("what", BODIES)
 def test_small_messages_that_are_large_inside(run: Store, what: str) -> None:
-    body, told = BODIES[what], []  # type: ignore[var-annotated]
+    body = BODIES[what]
+    told: List[Dict[str, Any]] = []
     assert len(body) < 20_000
     gateway = gateway_of(run, told)  # one that begins, and finds it retained
     say(gateway, "a", body)
