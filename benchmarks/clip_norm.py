@@ -9,7 +9,7 @@ clip norm gets (orchestrator/privacy/clipping.py).
 import argparse
 import csv
 from pathlib import Path
-from typing import Dict, List, Tuple
+from typing import Any, Callable, Dict, List, Tuple
 
 import numpy as np
 from sklearn.datasets import load_breast_cancer, load_digits
@@ -44,8 +44,8 @@ def heart_disease(folder: Path) -> Tuple[np.ndarray, np.ndarray]:
     return np.stack(x, axis=1), np.array([int(float(row[13]) > 0) for row in rows])
 
 
-def standardized(loader: object) -> Tuple[np.ndarray, np.ndarray]:
-    data = loader()  # type: ignore[operator]
+def standardized(loader: Callable[[], Any]) -> Tuple[np.ndarray, np.ndarray]:
+    data = loader()
     spread = data.data.std(axis=0)
     return (data.data - data.data.mean(axis=0)) / np.where(spread > 0, spread, 1), data.target
 

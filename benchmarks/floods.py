@@ -112,7 +112,8 @@ class Victim:
 
     def close(self) -> None:
         self._closing.set()
-        for process in [*self._nodes, self._process]:
+        processes: List[subprocess.Popen[Any]] = [*self._nodes, self._process]
+        for process in processes:
             process.kill()
             process.wait()
         self._watch.join()

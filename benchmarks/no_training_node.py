@@ -5,6 +5,7 @@ python benchmarks/no_training_node.py BROKER FEDERATION NAME DATA STATE
 
 import sys
 from pathlib import Path
+from typing import Optional
 
 import numpy as np
 
@@ -20,7 +21,7 @@ class NoTraining:
     def __init__(self, task: Task, graph: bytes, dataset: Dataset, node: str) -> None:
         self._random = np.random.default_rng()
 
-    def train(self, weights: np.ndarray, round_number: int) -> np.ndarray:
+    def train(self, weights: np.ndarray, round_number: int, correction: Optional[np.ndarray] = None) -> np.ndarray:
         return np.float32(1e-3) * self._random.standard_normal(weights.size, np.float32)
 
     def gradient_sum(self, weights: np.ndarray, limit: int) -> np.ndarray:

@@ -114,13 +114,13 @@ def over_mqtt(values: int, count: int, flower: str) -> Dict[str, Any]:
     for _ in range(REPEATS):
         for kind, found in kinds.items():
             found.append(rounds.measure(NODES, values, count, "mosquitto", "int8", kind, "float32"))
-    figures = _beside("", *kinds.values(), 4 * values)
+    figures = _beside("", kinds["plain"], kinds["masked"], 4 * values)
     if flower:
         theirs: List[List[Dict[str, Any]]] = [[], []]
         for _ in range(FLOWER_REPEATS):
             for secure, found in enumerate(theirs):
                 found.append(flower_peer.measure(flower, NODES, values, FLOWER_ROUNDS, bool(secure)))
-        figures.update(_beside("Flower, ", *theirs, 4 * values))
+        figures.update(_beside("Flower, ", theirs[0], theirs[1], 4 * values))
         for name in ("seconds, plain", "seconds, masked"):
             figures[f"Edgeward / Flower, {name}"] = figures[f"round {name}"] / figures[f"Flower, round {name}"]
     return figures

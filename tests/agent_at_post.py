@@ -7,14 +7,14 @@ import logging
 import queue
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
+from typing import Any, Dict, Generic, Iterator, List, Mapping, Optional, Tuple, TypeVar
 
 import numpy as np
 
 from orchestrator.gateway.authority import Authority
-from orchestrator.gateway.relay import Region
+from orchestrator.gateway.relay import Lower, Region
 from orchestrator.gateway.supply import Supply
-from orchestrator.node.agent import NodeAgent
+from orchestrator.node.member import Member
 from orchestrator.wire.body import decode_body, encode_body
 from orchestrator.wire.event_queue import Message
 from orchestrator.wire.frames import Chunk, decode_frame, encode_frame, split
@@ -26,10 +26,13 @@ Body = Tuple[Dict[str, Any], Dict[str, np.ndarray]]
 MOST_BYTES = 1 << 30
 
 
-class AtPost:
+Agent = TypeVar("Agent", bound=Member)
+
+
+class AtPost(Generic[Agent]):
     """`agent` was made with a `Post`; with an `authority`, what the gateway says is signed by it."""
 
-    def __init__(self, agent: NodeAgent, authority: Optional[Authority] = None) -> None:
+    def __init__(self, agent: Agent, authority: Optional[Authority] = None) -> None:
         self.agent = agent
         self.raw: List[bytes] = []
         """All payloads the agent sent."""
@@ -95,7 +98,7 @@ class AtPost:
             self._link.publish(self._down, encode_frame(answer))
 
 
-class Below:
+class Below(Lower):
     """In the place of a relay's lower half (`Relay(lower=...)`): a region whose nodes are there, or which failed.
 
     It answers each round at once, with a vector of zeros.

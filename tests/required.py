@@ -7,7 +7,7 @@ what `ALLOWED` lists.
 import os
 import re
 from collections import Counter
-from typing import Any, Iterator
+from typing import Any, Generator
 
 import pytest
 
@@ -46,15 +46,15 @@ def _judge(report: Any) -> None:
 
 
 @pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport() -> Iterator[None]:
+def pytest_runtest_makereport() -> Generator[None, Any, None]:
     outcome = yield
-    _judge(outcome.get_result())  # type: ignore[attr-defined]
+    _judge(outcome.get_result())
 
 
 @pytest.hookimpl(hookwrapper=True)
-def pytest_make_collect_report() -> Iterator[None]:
+def pytest_make_collect_report() -> Generator[None, Any, None]:
     outcome = yield
-    _judge(outcome.get_result())  # type: ignore[attr-defined]
+    _judge(outcome.get_result())
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

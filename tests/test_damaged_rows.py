@@ -2,7 +2,7 @@
 
 import sqlite3
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Dict
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from orchestrator.gateway.store import Store
 from orchestrator.node.store import NodeStore
 from orchestrator.rounds.events import Joined, Started
 
-READS = {
+READS: Dict[str, Callable[[Store], Any]] = {
     "runs": lambda store: store.find_run("r"),
     "events": lambda store: store.journal("r"),
     "updates": lambda store: list(store.updates("r", 1, ["a"])),
@@ -22,7 +22,7 @@ READS = {
     "secrets": lambda store: store.secret("r", "s"),
     "results": lambda store: store.results("r"),
 }
-NODE_READS = {
+NODE_READS: Dict[str, Callable[[NodeStore], Any]] = {
     "releases": lambda store: store.released("r", 1, "t"),
     "secrets": lambda store: store.secret("s"),
     "counts": lambda store: store.counted("r", "t"),

@@ -82,13 +82,19 @@ def fill_node(path: Path) -> None:
     store.close()
 
 
+def kept_round(store: NodeStore, run: str) -> int:
+    kept = store.kept(run, "residual")
+    assert kept is not None
+    return kept.round
+
+
 def read_node(path: Path) -> Any:
     store = NodeStore(path)
     try:
         return [
             *((store.opened(r, n), store.sum_over(f"{r} {n}")) for r in (RUN, OTHER) for n in range(ROUNDS + 1)),
             *(
-                (store.counted(r, "t"), store.kept(r, "residual").round, store.releases(r), store.seen_runs.find(r))
+                (store.counted(r, "t"), kept_round(store, r), store.releases(r), store.seen_runs.find(r))
                 for r in (RUN, OTHER)
             ),
             store.secret("s"),

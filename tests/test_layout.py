@@ -6,9 +6,14 @@ import subprocess
 import sys
 from functools import lru_cache
 from pathlib import Path
-from typing import Dict, Iterator, Set
+from typing import Any, Dict, Iterator, List, Set
 
 import pytest
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 from orchestrator.rounds.declared import STRATEGIES
 
@@ -251,7 +256,7 @@ def test_only_the_command_line_imports_the_audit() -> None:
         ["doctor"],
     ],
 )
-def test_every_command_of_the_readme_has_help(words: list) -> None:
+def test_every_command_of_the_readme_has_help(words: List[str]) -> None:
     command = [sys.executable, "-m", "orchestrator.cli.main", *words, "--help"]
     assert "usage: edgeward" in subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
@@ -364,3 +369,20 @@ def test_no_other_file_knows_a_strategy_by_its_name() -> None:
         if isinstance(node, ast.Constant) and node.value in names
     }
     assert found == {"orchestrator/rounds/declared.py", *CHOSEN}
+
+
+def test_helpers_of_every_folder_of_tests_are_known_to_mypy() -> None:
+    """A module it does not find is Any to it, and so is all that comes from there. tests/faults is a package."""
+    project: Dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    settings = project["tool"]["mypy"]
+    folders = {path.parent.relative_to(ROOT).as_posix() for path in (ROOT / "tests").rglob("*.py")}
+    assert set(settings["mypy_path"]) == folders - {"tests/faults"} | {"benchmarks", "."}
+    tops = {path.split("/")[0] for path in settings["files"]}
+    assert {"orchestrator", "model_export", "tests", "benchmarks"} <= tops
+    excluded = re.compile(settings["exclude"])
+    left_out = [path for path in (ROOT / "tests").rglob("*.py") if excluded.search(path.relative_to(ROOT).as_posix())]
+    assert all(not defines_anything(path) for path in left_out), "what mypy does not read does nothing"
+
+
+def defines_anything(path: Path) -> bool:
+    return any(isinstance(node, (ast.FunctionDef, ast.ClassDef)) for node in ast.walk(tree(path)))

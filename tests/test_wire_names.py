@@ -133,8 +133,8 @@ def from_the_wire(part: ast.AST) -> bool:
         return part.id in FROM_THE_WIRE
     if isinstance(part, ast.Attribute):
         # path.name is the last part of a path: not from the wire, and no way out of its folder. task.name is something else.
-        of = part.value.attr if isinstance(part.value, ast.Attribute) else getattr(part.value, "id", "")
-        path = part.attr == "name" and of.lstrip("_") not in FROM_THE_WIRE
+        owner = part.value.attr if isinstance(part.value, ast.Attribute) else getattr(part.value, "id", "")
+        path = part.attr == "name" and owner.lstrip("_") not in FROM_THE_WIRE
         return part.attr in FROM_THE_WIRE and not path
     return any(from_the_wire(inner) for inner in ast.iter_child_nodes(part))
 

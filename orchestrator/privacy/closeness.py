@@ -195,7 +195,7 @@ def reach_of(mechanism: str, variance: int, ln_tail: int) -> int:
     return high
 
 
-def ln_ratio_of_sums(std: int, parties: int) -> float:
+def ln_ratio_of_sums(std: float, parties: int) -> float:
     """Largest |ln| of the ratio of a sum of discrete Gaussians to one of the same variance (see above)."""
     total = 0.0
     for k in range(1, parties):

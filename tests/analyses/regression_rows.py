@@ -4,6 +4,7 @@ from typing import Any, Dict, Tuple
 
 import numpy as np
 from analysed_rows import OPEN, planned
+from result_cells import pairs_of
 from test_oracles import computed
 
 from orchestrator.analyses.base import Result
@@ -66,4 +67,4 @@ def plain_inputs(columns: Dict[str, np.ndarray]) -> np.ndarray:
 
 
 def fit(result: Result) -> Dict[str, float]:
-    return dict(result.tables[-1].rows)  # type: ignore[arg-type]
+    return pairs_of(result.tables[-1])

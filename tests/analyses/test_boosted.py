@@ -104,11 +104,12 @@ def test_trees_of_four_hospitals_are_those_of_all_rows_together(hearts: Hearts, 
     assert figures(ours)["trees"] == 10
 
 
-def every_split(
-    cells: CELLS, bins: int, least: int
-) -> List[Tuple[str, Optional[float], Optional[str], np.ndarray, np.ndarray]]:
+Split = Tuple[str, Optional[float], Optional[str], np.ndarray, np.ndarray]
+
+
+def every_split(cells: CELLS, bins: int, least: int) -> List[Split]:
     """(column, edge, level, who goes right, who lacks it) of each split there can be, in the order of the columns."""
-    found = []
+    found: List[Split] = []
     for feature in FEATURES:
         column = [row[feature.name] for row in cells]
         lacking = np.array([not cell for cell in column])

@@ -7,6 +7,7 @@ from typing import Any, Callable, Dict, List, Tuple
 import numpy as np
 import pytest
 from analysed_rows import SCHEMA, task_of
+from result_cells import numeric, pairs_of
 from test_oracles import FEATURES, METHODS, computed, site_files, task_with
 
 from orchestrator.analyses.base import Total, as_pairs, from_pairs
@@ -82,7 +83,7 @@ def test_it_is_scikit_learns_of_all_rows_together(files: List[Path], method: str
         assert [row[3] for row in tables["correlations"]] == pytest.approx(
             [c for s in scaled for c in s[upper]], abs=1e-8
         )
-    fit: Dict[Any, Any] = dict(tables["fit"])  # type: ignore[arg-type]
+    fit: Dict[Any, Any] = {name: value for name, value in tables["fit"]}
     shift = len(u) * np.log(half).sum()
     assert fit["records used"] == len(u)
     assert fit["records left out"] == sum(site.records for site in sites) - len(u) > 0
@@ -110,7 +111,7 @@ def test_it_ends_where_it_stands_still_and_more_components_do_not_always_fit_bet
         assert folded.done
         result = analysis.result(folded.state, "records")
         assert not any("not converged" in note for note in result.notes)
-        found[components] = dict(result.tables[-1].rows)  # type: ignore[arg-type]
+        found[components] = pairs_of(result.tables[-1])
     assert found[3]["log-likelihood"] > found[2]["log-likelihood"] > found[1]["log-likelihood"]
     assert found[2]["BIC"] < min(found[1]["BIC"], found[3]["BIC"])
 
@@ -155,13 +156,13 @@ def test_with_noise_means_are_as_near_as_they_say_and_no_component_collapses(see
     known = analysis.maximized(analysis.model_of(analysis.question(before)), Total(exact))
     assert without.state["counts"].sum() == pytest.approx(len(x))
     for row, at in zip(large, np.argsort(-known.weights)):
-        pulse, age, spread = (float(cell) for cell in row[3:])  # type: ignore[arg-type]
+        pulse, age, spread = (numeric(cell) for cell in row[3:])
         mean = 100 * (known.means[at] + 1) / 2
         assert abs(pulse / 2 - mean[0]) <= 1.5 * spread
         assert abs(age - mean[1]) <= 1.5 * spread
-    assert empty[-1] is None or float(empty[2]) > 1.96 * 2, "a component that noise hides says nothing"  # type: ignore[arg-type]
+    assert empty[-1] is None or numeric(empty[2]) > 1.96 * 2, "a component that noise hides says nothing"
     for row in tables["deviations"].rows[:2]:
-        assert all(3 < float(cell) < 30 for cell in row[1:])  # type: ignore[arg-type]
+        assert all(3 < numeric(cell) < 30 for cell in row[1:])
     _, drowned = analysis.fold(before, Total(exact + draw.normal(0, 400.0, exact.size), 400.0))
     covariances = analysis.model_of(drowned.state["model"]).covariances
     for covariance, size in zip(covariances, drowned.state["counts"]):

@@ -100,8 +100,8 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     described = read_described(bundle)
     data = read_rows(folder / "pooled.csv", described.schema)
     p = outputs_of(described, described.inputs(data), "float")[:, 1].astype(np.float64)
-    y, ward = np.array([int(row["sick"]) for row in pooled]), np.array([row["ward"] for row in pooled])
-    return Study(folder, p, y, ward, missing)
+    sick, wards = np.array([int(row["sick"]) for row in pooled]), np.array([row["ward"] for row in pooled])
+    return Study(folder, p, sick, wards, missing)
 
 
 def _write(path: Path, rows: List[Dict[str, str]]) -> None:

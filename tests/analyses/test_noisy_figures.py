@@ -1,7 +1,7 @@
 """What is said of noise is true: intervals hold as often as they say, and a figure that noise hides is left out."""
 
 import math
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Tuple
 
 import numpy as np
 import pytest
@@ -83,7 +83,8 @@ def test_centres_are_as_near_as_their_last_column_says() -> None:
     for _ in range(1000):
         _, folded = analysis.fold(asked, Total(exact + draw.normal(0, DEVIATION, exact.size), DEVIATION))
         (table,) = analysis.result(folded.state, "records").tables
-        *large, (_, size, _, _, empty) = table.rows
+        cells: List[Tuple[Any, ...]] = table.rows
+        *large, (_, size, _, _, empty) = cells
         assert empty is None or size > 1.96 * DEVIATION, "a cluster that noise hides says nothing"
         for (_, _, pulse, age, spread), at in zip(large, known):
             within += [abs(pulse - at[0]) <= 2 * spread, abs(age - at[1]) <= spread]

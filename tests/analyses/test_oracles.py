@@ -9,6 +9,7 @@ from typing import Any, Callable, Dict, List, Optional
 import numpy as np
 import pytest
 from analysed_rows import OPEN, planned
+from result_cells import numeric, pairs_of
 from textbook import newton
 
 from orchestrator.analyses.base import Analysis, Result, State, Total
@@ -32,7 +33,7 @@ FEATURES = (
     Feature("plan", categories=tuple(str(number) for number in range(1, 25))),
 )
 TINY = 1e-300
-STATISTICS = {"kind": "statistics", "bins": 10, "crosstabs": (("female", "child"), ("plan", "female"))}
+STATISTICS: Dict[str, Any] = {"kind": "statistics", "bins": 10, "crosstabs": (("female", "child"), ("plan", "female"))}
 
 
 def site_files(source: Path, folder: Path) -> List[Path]:
@@ -111,7 +112,7 @@ def test_statistics_are_those_of_all_rows_together(files: List[Path], method: st
         assert rows[feature.name][1:3] == (len(known), len(column) - len(known))
         if feature.categories:
             counts = Counter(known)
-            levels: Dict[Any, Any] = dict(tables[f"levels {feature.name}"].rows)  # type: ignore[arg-type]
+            levels: Dict[Any, Any] = pairs_of(tables[f"levels {feature.name}"])
             assert levels == {
                 **{level: counts[level] for level in feature.categories},
                 "(missing)": len(column) - len(known),
@@ -124,14 +125,15 @@ def test_statistics_are_those_of_all_rows_together(files: List[Path], method: st
         histogram = [row[2] for row in tables[f"histogram {feature.name}"].rows]
         expected, _ = np.histogram(values, 10, feature.range)
         assert histogram == [*expected, len(column) - len(known)]
-    for first, second in STATISTICS["crosstabs"]:  # type: ignore[attr-defined]
+    for first, second in STATISTICS["crosstabs"]:
         pairs = Counter(zip(cells(files, first), cells(files, second)))
         table = tables[f"crosstab {first} x {second}"]
         assert table.columns[1:] == ("0", "1")
         assert {row[0]: row[1:] for row in table.rows} == {
             level: (pairs[level, "0"], pairs[level, "1"]) for level in (str(row[0]) for row in table.rows)
         }
-    assert sum(int(row[2]) for row in rows.values()) > 0, "a column with missing values is among them"  # type: ignore[arg-type]
+    missing: List[Any] = [row[2] for row in rows.values()]
+    assert sum(int(each) for each in missing) > 0, "a column with missing values is among them"
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -207,7 +209,7 @@ def test_regressions_are_those_of_all_rows_together(files: List[Path], family: s
     result = computed(task, [load_for(path, task) for path in files], method)
     x, y, names = design(files, SOME, categories, outcome)
     found = {str(row[0]): row[1:] for row in result.tables[0].rows}
-    fit: Dict[Any, Any] = dict(result.tables[1].rows)  # type: ignore[arg-type]
+    fit: Dict[Any, Any] = pairs_of(result.tables[1])
     assert result.notes == []
     assert sorted(found) == sorted(names)
     assert (fit["records used"], fit["records left out"]) == (len(y), len(cells(files, outcome)) - len(y))
@@ -226,7 +228,7 @@ def test_regressions_are_those_of_all_rows_together(files: List[Path], family: s
     from scipy import stats
 
     for number, name in enumerate(names):
-        estimate, error, low, high, value, p = (float(v) for v in found[name][:6])  # type: ignore[arg-type]
+        estimate, error, low, high, value, p = (numeric(v) for v in found[name][:6])
         assert estimate == pytest.approx(beta[number], rel=1e-7, abs=1e-9)
         assert error == pytest.approx(covariance[number, number] ** 0.5, rel=1e-6)
         law = stats.t(len(y) - len(beta)) if family == "linear" else stats.norm
@@ -297,7 +299,7 @@ def test_intervals_count_the_noise(family: str) -> None:
             state.update(folded.state)
         row = next(row for row in analysis.result(state, "records").tables[0].rows if row[0] == "a")
         shown += row[1] is not None
-        hits += row[1] is not None and float(row[3]) <= 0.8 <= float(row[4])  # type: ignore[arg-type]
+        hits += row[1] is not None and numeric(row[3]) <= 0.8 <= numeric(row[4])
     assert shown > 0.9 * tries
     assert 0.88 * shown <= hits, f"{hits} of {shown}"
 

@@ -7,6 +7,7 @@ from typing import Any, Callable, Dict
 import numpy as np
 import pytest
 from regression_rows import MADE, fit, fitted, made, of_rows, plain_inputs, task_of
+from result_cells import numeric
 from test_oracles import computed
 
 from orchestrator.analyses.base import Result, Total
@@ -39,7 +40,7 @@ def scaled_inputs(columns: Dict[str, np.ndarray]) -> np.ndarray:
 
 def over_ranges(result: Result, place: int) -> np.ndarray:
     """Coefficients of a column of the table, of inputs as they are penalized."""
-    found = np.array([float(row[1 + place]) for row in result.tables[0].rows])  # type: ignore[arg-type]
+    found = np.array([numeric(row[1 + place]) for row in result.tables[0].rows])
     found[0] += found[1] * 1 + found[2] * 50
     found[1:3] *= [4, 40]
     return found
@@ -177,7 +178,7 @@ def test_a_path_of_four_hospitals_is_scikit_learns(shared_data: Callable[[str], 
     assert fit(result)["records used"] == len(y) > 800
     for place, strength in enumerate((0.2, 0.01)):
         theirs = models.LogisticRegression(C=1 / (strength * len(y)), tol=1e-12, max_iter=10_000).fit(x, y)
-        ours = [float(row[1 + place]) for row in result.tables[0].rows[1:]]  # type: ignore[arg-type]
+        ours = [numeric(row[1 + place]) for row in result.tables[0].rows[1:]]
         half = [(feature.range[1] - feature.range[0]) / 2 for feature in HEART[:4]]
         np.testing.assert_allclose(np.array(ours) * [*half, 1, 1], theirs.coef_[0], rtol=1e-5)
         mean = theirs.predict_proba(x)[:, 1]

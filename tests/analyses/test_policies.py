@@ -8,6 +8,7 @@ from typing import Any, Callable, Dict, List, Sequence, Tuple
 import numpy as np
 import pytest
 from analysed_rows import planned
+from result_cells import numeric, pairs_of
 from test_oracles import METHODS, computed, task_with
 
 from orchestrator.analyses.base import Result, Total
@@ -39,7 +40,7 @@ def table_of(result: Result, name: str) -> Dict[Any, Tuple[Any, ...]]:
 
 def weights_of(result: Result) -> List[float]:
     (table,) = (table for table in result.tables if table.name == "policy")
-    return [float(row[-1]) for row in table.rows]  # type: ignore[arg-type]
+    return [numeric(row[-1]) for row in table.rows]
 
 
 # Doses
@@ -99,8 +100,8 @@ def test_doses_that_know_of_kidneys_hold_more_people_in_range(method: str) -> No
     difference, low, high = worth["difference"]
     assert difference == pytest.approx(worth["policy"][0] - worth["standard dose"][0])
     assert 0.05 < low < difference < high
-    weights = {name: weight for (name, weight) in next(t for t in result.tables if t.name == "policy").rows}
-    assert weights["crcl"] > 0, "who clears more is given more"  # type: ignore[operator]
+    weights = pairs_of(next(t for t in result.tables if t.name == "policy"))
+    assert weights["crcl"] > 0, "who clears more is given more"
     assert any("3 records that lack an input" in note for note in result.notes)
     assert any("all of this is simulated" in note for note in result.notes)
 
@@ -340,7 +341,7 @@ def test_noise_hides_what_drowns_in_it() -> None:
         np.testing.assert_array_equal(before, after, "nobody was there, and a weight moved")
 
 
-MISTAKES = {
+MISTAKES: Dict[str, Dict[str, Any]] = {
     "did you mean 'given'": {"action": "givn"},
     "is a number, expected categories": {"action": "x"},
     "has categories, expected a number": {"reward": "given"},

@@ -6,6 +6,7 @@ from typing import Any, Callable, Dict, List, Tuple
 import numpy as np
 import pytest
 from analysed_rows import SCHEMA, any_asked, rows, summed, task_of
+from result_cells import numeric
 from test_oracles import METHODS, cells, computed, site_files, task_with
 
 from orchestrator.analyses.base import Total
@@ -157,7 +158,7 @@ def test_noised_quantiles_of_all_and_of_groups_are_within_their_intervals() -> N
             cells_of = dict(zip(result.tables[1].columns, row))
             share = float(str(row[0]).split()[0]) / 100
             for name, values in grid.items():
-                value, low, high = (float(cells_of[f"{name}{end}"]) for end in ("", " from", " to"))  # type: ignore[arg-type]
+                value, low, high = (numeric(cells_of[f"{name}{end}"]) for end in ("", " from", " to"))
                 assert low <= value <= high
                 theirs = float(np.quantile(values, share, method="inverted_cdf"))
                 within[name].append(low - 1e-9 <= theirs <= high + 1e-9)

@@ -7,6 +7,7 @@ from typing import Any, Callable, Dict, List, Tuple
 import numpy as np
 import pytest
 from regression_rows import MADE, fit, fitted, made, of_rows, plain_inputs, task_of
+from result_cells import numeric
 from statsmodels_figures import ALPHA, ALPHA_ERROR, FIGURES
 from test_oracles import computed, site_files
 
@@ -93,7 +94,7 @@ def visits(shared_data: Callable[[str], Path], tmp_path_factory: pytest.TempPath
 
 def column(result: Result, name: str) -> List[float]:
     table = result.tables[0]
-    return [float(row[table.columns.index(name)]) for row in table.rows]  # type: ignore[arg-type]
+    return [numeric(row[table.columns.index(name)]) for row in table.rows]
 
 
 def check(result: Result, name: str) -> None:

@@ -6,6 +6,7 @@ from typing import Any, Dict, List, Tuple
 import numpy as np
 import pytest
 from analysed_rows import OPEN, SCHEMA, rows, task_of
+from result_cells import numeric, pairs_of
 
 from orchestrator.analyses.base import Total
 from orchestrator.analyses.meat import of_patient
@@ -61,7 +62,7 @@ def test_the_rest_is_there_with_noise(number: int) -> None:
     tables = analysis.result(state, "records").tables
     cells = [cell for table in tables for row in table.rows for cell in row[1:] if cell is not None]
     assert np.isfinite(np.array(cells, np.float64)).all()
-    assert "AIC" not in dict(tables[-1].rows), "noise would leave nothing of it"  # type: ignore[arg-type]
+    assert "AIC" not in pairs_of(tables[-1]), "noise would leave nothing of it"
 
 
 MISTAKES: Dict[str, Dict[str, Any]] = {
@@ -172,7 +173,7 @@ def adassp(records: int, deviation: float, tries: int) -> Tuple[List[Dict[str, T
         noised = Total(exact + draw.normal(0, deviation, exact.size), deviation)
         result = analysis.result(analysis.fold(asked, noised)[1].state, "records")
         notes = " ".join(result.notes)
-        found.append({str(row[0]): (float(row[1]), float(row[2])) for row in result.tables[0].rows})  # type: ignore[arg-type]
+        found.append({str(row[0]): (numeric(row[1]), numeric(row[2])) for row in result.tables[0].rows})
     return found, np.linalg.lstsq(inputs, x[:, 2], rcond=None)[0], notes
 
 

@@ -4,7 +4,7 @@ import copy
 import json
 import math
 from pathlib import Path
-from typing import Any, Dict, Iterator, Tuple
+from typing import Any, Dict, Iterator, List, Tuple
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ KINDS: Dict[str, Dict[str, Any]] = {
     "boosted": {"outcome": "ferritin", "trees": 3, "depth": 2, "bins": 16, "least": 5, "held_out": 0.0},
     "forest": {"outcome": "smoker", "trees": 2, "depth": 2, "held_out": 0.0},
 }
-VALUES = [None, 10**25, 1e300, math.nan, {}]
+VALUES: List[Any] = [None, 10**25, 1e300, math.nan, {}]
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """A sparse support vector machine by cPDS, against the linear program of all rows: graphs, a node away, liars."""
 
 import struct
+from pathlib import Path
 from typing import Callable, Dict, List, NamedTuple, Tuple
 
 import numpy as np
@@ -53,9 +54,9 @@ class Hearts(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def hearts(tmp_path_factory: pytest.TempPathFactory, shared_data: Callable[..., object]) -> Hearts:
+def hearts(tmp_path_factory: pytest.TempPathFactory, shared_data: Callable[[str], Path]) -> Hearts:
     optimize = pytest.importorskip("scipy.optimize")
-    data, _ = hospitals(shared_data("heart-disease"), tmp_path_factory.mktemp("hearts"))  # type: ignore[arg-type]
+    data, _ = hospitals(shared_data("heart-disease"), tmp_path_factory.mktemp("hearts"))
     inputs, outcome = Inputs(SCHEMA, INPUTS, ("disease",), True), SCHEMA.features[-1]
     rows = {}
     for node, each in zip(NODES, data):
@@ -192,7 +193,7 @@ def content_of(number: int, terms: int, said: float = 0.0, summed: float = 0.0) 
     return struct.pack("<I", number) + np.concatenate([np.full(terms, said), np.full(terms, summed)]).tobytes()
 
 
-LIES = {
+LIES: Dict[str, Callable[[int], bytes]] = {
     "no number": lambda terms: content_of(1, terms, np.nan),
     "infinite": lambda terms: content_of(1, terms, summed=np.inf),
     "huge": lambda terms: content_of(1, terms, 301.0),

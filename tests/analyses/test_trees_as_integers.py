@@ -3,6 +3,7 @@
 import json
 import math
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from orchestrator.gateway.trees_bundle import cut_of, export_trees, integers, pr
 from orchestrator.gateway.trees_inputs import codes_of
 from orchestrator.gateway.trial import try_planned
 from orchestrator.wire.schema import Feature, Schema
+from orchestrator.wire.targets.number import Number
 
 pytest.importorskip("serial", reason="bundles are made at gateways, which have it")
 
@@ -91,7 +93,7 @@ def test_numbers_of_any_size_are_within_half_a_step(low: float, high: float) -> 
     made = integers(grown, schema)
     data = Dataset(np.array([[10.0], [30.0], [70.0]]), np.zeros(3, np.int32))
     outputs = run_trees(made.model, codes_of(data, schema, made.features))[:, 0].astype(int)
-    found = schema.learned.base + made.model.scale * (outputs - made.model.zero_point)  # type: ignore[attr-defined]
+    found = cast(Number, schema.learned).base + made.model.scale * (outputs - made.model.zero_point)
     wanted = (low + high) / 2 + width * np.array([-0.4, -0.25, 0.2])
     assert np.abs(found - wanted).max() <= 0.501 * made.model.scale
 

@@ -4,7 +4,7 @@ import csv
 import json
 import math
 from pathlib import Path
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple, cast
 
 import numpy as np
 import pytest
@@ -33,6 +33,7 @@ from orchestrator.gateway.trees_bundle import cut_of, export_trees, integers, re
 from orchestrator.gateway.trees_inputs import codes_of
 from orchestrator.gateway.trial import try_planned
 from orchestrator.wire.schema import Schema
+from orchestrator.wire.targets.number import Number
 
 pytest.importorskip("serial", reason="bundles are made at gateways, which have it")
 
@@ -103,7 +104,7 @@ def cells_of(x: np.ndarray) -> List[Dict[str, Any]]:
 def walked(tables: Dict[str, List[Any]], record: Dict[str, Any]) -> float:
     """Base and leaves of a record, as the tables of the result have them."""
     figures = {row[0]: row[1] for row in tables["fit"]}
-    score = figures.get("base", figures.get("base (log-odds)"))
+    score = figures["base" if "base" in figures else "base (log-odds)"]
     nodes = {(row[0], row[1]): row[2:] for row in tables["trees"]}
     for tree in range(1, figures["trees"] + 1):
         number = 1
@@ -157,7 +158,7 @@ def test_of_several_classes_each_has_its_share(study: Study) -> None:
 def test_a_number_is_within_half_a_step(study: Study) -> None:
     model, codes, _, schema = whole_numbers(study, "pulse")
     values, outputs = float_scores(study.x, study.results["pulse"])[:, 0], run_trees(model, codes)[:, 0].astype(int)
-    found = schema.learned.base + model.scale * (outputs - model.zero_point)  # type: ignore[attr-defined]
+    found = cast(Number, schema.learned).base + model.scale * (outputs - model.zero_point)
     assert np.abs(found - np.clip(values, 60, 220)).max() <= 0.501 * model.scale
     assert model.scale < 1
 

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Callable, Dict, Iterator, List, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Tuple
 
 import numpy as np
 import pytest
@@ -130,8 +130,8 @@ def variant(bench: Bench, name: str) -> Bench:
     return Bench(dict(variants(bench.task))[name], bench.store) if name else bench
 
 
-def wrong(found: object) -> List[str]:
-    return [test for test, result in found if not result.holds]  # type: ignore[attr-defined]
+def wrong(found: Any) -> List[str]:
+    return [test for test, result in found if not result.holds]
 
 
 def test_every_kind_is_looked_for() -> None:
@@ -157,11 +157,11 @@ def test_noise_of_any_release_is_watched_in_all_steps_of_a_round(bench: Bench, m
     real = GradientTrainer.train
     kept: Dict[int, np.ndarray] = {}
 
-    def one_sample(self: GradientTrainer, *arguments: object) -> np.ndarray:
+    def one_sample(self: GradientTrainer, *arguments: Any) -> np.ndarray:
         chosen = SecureRandom.poisson_sample(self._random, len(self._units), 0.25)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(SecureRandom, "poisson_sample", lambda *_: chosen)
-            return real(self, *arguments)  # type: ignore[arg-type]
+            return real(self, *arguments)
 
     with monkeypatch.context() as patch:
         patch.setattr(GradientTrainer, "train", one_sample)

@@ -139,8 +139,9 @@ def test_preflight_knows_trees() -> None:
 
 
 NAMED = {"transform": "log", "minimum": 0.5, "maximum": 1e5}
-COUNTED = [
-    {"name": "crp", "cuts": [float(np.float32(cut)) for cut in (-0.4, 0.0, 1.5, 7.25, 9.75)], **NAMED},
+CUTS = [float(np.float32(cut)) for cut in (-0.4, 0.0, 1.5, 7.25, 9.75)]
+COUNTED: List[Dict[str, Any]] = [
+    {"name": "crp", "cuts": CUTS, **NAMED},
     {"name": "sex", "categories": ["f", "m", "x"]},
     {"name": "age", "cuts": []},
 ]
@@ -167,7 +168,7 @@ def test_samples_are_counted_in_the_cuts_of_a_model() -> None:
     found = np.frombuffer(done.stdout, np.int8).reshape(-1, 3)
     raw = counts.astype(np.float32) / np.float32(10)
     for column, cuts, values in (
-        (0, COUNTED[0]["cuts"], logarithm_within(raw[:, 0], 0.5, 1e5)),
+        (0, CUTS, logarithm_within(raw[:, 0], 0.5, 1e5)),
         (1, [1, 2], raw[:, 1]),
         (2, [], raw[:, 2]),
     ):

@@ -4,7 +4,7 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, List
+from typing import Any, Iterator, List
 
 import pytest
 import tomli_w
@@ -14,7 +14,7 @@ from orchestrator.audit.broken import KINDS
 from orchestrator.cli.audit import BROKEN_KINDS
 from orchestrator.cli.main import main
 from orchestrator.demo.tasks import Request, breast_cancer
-from orchestrator.wire.task import task_to_dict
+from orchestrator.wire.task import Task, task_to_dict
 
 
 @pytest.fixture(scope="module")
@@ -36,14 +36,14 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> List[str]:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def prepared_once() -> "pytest.MonkeyPatch":  # type: ignore[misc]
+def prepared_once() -> Iterator[pytest.MonkeyPatch]:
     """The worker takes seconds to start: it works for the first audit, and its result serves the next."""
     patch, real = pytest.MonkeyPatch(), run_module.prepare
     kept: List[Any] = []
 
-    def once(task: object, base: Path) -> run_module.Prepared:
+    def once(task: Task, base: Path) -> run_module.Prepared:
         if not kept:
-            kept.append(real(task, base))  # type: ignore[arg-type]
+            kept.append(real(task, base))
         return kept[0]
 
     patch.setattr(run_module, "prepare", once)

@@ -30,8 +30,8 @@ def test_milestones_are_seen_without_asking() -> None:
 
 
 def test_every_milestone_has_a_logger_that_is_let_through() -> None:
-    from orchestrator.node import key_holder, member
+    from orchestrator.node import key_holder, opening
 
-    for logger in (member.milestones, key_holder.milestones):
+    for logger in (opening.milestones, key_holder.milestones):
         record = logger.makeRecord(logger.name, logging.INFO, __file__, 1, "x", (), None)
         assert logs.worth_seeing(record)

@@ -13,7 +13,7 @@ pytest.importorskip("tenseal", reason="TenSEAL has no wheel for this Python")
 from orchestrator.analyses.base import Total
 from orchestrator.analyses.codes import read_coder
 from orchestrator.analyses.registry import analysis_of
-from orchestrator.cli import similar
+from orchestrator.cli.commands import COMMANDS
 from orchestrator.cli.main import main
 from orchestrator.data.dataset import load_dataset
 from orchestrator.gateway.analysed import report_of
@@ -354,4 +354,4 @@ def test_a_result_of_another_schema_makes_no_coder(owners: Owners, capsys: pytes
         code, _, err = said(capsys, *owners.coder())
         assert code != 0
         assert "no result of an analysis" in err
-    assert similar.COMMANDS["similar"]
+    assert COMMANDS["similar"]

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Union
+from typing import Any, Dict, Tuple, Union
 
 import numpy as np
 import pytest
@@ -67,7 +67,7 @@ def test_is_read_right(tmp_path: Path, kind: str) -> None:
 
 
 SEMICOLONS = "^{0}:1: values are separated by semicolons; save the table as CSV: comma-separated, UTF-8"
-REFUSED = {
+REFUSED: Dict[str, Tuple[Union[str, bytes], str]] = {
     "semicolons": (OK.replace(",", ";"), SEMICOLONS),
     "semicolons and decimal commas": (
         OK.replace(",", ";").replace(".", ","),

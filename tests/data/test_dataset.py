@@ -62,6 +62,7 @@ def test_many_rows_take_what_their_numbers_take(tmp_path: Path) -> None:
     tracemalloc.stop()
     assert data.x[:2].tolist() == [[1.5, 2.5, 3.5, 4.5], [0.5, 1, 2, 3]]
     assert data.y is not None
+    assert data.places is not None
     assert (data.y[:2].tolist(), data.records, data.places.tolist()[-1]) == ([1, 0], rows, rows + 1)
     assert peak < 180 * rows + (1 << 20)  # 57 are read, 16 + 16 float32 made of them; a tuple for each row took 340
 

@@ -4,7 +4,7 @@ import gzip
 import json
 import logging
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any, Dict, List
 
 import pytest
 from fhir_samples import (
@@ -80,13 +80,14 @@ def test_a_resource_that_is_there_twice_counts_once(tmp_path: Path, caplog: pyte
 
 
 def test_files_of_a_type_may_be_several_and_packed(tmp_path: Path) -> None:
-    folder = export(
-        tmp_path / "export", **{"Patient.000": [patient("a")], "2.Patient": ["", patient("b", birthDate="9")]}
-    )
-    export(
-        folder,
-        **{"Condition_1": [condition("c", "b")], "Condition.000": [condition("d", "a", "1")], "MyCondition": ["x"]},
-    )
+    files: Dict[str, List[Any]] = {
+        "Patient.000": [patient("a")],
+        "2.Patient": ["", patient("b", birthDate="9")],
+        "Condition_1": [condition("c", "b")],
+        "Condition.000": [condition("d", "a", "1")],
+        "MyCondition": ["x"],
+    }
+    folder = export(tmp_path / "export", **files)
     packed = json.dumps(condition("e", "a")).encode() + b"\n"
     (folder / "1.Condition.ndjson.gz").write_bytes(gzip.compress(packed))
     path = described(tmp_path / "w.toml", [ID, DIABETIC], folder=folder.name)

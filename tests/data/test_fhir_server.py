@@ -166,7 +166,7 @@ def test_pages_give_what_the_export_gives(
         server,
         {kind: [json.loads(line) for line in (folder / f"{kind}.ndjson").read_text().splitlines()] for kind in kinds},
     )
-    columns = [
+    columns: List[Dict[str, Any]] = [
         *(ID, AGE, DIABETIC),
         {"name": "others", "from": "Condition", "codes": ["160903007", "73595000"], "take": "count"},
         {"name": "requests", "from": "MedicationRequest", "code": "314076", "take": "count"},

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Dict, List
 
 import pytest
-from test_anonymity import run, setting
+from anonymous_tables import run, setting
 
 PYTHON = os.environ.get("EDGEWARD_PYCANON", "")
 CHECK = """

@@ -3,7 +3,7 @@
 import os
 import threading
 from pathlib import Path
-from typing import Any, Callable, Iterator, List
+from typing import Any, Callable, Dict, Iterator, List
 
 import pytest
 
@@ -79,7 +79,7 @@ table = "labs"
 take = "count"
 """
 
-READERS = {
+READERS: Dict[str, Callable[[Path], Any]] = {
     "the data": lambda pipe: load_dataset(pipe, SCHEMA),
     "the data of signals": lambda pipe: load_dataset(
         pipe, Schema("signal", "y", ("a", "b"), {"0": 0, "1": 1}, samples=4)

@@ -72,7 +72,7 @@ class Harness:
         store = Store(self.store_path)
         store.create_run("run", task_to_dict(task), GRAPH, np.zeros(size, np.float32))
         store.close()
-        self.processes: List[subprocess.Popen[str]] = []
+        self.processes: List[subprocess.Popen[Any]] = []
 
     def __enter__(self) -> "Harness":
         return self

@@ -6,6 +6,7 @@ python learning_node.py BROKER NAME STATE SEED DELAY_S
 import sys
 import time
 from pathlib import Path
+from typing import Optional
 
 import numpy as np
 
@@ -30,7 +31,7 @@ class Logistic:
     def __init__(self, task: Task, graph: bytes, dataset: Dataset, node: str) -> None:
         self._x, self._y = records(self.seed, dataset.records)
 
-    def train(self, weights: np.ndarray, round_number: int) -> np.ndarray:
+    def train(self, weights: np.ndarray, round_number: int, correction: Optional[np.ndarray] = None) -> np.ndarray:
         time.sleep(self.delay_s)
         p = 1 / (1 + np.exp(-self._x @ weights))
         return (0.1 * self._x.T @ (self._y - p) / len(p)).astype(np.float32)

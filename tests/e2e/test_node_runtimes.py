@@ -81,7 +81,8 @@ def test_an_old_and_a_new_node_train_together(tmp_path: Path, python38: List[str
         assert gateway.wait(600) == 0
         assert [node.wait(300) for node in nodes] == [0, 0]
     finally:
-        for process in [gateway, *nodes]:
+        processes: List[subprocess.Popen[Any]] = [gateway, *nodes]
+        for process in processes:
             process.kill()
             process.wait()
     result = lines[-1]

@@ -7,7 +7,7 @@ import sys
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Dict, Iterator, List
+from typing import Any, Dict, Iterator, List
 
 import numpy as np
 import pytest
@@ -50,13 +50,13 @@ class Regions:
         arguments = [broker, name, str(data), str(self.harness.folder / name), str(delay_s)]
         environment = {**os.environ, "FIXED_NODE_CONNECT_S": "60"}
         process = subprocess.Popen([sys.executable, str(HERE / "fixed_node.py"), *arguments], env=environment)
-        self.harness.processes.append(process)  # type: ignore[arg-type]
+        self.harness.processes.append(process)
         return process
 
 
 @contextmanager
-def regions(tmp_path: Path, **rule: object) -> Iterator[Regions]:
-    with Harness(tmp_path, make_task(nodes=2, quorum=2, **rule)) as harness:  # type: ignore[arg-type]
+def regions(tmp_path: Path, **rule: Any) -> Iterator[Regions]:
+    with Harness(tmp_path, make_task(nodes=2, quorum=2, **rule)) as harness:
         yield Regions(harness)
 
 
@@ -149,9 +149,9 @@ def test_what_one_node_claims_does_not_put_its_region_out(tmp_path: Path) -> Non
         ({}, ""),
     ],
 )
-def test_what_cannot_go_through_a_relay_is_declined_with_the_reason(changed: Dict[str, object], reason: str) -> None:
+def test_what_cannot_go_through_a_relay_is_declined_with_the_reason(changed: Dict[str, Any], reason: str) -> None:
     task: Task = make_task()
     if "strategy" in changed:
-        task = replace(task, training=replace(task.training, strategy=changed.pop("strategy")))  # type: ignore[arg-type]
-    found = objection_to_relaying(replace(task, **changed))  # type: ignore[arg-type]
+        task = replace(task, training=replace(task.training, strategy=changed.pop("strategy")))
+    found = objection_to_relaying(replace(task, **changed))
     assert (reason in found) if reason else found == ""

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import urllib.request
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
@@ -119,7 +120,7 @@ class Federation:
             for process in watching:  # a monitor gives up where there is no broker for ten seconds
                 process.start()
             for process in watching:
-                until(lambda p=process: p.log.stat().st_size or p.log.with_suffix(".out").stat().st_size, self.logs)
+                until(partial(_has_output, process), self.logs)
         except BaseException:
             self.close()
             raise
@@ -399,3 +400,7 @@ def _planned(task: Task) -> Task:
         _PLANNING[key] = plan_apart(task)[0]
     planned: Task = _PLANNING[key]
     return planned
+
+
+def _has_output(process: Process) -> bool:
+    return any(path.stat().st_size for path in (process.log, process.log.with_suffix(".out")))

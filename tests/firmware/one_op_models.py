@@ -16,11 +16,16 @@ class Part(NamedTuple):
     """A tensor of a model: int8 unless it has other content or another kind."""
 
     shape: Tuple[int, ...]
-    scales: Union[float, Sequence[float], None] = None
-    zero_points: Union[int, Sequence[int]] = 0
+    scales: Union[float, np.ndarray, None] = None
+    zero_points: Union[int, np.ndarray] = 0
     content: Optional[np.ndarray] = None
     axis: int = 0
     kind: str = "int8"
+
+    @property
+    def scale(self) -> float:
+        """Of a tensor with a single one."""
+        return float(np.asarray(self.scales).item())
 
 
 Operator = Tuple[str, Sequence[int], Sequence[int], Optional[Tuple[str, Any]]]

@@ -123,9 +123,9 @@ def _two_inputs(d: Draw, op: str, fields: Options) -> Case:
     """One of them a constant; of one scale and zero point where nothing is rescaled."""
     one, two, out = _broadcastable(d)
     source = d.edge(one)
-    other = d.edge(two, d.near(source.scales, 1e-3, 1e3))
-    widest = max(source.scales, other.scales)
-    product = max(source.scales * other.scales * 50, 1e-7)  # the 6 of RELU6 has 32 bits in it
+    other = d.edge(two, d.near(source.scale, 1e-3, 1e3))
+    widest = max(source.scale, other.scale)
+    product = max(source.scale * other.scale * 50, 1e-7)  # the 6 of RELU6 has 32 bits in it
     result = d.edge(out, d.near(product if op == "MUL" else widest))
     if op not in ("ADD", "SUB", "MUL"):
         other, result = Part(two, *source[1:3]), Part(out, *source[1:3])
@@ -241,7 +241,7 @@ def unpack(d: Draw) -> Case:
     shape[axis] = 2
     source = d.edge(shape)
     piece = _like(source, [n for place, n in enumerate(shape) if place != axis])
-    result = d.edge(piece.shape, d.near(source.scales))
+    result = d.edge(piece.shape, d.near(source.scale))
     fields = options_of("UnpackOptions", num=2, axis=axis - (3 if d.pick(True, False) else 0))
     operators = [("UNPACK", [0], [2, 3], fields), ("ADD", [2, 3], [1], options_of("AddOptions"))]
     return case_of(d, [source, result, piece, piece], operators)
@@ -281,7 +281,7 @@ def _reduced(op: str) -> Callable[[Draw], Case]:
         source = d.edge(shape)
         result = Part(tuple(out), source.scales, source.zero_points)
         if op == "MEAN":
-            result = d.edge(out, d.near(source.scales))
+            result = d.edge(out, d.near(source.scale))
         numbers = _numbers([axis - (rank if d.rng.random() < 0.3 else 0) for axis in axes])
         return case_of(d, [source, result, numbers], [(op, [0, 2], [1], options_of("ReducerOptions", keepDims=keep))])
 
@@ -354,13 +354,13 @@ def _unit(d: Draw, source: Part) -> Part:
 
 
 def _other(d: Draw, source: Part) -> Part:
-    return d.edge(source.shape, d.near(source.scales))
+    return d.edge(source.shape, d.near(source.scale))
 
 
 def _not_much_finer(d: Draw, source: Part) -> Part:
     """HARD_SWISH takes no output scale below 1/128 of the input's; drawn once more, such a one is rare."""
     result = _other(d, source)
-    return _other(d, source) if result.scales * 128 < source.scales else result
+    return _other(d, source) if result.scale * 128 < source.scale else result
 
 
 def _same(d: Draw, source: Part) -> Part:
@@ -383,7 +383,7 @@ def prelu(d: Draw) -> Case:
     full, cut, _ = _broadcastable(d)
     source = d.edge(full)
     slope = Part(cut, float(10.0 ** d.rng.uniform(-4, 0)), d.zero_point(), d.int8(cut))
-    result = d.edge(full, d.near(source.scales))
+    result = d.edge(full, d.near(source.scale))
     return case_of(d, [source, result, slope], [("PRELU", [0, 2], [1], None)])
 
 

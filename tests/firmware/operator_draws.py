@@ -81,25 +81,25 @@ def case_of(d: Draw, parts: Sequence[Part], operators: Sequence[Operator], what:
 
 
 def odd(d: Draw, part: Part) -> Tuple[Part, str]:
-    several = np.size(part.scales) > 1
+    scales, zero_points = np.asarray(part.scales), np.asarray(part.zero_points)
     kind = d.pick(
         "scale", "slightly", "zero point", "axis", "no scale", "one scale", "strange scale", "two scales", "far"
     )
     if kind == "scale":
-        return part._replace(scales=np.asarray(part.scales) * d.pick(2, 0.5, 3)), kind
+        return part._replace(scales=scales * d.pick(2, 0.5, 3)), kind
     if kind == "slightly":
-        return part._replace(scales=np.asarray(part.scales) * (1 + d.pick(1e-6, 1e-3, -1e-3, 0.01))), kind
+        return part._replace(scales=scales * (1 + d.pick(1e-6, 1e-3, -1e-3, 0.01))), kind
     if kind == "zero point":
-        return part._replace(zero_points=(np.asarray(part.zero_points) + 5).clip(-128, 127)), kind
+        return part._replace(zero_points=(zero_points + 5).clip(-128, 127)), kind
     if kind == "axis":
-        return part._replace(axis=int(d.rng.integers(0, 5))), f"axis, {np.size(part.scales)} scales"
+        return part._replace(axis=int(d.rng.integers(0, 5))), f"axis, {scales.size} scales"
     if kind == "no scale":
         return part._replace(scales=None), kind
     if kind == "one scale":
-        return part._replace(scales=np.asarray(part.scales).reshape(-1)[:1]), f"{kind} for {np.size(part.scales)}"
+        return part._replace(scales=scales.reshape(-1)[:1]), f"{kind} for {scales.size}"
     if kind == "strange scale":
         strange = d.pick(0.0, -1.0, np.nan, np.inf, 1e-30, 1e30)
-        return part._replace(scales=np.full(np.shape(part.scales) if several else (1,), strange)), f"{strange}"
+        return part._replace(scales=np.full(scales.shape if scales.size > 1 else (1,), strange)), f"{strange}"
     if kind == "two scales":
-        return part._replace(scales=np.resize(np.asarray(part.scales, float), np.size(part.scales) + 1)), kind
+        return part._replace(scales=np.resize(scales.astype(float), scales.size + 1)), kind
     return part._replace(zero_points=d.pick(-129, 128, 300, -(2**31), 2**40)), kind

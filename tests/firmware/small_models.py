@@ -15,7 +15,7 @@ import tensorflow as tf
 from one_op_models import Part, model_of, options_of
 
 keras = tf.keras
-layers = keras.layers
+layers: Any = keras.layers
 
 
 def dense(x: Any) -> Any:

@@ -2,7 +2,7 @@
 
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Tuple, cast
 
 import numpy as np
 import pytest
@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from orchestrator.errors import PrivacyError, RoundError
 from orchestrator.gateway.gateway import Gateway
 from orchestrator.gateway.store import Store
+from orchestrator.rounds.secure import SecureCoordinator
 from orchestrator.wire.body import encode_body
 from orchestrator.wire.codec import encode_update
 from orchestrator.wire.event_queue import Message
@@ -117,7 +118,7 @@ def test_a_vector_that_waits_for_others_is_acknowledged_after_a_while(
     assert isinstance(decode_frame(sent[0][1]), Ack)
     for node in NODES[1:]:  # and not where the next step says the same
         send(gateway, node, *vector)
-    assert gateway.coordinator.step == "confirm"
+    assert cast(SecureCoordinator, gateway.coordinator).step == "confirm"
     monkeypatch.setattr(time, "monotonic", lambda: now + 2.0)
     gateway.answers.acknowledge_due()
     assert len(sent) == 1

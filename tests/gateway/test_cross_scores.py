@@ -25,12 +25,12 @@ PARAMETERS = 4
 
 def task_of(unit: str = "none") -> Task:
     schema = Schema("table", "y", ("n", "p"), {"0": 0, "1": 1}, (Feature("x", 0, 1),), standardization="range")
-    rest = {
+    rest: Dict[str, Any] = {
         "evaluation": Evaluation(0.25),
         "rounds": Rounds(4, 4),
         "training": Training("fuala", 6, parameters=PARAMETERS),
     }
-    return plan_noise(Task("t", schema, {}, privacy=Privacy(unit, 3.0, 1e-4, 1.0, 0.5), **rest))  # type: ignore[arg-type]
+    return plan_noise(Task("t", schema, {}, privacy=Privacy(unit, 3.0, 1e-4, 1.0, 0.5), **rest))
 
 
 def scores_of(task: Task) -> CrossScores:

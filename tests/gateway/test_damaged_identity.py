@@ -6,7 +6,7 @@ import shutil
 import sqlite3
 import threading
 from pathlib import Path
-from typing import Callable, Dict, Iterator, Optional
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import pytest
 from cryptography import x509
@@ -127,7 +127,7 @@ def test_an_older_store_makes_no_revoked_certificate_valid_again(folders: Dict[s
         Authority(tmp_path / "gateway")
 
 
-ODD_STORES = {
+ODD_STORES: Dict[str, List[Tuple[str, Any]]] = {
     "the time at which certificate": [
         ("UPDATE certificates SET revoked = ?", value) for value in ("x", b"x", -1e18, -5e9, 1e300, float("inf"), 2**62)
     ],
@@ -158,6 +158,7 @@ def test_what_no_version_writes_is_an_objection(folders: Dict[str, Path], tmp_pa
 def test_killed_before_the_list_was_written_the_next_one_writes_it(
     folders: Dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, apart: bool
 ) -> None:
+    change: Callable[[], object]
     if apart:
         authority = create_authority(tmp_path / "authority", "ward")
         answer = sign_gateway(authority, request_gateway(tmp_path / "gateway", "ward", ["10.0.0.1"]))

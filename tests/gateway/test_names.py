@@ -87,17 +87,14 @@ def test_who_is_not_one_of_the_sites_is_asked_for_nothing(tmp_path: Path) -> Non
 
 def test_sites_that_cannot_be_are_named() -> None:
     def wrong(sites: Tuple[str, ...], nodes: int = 2) -> str:
-        nothing = dict.fromkeys(Parts._fields)
-        parts = Parts(
-            **{
-                **nothing,
-                "analysis": {},
-                "evaluation": {},
-                "gateway": GatewaySettings(sites=sites),
-                "rounds": Rounds(nodes),
-            }
-        )
-        return " ".join(line for line in mistakes(parts) if "sites" in line)
+        parts: Dict[str, Any] = {
+            **dict.fromkeys(Parts._fields),
+            "analysis": {},
+            "evaluation": {},
+            "gateway": GatewaySettings(sites=sites),
+            "rounds": Rounds(nodes),
+        }
+        return " ".join(line for line in mistakes(Parts(**parts)) if "sites" in line)
 
     assert wrong(()) == wrong(("a", "b")) == ""
     assert "twice" in wrong(("a", "a"))
@@ -154,7 +151,7 @@ def test_a_node_that_is_the_second_ends_and_the_first_says_that_it_is_here(
         agents.append(agent)
     one, two = agents
     assert one.instance != two.instance
-    assert one.link.client._client_id != two.link.client._client_id, "the broker would end one for the other"
+    assert one.link.client_id != two.link.client_id, "the broker would end one for the other"
     heard(one, two.instance)
     about = [decode_body(payload, 1 << 20)[0] for topic, payload, retain in said if retain]
     assert [(header["kind"], header["instance"]) for header in about] == [("hello", one.instance)]

@@ -62,7 +62,7 @@ class World:
         return [told for told in self.told if told["event"] == event]
 
 
-BAD = {
+BAD: Dict[str, np.ndarray] = {
     "not a number": np.full(8, np.nan, np.float32),
     "another shape": np.ones(9, np.float32),
     "another type": np.ones(8, np.int64),
@@ -91,11 +91,12 @@ def test_a_refused_update_costs_no_deadline_and_after_three_its_node_is_out(tmp_
 
 
 HEAD = {"entries": 3, "hash": "0" * 64, "process": "p", "n": 1}
-UNREADABLE: List[Dict[str, Any]] = [
-    *({"records": said} for said in (-1, 0, 1 << 40, "10", 10.0, None, True, [], b"10")),
-    *({"ledger": said} for said in (None, {}, [], {**HEAD, "entries": -1}, {**HEAD, "hash": "0"}, {**HEAD, "n": "1"})),
-    *({"codec": said} for said in (None, "", 7, "x" * 41)),
-]
+WRONG: Dict[str, List[Any]] = {
+    "records": [-1, 0, 1 << 40, "10", 10.0, None, True, [], b"10"],
+    "ledger": [None, {}, [], {**HEAD, "entries": -1}, {**HEAD, "hash": "0"}, {**HEAD, "n": "1"}],
+    "codec": [None, "", 7, "x" * 41],
+}
+UNREADABLE: List[Dict[str, Any]] = [{name: said} for name, wrong in WRONG.items() for said in wrong]
 
 
 @pytest.mark.parametrize("said", UNREADABLE)

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Dict, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 import pytest
@@ -196,7 +196,9 @@ def test_statistics(tmp_path: Path, unit: str) -> None:
     task = make_task(unit)
     session, rng = Played(tmp_path, task, number=0), np.random.default_rng(0)
     session.begin()
-    values, weights, everything = {}, {}, []  # type: Dict[str, Dict[str, np.ndarray]], Dict[str, Dict[str, int]], List[Any]
+    values: Dict[str, Dict[str, np.ndarray]] = {}
+    weights: Dict[str, Dict[str, int]] = {}
+    everything: List[np.ndarray] = []
     for name, (_, units) in COUNTS.items():
         x = np.stack([rng.normal(1, 1, units).clip(-4, 4), rng.normal(6, 1, units)], axis=1).astype(np.float32)
         rows = moments(x, task.schema, [np.array([i]) for i in range(units)])

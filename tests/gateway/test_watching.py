@@ -39,7 +39,12 @@ def test_who_looks_for_a_gateway_sees_that_it_watches(broker: OwnBroker, caplog:
     assert "no gateway of federation" not in caplog.text
     assert "was there to read" not in forward.summary()
     again = MqttForward(broker.address, "icu", ["/dev/ttyUSB0"])
-    until(lambda: again.write("/dev/ttyUSB0", 1.0, drift()) is None and not watch.is_alive())
+
+    def ended() -> bool:
+        again.write("/dev/ttyUSB0", 1.0, drift())
+        return not watch.is_alive()
+
+    until(ended)
     again.close()
     assert [event["event"] for event in seen] == ["drift"]
     late = MqttForward(broker.address, "icu", ["/dev/ttyUSB0"])

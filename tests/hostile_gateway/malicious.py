@@ -285,7 +285,14 @@ class Attack(NamedTuple):
 
     def wait(self) -> None:
         """Until the node is there. AssertionError with its log where it ended instead."""
-        self.gateway.until(lambda: self.gateway.seen(self.node.name) or self.node.still_here(), "the node says hello")
+
+        def here() -> Optional[bool]:
+            seen = self.gateway.seen(self.node.name)
+            if not seen:
+                self.node.still_here()
+            return seen
+
+        self.gateway.until(here, "the node says hello")
 
 
 Victim = Callable[..., Attack]

@@ -2,7 +2,8 @@
 node declines and lives on, and gives each sum with noise once."""
 
 from dataclasses import replace
-from typing import Any, Dict
+from functools import partial
+from typing import Any, Dict, Optional
 
 import numpy as np
 import pytest
@@ -124,6 +125,10 @@ def test_a_round_is_answered_once_whatever_is_asked_and_no_other_round_is(attack
     for serial, tensors in enumerate((other, first)):
         gateway.send(NODE, {"kind": "round", "run": "honest", "round": 1, "n": serial}, tensors)
     lie = {"weights": np.full(12, np.nan, np.float32)}
+
+    def logs(why: str) -> Optional[bool]:
+        return why in attack.node.log or None
+
     for number, tensors, why in (
         (0, other, "round 0 of a run with 2"),
         (-1, other, "round -1 of a run with 2"),
@@ -135,7 +140,7 @@ def test_a_round_is_answered_once_whatever_is_asked_and_no_other_round_is(attack
     ):
         gateway.send(NODE, {"kind": "round", "run": "honest", "round": number, "why": why}, tensors)
         # A node says so on the wire once a second only.
-        gateway.until(lambda why=why: why in attack.node.log or None, why, NODE)  # type: ignore[misc]
+        gateway.until(partial(logs, why), why, NODE)
     attack.node.still_here()
     answers = [transfer for transfer in gateway.transfers if transfer.header.get("run") == "honest"]
     assert len(answers) == 1, "one sum with one noise, which a node sends again as it was"

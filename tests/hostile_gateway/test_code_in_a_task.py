@@ -10,7 +10,7 @@ import os
 import sqlite3
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict
 
 import pytest
 from malicious import Attack, Victim
@@ -97,7 +97,7 @@ def test_nothing_of_a_task_is_carried_out(attack: Attack, place: str) -> None:
         said = attack.gateway.offer(NODE, f"{place}-{number}", tasks[place])
         assert said["kind"] in ("declined", "refused"), (code, said)
         untouched(attack, before)
-    asked: List[float] = analysis_of(task_of(AGE, SEX)).begin(0)
+    asked = analysis_of(task_of(AGE, SEX)).begin(0)
     assert attack.gateway.offer(NODE, f"honest-{place}", task_of(AGE, SEX))["kind"] == "ready"
     sent = attack.gateway.round(NODE, f"honest-{place}", 1, {"weights": asked})
     assert sent.header["kind"] == "update"

@@ -3,7 +3,7 @@ differ only in who took part leave the same lineage; without such a claim the li
 
 import json
 from pathlib import Path
-from typing import Any, Dict, Sequence
+from typing import Any, Dict, List, Sequence
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ import pytest
 from orchestrator.gateway.registry import keep_model
 from orchestrator.gateway.run_store import PSEUDONYM_SECRET
 from orchestrator.gateway.store import Store
-from orchestrator.rounds.events import Aggregated, Arrived, Joined, Started
+from orchestrator.rounds.events import Aggregated, Arrived, Event, Joined, Started
 from orchestrator.wire.protection import Privacy
 from orchestrator.wire.schema import Feature, Schema
 from orchestrator.wire.task import Rounds, Selection, Task, task_to_dict
@@ -38,7 +38,8 @@ def lineage(folder: Path, declared: Task, took_part: Sequence[Sequence[str]]) ->
     store.database.execute(
         "UPDATE secrets SET value = ?, digest = NULL WHERE run = ? AND name = ?", (b"k" * 32, *PSEUDONYM_SECRET)
     )
-    for event in (Started(1000.0), *(Joined(1001.0, name, 1) for name in NODES)):
+    began: List[Event] = [Started(1000.0), *(Joined(1001.0, name, 1) for name in NODES)]
+    for event in began:
         store.append(RUN, event)
     for number, nodes in enumerate(took_part, 1):
         at = 1000.0 + 10 * number

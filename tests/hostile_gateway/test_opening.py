@@ -3,6 +3,7 @@ takes the same whatever it is, rows that are left out are read like others, and 
 
 import sys
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, Callable, Dict, List
@@ -14,8 +15,9 @@ import pytest
 from inside import INPUTS, Inside, csv_of, make_data, make_schema, make_task, model
 from malicious import Attack, Victim
 
-from orchestrator.data import cells, outcome, table
+from orchestrator.data import cells, outcome
 from orchestrator.data.dataset import load_dataset
+from orchestrator.data.rows import MOST_PROBLEMS
 from orchestrator.errors import DataError
 from orchestrator.node.figures import FREE, MemoryFigures
 from orchestrator.node.trainer import GradientTrainer
@@ -71,10 +73,10 @@ def calls_of(names: List[str], work: Callable[[], Any]) -> List[int]:
 
 @pytest.mark.parametrize("asked", [{"label_values": PADDED}, DROPPED])
 def test_a_cell_takes_the_same_whatever_it_is(tmp_path: Path, asked: Any) -> None:
-    looked = [
-        calls_of(["number", "canonical"], lambda n=n: load_dataset(file_of(tmp_path, n), schema(**asked)))
-        for n in (1, 20, 59)
-    ]
+    def read(positive: int) -> None:
+        load_dataset(file_of(tmp_path, positive), schema(**asked))
+
+    looked = [calls_of(["number", "canonical"], partial(read, n)) for n in (1, 20, 59)]
     assert looked[0] == looked[1] == looked[2]
 
 
@@ -106,16 +108,16 @@ def test_a_logarithm_takes_the_same_whatever_it_is_of(wanted: float) -> None:
 
 def test_a_cell_that_is_not_listed_costs_no_explanation_beyond_the_first(tmp_path: Path) -> None:
     """Looking for what may have been meant takes far longer than reading does."""
-    with patch.object(outcome, "no_class", wraps=outcome.no_class) as explained:
+    with patch.object(outcome, "no_class", wraps=cells.no_class) as explained:
         with pytest.raises(DataError, match="30 problems, the first 20"):
             load_dataset(file_of(tmp_path, 30), schema(label_values={"neg": 0}))
-        assert explained.call_count <= table.MOST_PROBLEMS
+        assert explained.call_count <= MOST_PROBLEMS
 
 
 def test_rows_that_are_left_out_are_left_out(tmp_path: Path) -> None:
     data = load_dataset(file_of(tmp_path, 20), schema(**DROPPED))
     assert (data.records, data.dropped) == (20, 40)
-    np.testing.assert_array_equal(data.x, np.tile(np.float32([1, 0]), (20, 1)))
+    np.testing.assert_array_equal(data.x, np.tile(np.array([1, 0], np.float32), (20, 1)))
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ of a time made of public numbers, long enough for any sample; no one record or p
 import time
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Callable, Dict, Iterator
+from typing import Any, Callable, Dict, Iterator, Tuple
 from unittest.mock import patch
 
 import numpy as np
@@ -162,7 +162,7 @@ def test_all_that_a_sample_takes_is_done_within_one_quantum(
     monkeypatch.setattr(
         TrainingGraph, "record_seconds", lambda _, name="grad1": float(slow == "inference" and name == "infer1")
     )
-    owner, name, seconds = {
+    work: Dict[str, Tuple[Any, str, Callable[..., float]]] = {
         "gradients' mean": (trainer, "_mean", lambda *_: 1.0),
         "lengths": (noisy_sum, "row_norms", lambda rows: float(len(rows))),
         "rounding": (Lattice, "whole_steps", lambda _, rows, __: float(len(rows))),
@@ -170,7 +170,8 @@ def test_all_that_a_sample_takes_is_done_within_one_quantum(
         "counting": (sums, "count", lambda *_: 1.0),
         "counts' noise": (NoisyCounts, "noise", lambda *_: 1.0),
         "inference": (TrainingGraph, "record_logits", lambda _, __, x: float(len(x))),
-    }[slow]
+    }
+    owner, name, seconds = work[slow]
     ticks.takes(owner, name, seconds)
     noise: Dict[str, Any] = {name: 4.0 for name in Privacy.__dataclass_fields__ if name.endswith("noise_multiplier")}
     task = make_task(

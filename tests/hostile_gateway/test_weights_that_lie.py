@@ -92,7 +92,7 @@ def test_a_node_that_lacks_the_weights_asks_once_and_answers_for_those_it_gets(
 def test_what_a_message_has_beside_its_weights_is_not_held() -> None:
     """A view of the weights would hold on to a message that is many times as long, for as long as the run is open."""
     held, weights = HeldWeights(), np.zeros(4, np.float32)
-    beside = {"weights": weights, "beside": np.zeros(1 << 20, np.uint8)}
+    beside: Dict[str, np.ndarray] = {"weights": weights, "beside": np.zeros(1 << 20, np.uint8)}
     _, tensors = decode_body(encode_body(announced(1, weights), beside), 1 << 24)
     held.whole(announced(1, weights), tensors)
     digest = digest_of_weights(weights)

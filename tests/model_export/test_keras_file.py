@@ -3,7 +3,7 @@
 import json
 import zipfile
 from pathlib import Path
-from typing import Any, Callable, Dict, Optional
+from typing import Any, Callable, Dict, Optional, Tuple
 
 import numpy as np
 import pytest
@@ -56,7 +56,7 @@ def custom(kind: str) -> Dict[str, Any]:
 
 
 FUNCTION = {"module": "builtins", "class_name": "function", "config": "mine>act", "registered_name": "function"}
-CONFIGS = {
+CONFIGS: Dict[str, Tuple[Any, str]] = {
     "subclassed": (
         {**custom("Net"), "registered_name": "Custom>Net"},
         "a model of the class 'Net', whose code is not in",

@@ -1,7 +1,7 @@
 """Losses of targets: gradients against formulas in numpy, accepted by nodes, and bounded by clipping for any record."""
 
 from dataclasses import replace
-from typing import Any, Callable, Dict
+from typing import Any, Callable, Dict, cast
 
 import numpy as np
 import pytest
@@ -25,6 +25,7 @@ from orchestrator.node.trainer import GradientTrainer
 from orchestrator.privacy.noisy_sum import training_sum
 from orchestrator.wire.protection import Privacy
 from orchestrator.wire.schema import Feature, Schema
+from orchestrator.wire.targets.base import Declared
 from orchestrator.wire.targets.number import CODES
 from orchestrator.wire.task import Rounds, Task
 from orchestrator.wire.training import Training
@@ -180,7 +181,7 @@ def test_an_ending_that_does_not_exist_is_refused(declared: Any) -> None:
 @pytest.mark.parametrize("loss", TARGETS)
 def test_the_exported_model_says_what_the_trained_one_does(loss: str) -> None:
     """In int8, in TFLM and in engine/direct with the same bits."""
-    learned = schema_of(loss).learned
+    learned = cast(Declared, schema_of(loss).learned)
     model = build_model({"kind": "mlp", "hidden": [4]}, (INPUTS,), learned.outputs, 1, least=1)
     set_weights(model, np.random.default_rng(0).normal(0, 0.5, get_weights(model).size))
     x = np.random.default_rng(2).normal(size=(300, INPUTS)).astype("f4")

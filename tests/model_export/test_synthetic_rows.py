@@ -53,8 +53,8 @@ def test_known_answers_saturate_every_operator(tmp_path: Path, built: Callable[[
     model = TflmModel(blob)
     offered, _ = telling_rows(model)
     shape = (len(answers.inputs), *model.input.shape[1:])
-    shown = inner_ends(model, answers.inputs.reshape(shape)).any(0)
-    reachable = inner_ends(model, offered).any(0)
+    shown = np.asarray(inner_ends(model, answers.inputs.reshape(shape)).any(0))
+    reachable = np.asarray(inner_ends(model, offered).any(0))
     assert reachable.sum() >= 4
     assert shown[reachable].all()
 
@@ -87,5 +87,7 @@ def test_they_do_not_depend_on_the_calibration_rows(tmp_path: Path, built: Calla
     for rows in (x, other):
         blob = quantize_int8(built("mlp"), rows)
         write_bundle(tmp_path / "b", tflite=blob, name="m", reference_rows=TflmModel(blob).input.quantize(rows))
-        kept.append(parse_model_bin((tmp_path / "b" / "model.bin").read_bytes()).known_answers)
+        answers = parse_model_bin((tmp_path / "b" / "model.bin").read_bytes()).known_answers
+        assert answers is not None
+        kept.append(answers)
     np.testing.assert_array_equal(kept[0].inputs, kept[1].inputs)

@@ -76,6 +76,7 @@ def test_equals_the_generated_reader(schema: Any, mlperf_tiny: Path, name: str) 
         else:
             raw = np.asarray(constant, np.uint8).tobytes()
             assert tensor.data is not None
+            assert tensor.buffer_offset is not None
             assert tensor.data.tobytes() == raw
             assert blob[tensor.buffer_offset : tensor.buffer_offset + len(raw)] == raw
     assert len(ours.tensors) == len(graph.tensors)

@@ -25,10 +25,10 @@ from orchestrator.privacy.ckks import (
 from orchestrator.privacy.secure_sum import digest_of_announced
 from orchestrator.privacy.vector_layout import Layout, parts_of
 from orchestrator.wire.post import Post
-from orchestrator.wire.protection import Aggregation
+from orchestrator.wire.protection import Aggregation, Privacy
 from orchestrator.wire.refusals import TEXTS
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Privacy, Rounds, Task, task_to_dict
+from orchestrator.wire.task import Rounds, Task, task_to_dict
 from orchestrator.wire.training import Training
 from orchestrator.wire.transparency import write_log
 

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Dict, Optional, Sequence
+from typing import Any, Dict, Optional, Sequence, Union
 
 import numpy as np
 import pytest
@@ -31,11 +31,15 @@ FEATURES = (AGE, COST, SEX, WARD)
 WIDTHS = {"age": 0, "cost": 1, "sex": 2, "ward": 4}
 
 
+Levels = Union[Sequence[int], np.ndarray]
+Numbers = Union[Sequence[float], np.ndarray]
+
+
 def data_of(
-    sex: Sequence[int],
-    ward: Sequence[int],
-    age: Optional[Sequence[float]] = None,
-    cost: Optional[Sequence[float]] = None,
+    sex: Levels,
+    ward: Levels,
+    age: Optional[Numbers] = None,
+    cost: Optional[Numbers] = None,
     patients: Optional[Sequence[int]] = None,
 ) -> Dataset:
     """Records of these levels, -1 where one is missing; ages from 20 to 80 and costs from 100 to 200 where none are given."""

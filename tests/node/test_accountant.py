@@ -144,7 +144,7 @@ def test_an_accountant_that_takes_for_ever_is_ended(tmp_path: Path, monkeypatch:
     endless = tmp_path / "endless"
     endless.write_text("#!/bin/sh\nexec sleep 1000\n")
     endless.chmod(0o755)
-    monkeypatch.setattr(accountant.sys, "executable", str(endless))
+    monkeypatch.setattr(sys, "executable", str(endless))
     monkeypatch.setattr(accountant, "LIMIT_S", 0.3)
     refused = admit(open_keeper(tmp_path), "one", TASK)
     assert isinstance(refused, Refusal)

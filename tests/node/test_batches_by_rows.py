@@ -10,7 +10,7 @@ from test_graph_rows import BODIES, PARAMETERS, PATIENT, PRODUCTS, grad1_of, lea
 from orchestrator.node import graph_process, runtime
 from orchestrator.node.graph_check import check_graph
 from orchestrator.node.graph_file import Function
-from orchestrator.node.graph_rows import rows_function
+from orchestrator.node.graph_rows import rows_function, rows_of
 from orchestrator.node.runtime import TrainingGraph
 
 CONVOLUTION = whole(grad1_of(PRODUCTS["CONV_2D over the edges"]))
@@ -78,7 +78,7 @@ def test_a_batch_of_any_other_graph_is_given_to_grad_whole() -> None:
 
 
 def test_attack_a_batch_does_not_run_through_a_function_that_mixes_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = graph_process.rows_of
+    real = rows_of
     graph = whole(grad1_of(PRODUCTS["CONV_2D inside"]))
     mixing = {rows: leaking(function, rows) for rows, function in real(check_graph(graph)).items() if rows > 1}
     assert mixing

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Dict, Tuple
+from typing import Any, Dict, Tuple
 
 import pytest
 
@@ -60,7 +60,7 @@ os.write(1, json.dumps(found).encode())
 """
 
 
-def tried(tmp_path: Path) -> Dict[str, str]:
+def tried(tmp_path: Path) -> Dict[str, Any]:
     (tmp_path / "there").write_text("content")
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", TRY, str(tmp_path)]

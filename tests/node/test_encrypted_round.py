@@ -5,7 +5,7 @@ import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any, Callable, Dict, List
 
 import numpy as np
 import pytest
@@ -253,14 +253,17 @@ def test_a_key_holder_that_lost_its_memory_gets_no_second_sum_of_a_round(tmp_pat
     assert "encrypted" in federation.node("a", federation.context(1, 2), 1, 2)[0]["step"]  # rounds it has not begun
 
 
-def test_a_key_holder_that_died_between_noting_a_sum_and_storing_it_opens_no_other(tmp_path: Path) -> None:
+def test_a_key_holder_that_died_between_noting_a_sum_and_storing_it_opens_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     federation = Federation(tmp_path)
     answers = everybody(federation, federation.context())
-    federation.agent.store.release = died  # type: ignore[method-assign]
+    monkeypatch.setattr(federation.agent.store, "release", died)
     with pytest.raises(KeyboardInterrupt):
         federation.decrypt(answers)
     federation.key_holder()
-    for ask in (lambda: federation.context(2), lambda: federation.decrypt(answers)):
+    asking: List[Callable[[], object]] = [lambda: federation.context(2), lambda: federation.decrypt(answers)]
+    for ask in asking:
         with pytest.raises(PrivacyError, match="the sum of attempt 1 at round 1 was opened"):
             ask()
 

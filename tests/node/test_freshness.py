@@ -1,5 +1,5 @@
 from pathlib import Path
-from typing import Any
+from typing import Any, Dict
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -14,7 +14,7 @@ def guard(folder: Path) -> Guard:
     return Guard(Opener(Ed25519PrivateKey.generate().public_key(), "icu", "a"), NodeStore(folder / "node.sqlite"))
 
 
-def message(kind: str, run: str, **more: Any) -> dict:
+def message(kind: str, run: str, **more: Any) -> Dict[str, Any]:
     return {"kind": kind, "run": run, **more}
 
 

@@ -14,6 +14,7 @@ from orchestrator.node.anchor import StoreAnchor
 from orchestrator.node.figures import MemoryFigures
 from orchestrator.node.gatekeeper import Gatekeeper, Verdict
 from orchestrator.node.opening import Opening, Question
+from orchestrator.node.policy import Refusal
 from orchestrator.node.run import Run
 from orchestrator.node.store import NodeStore
 from orchestrator.wire.protection import Privacy
@@ -77,7 +78,7 @@ def test_changed_data_are_declined_for_the_run_and_accepted_for_another(node: Pa
     else:
         path.write_text("\n".join(changed[change]) + "\n")
     found = opened(node, path)
-    assert not isinstance(found, Run)
+    assert isinstance(found, Refusal)
     assert found.code == "data.changed"
     assert "edgeward node accept-data one" in found.reason
     assert isinstance(opened(node, path, "two"), Run)
@@ -105,7 +106,7 @@ def test_a_changed_table_that_is_joined_is_changed_data(tmp_path: Path) -> None:
     lowest = TASK.schema.features[0].range[0]
     (tmp_path / "visits.csv").write_text("\n".join(["who,seen,value", *visits, f"p3,2026-02-02,{lowest}"]) + "\n")
     found = opened(tmp_path, path)
-    assert not isinstance(found, Run)
+    assert isinstance(found, Refusal)
     assert found.code == "data.changed"
 
 

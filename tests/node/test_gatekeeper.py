@@ -6,7 +6,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Dict, Optional
 
 import pytest
 
@@ -250,7 +250,7 @@ def test_rounds_are_charged_by_what_they_release() -> None:
     assert uses_of(replace(task, privacy=Privacy(unit="node")), 1) == {"training": 1}
     for each in (task, standardized):
         reserved = {c.kind: c.count for c in reservation_of("r", "d", each).charges}
-        used: dict = {}
+        used: Dict[str, int] = {}
         for number in range(COUNT_ROUND, each.last_round + 1):
             if number or each.standardizes:
                 for kind, count in uses_of(each, number).items():
@@ -311,7 +311,7 @@ def test_without_an_accountant_limits_refuse(keeper: Gatekeeper, monkeypatch: py
 
 
 def test_an_accountant_that_fails_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(accountant.sys, "executable", "/bin/false")
+    monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(PrivacyError, match="the accountant failed"):
         epsilon_apart([reservation_of("a", "d", TASK)], DELTA)
 

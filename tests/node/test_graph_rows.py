@@ -9,7 +9,7 @@ from graph_samples import Builder, gradient, gradients_by_hand, inference, softm
 
 from orchestrator.node import graph_process, graph_rows
 from orchestrator.node.graph_check import check_graph, without_unused
-from orchestrator.node.graph_file import Function
+from orchestrator.node.graph_file import Function, tflite_file
 from orchestrator.node.graph_places import places
 from orchestrator.node.graph_process import GraphProcess, Limits, rows_name
 from orchestrator.node.graph_rows import rows_function
@@ -338,7 +338,7 @@ def leaking(function: Function, rows: int) -> Function:
 
 def test_attack_a_function_that_mixes_rows_is_given_up_before_it_sees_a_record(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also one that shows it only where a record is far off, as a gateway would have it."""
-    real = graph_process.rows_of
+    real = graph_rows.rows_of
     mixing = {rows: leaking(function, rows) for rows, function in real(check_graph(whole(GRAD1))).items() if rows > 1}
     assert mixing
     monkeypatch.setattr(graph_process, "rows_of", lambda graph: mixing)
@@ -365,7 +365,7 @@ GRAD1 = gradient(FEATURES, CLASSES, 1)
 
 
 def test_a_function_with_other_numbers_than_grad1_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = graph_process.rows_of
+    real = graph_rows.rows_of
 
     def other(graph: Any) -> Dict[int, Function]:
         made = {}
@@ -382,7 +382,7 @@ def test_a_function_with_other_numbers_than_grad1_is_given_up(monkeypatch: pytes
 
 
 def test_a_runtime_that_does_not_run_it_is_left_with_grad1(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = graph_process.tflite_file
+    real = tflite_file
 
     def damaged(function: Function) -> bytes:
         return b"no graph" if len(function.inputs) == 3 else real(function)
@@ -418,9 +418,9 @@ def test_a_slow_or_large_graph_is_left_with_grad1(monkeypatch: pytest.MonkeyPatc
     process._seconds["grad1"] = 1.0
     assert process.rows() == 0
     process.close()
-    assert set(graph_process.rows_of(checked)) == {1, 16}
+    assert set(graph_rows.rows_of(checked)) == {1, 16}
     monkeypatch.setattr(graph_rows, "MOST_BYTES", checked.functions["grad1"].memory_bytes)
-    assert set(graph_process.rows_of(checked)) <= {1}
+    assert set(graph_rows.rows_of(checked)) <= {1}
 
 
 def test_the_rewriting_takes_little_memory_whatever_constants_it_would_repeat() -> None:

@@ -127,8 +127,9 @@ def test_no_value_is_made_a_missing_one(tmp_path: Path) -> None:
     task = task_of(STATISTICS)
     marked = replace(task, schema=replace(task.schema, missing_markers=("", "NA", "hiv")))
     for rule in ("minimum_cell", "minimum_model_cell"):
-        Node(tmp_path, **{rule: 1}).passed(task, even())
-        assert "disclosure.cell: [disclosure] minimum_cell: 'hiv' would" in Node(tmp_path, **{rule: 1}).refusal(
+        rules: Dict[str, Any] = {rule: 1}
+        Node(tmp_path, **rules).passed(task, even())
+        assert "disclosure.cell: [disclosure] minimum_cell: 'hiv' would" in Node(tmp_path, **rules).refusal(
             marked, even()
         )
     Node(tmp_path, small_cells="leave-out", minimum_patients=5).passed(marked, even())
@@ -175,7 +176,7 @@ def test_models_have_no_more_parameters_than_a_share_of_the_patients(tmp_path: P
 
 
 @pytest.mark.parametrize("rule", [{"dominance": 0.5}, {"p_percent": 20.0}])
-def test_a_sum_that_is_mostly_one_persons_is_refused(tmp_path: Path, rule: Dict[str, float]) -> None:
+def test_a_sum_that_is_mostly_one_persons_is_refused(tmp_path: Path, rule: Dict[str, Any]) -> None:
     """Of costs 10, ..., 10, 900: one part is 900 of 1,190; what is left without the two largest is 280 - 10 of 900, a third."""
     task = task_of({"kind": "pca"})
     costs = [10.0] * 29 + [900.0]

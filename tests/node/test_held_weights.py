@@ -1,6 +1,6 @@
 """What a node makes of a round that says how weights changed, whoever wrote it."""
 
-from typing import Dict
+from typing import Dict, Tuple
 
 import numpy as np
 import pytest
@@ -16,11 +16,17 @@ WHOLE = {MODEL: digest_of_weights(FIRST)}, {"weights": FIRST, "mean": MEAN}
 CHANGE = {MODEL: STEP.to, SINCE: STEP.since}, {**STEP.tensors, "mean": MEAN}
 
 
+def found_by(held: HeldWeights, message: Tuple[Dict[str, str], Dict[str, np.ndarray]]) -> Dict[str, np.ndarray]:
+    found = held.whole(*message)
+    assert found is not None
+    return found
+
+
 def test_weights_follow_the_changes() -> None:
     held = HeldWeights()
-    np.testing.assert_array_equal(held.whole(*WHOLE)["weights"], FIRST)
+    np.testing.assert_array_equal(found_by(held, WHOLE)["weights"], FIRST)
     for _ in range(2):  # a round may be announced again
-        found = held.whole(*CHANGE)
+        found = found_by(held, CHANGE)
         assert set(found) == {"weights", "mean"}
         np.testing.assert_array_equal(found["weights"], SECOND)
 
@@ -36,7 +42,7 @@ def test_a_change_of_other_weights_is_not_guessed_at() -> None:
     held.whole(*WHOLE)
     assert held.whole({**CHANGE[0], SINCE: "00" * 32}, CHANGE[1]) is None
     assert held.whole({**CHANGE[0], MODEL: "00" * 32}, CHANGE[1]) is None, "what it leads to is something else"
-    np.testing.assert_array_equal(held.whole(*CHANGE)["weights"], SECOND)
+    np.testing.assert_array_equal(found_by(held, CHANGE)["weights"], SECOND)
 
 
 @pytest.mark.parametrize("tensors", [{}, {"weights": FIRST + 1}, {"weights": FIRST.astype(np.float64)}])

@@ -84,7 +84,7 @@ class Node:
 def clock(monkeypatch: pytest.MonkeyPatch) -> List[float]:
     """The time, in its only element."""
     now = [LIVE_S * 1e5]
-    monkeypatch.setattr(opening_module.time, "time", lambda: now[0])
+    monkeypatch.setattr(time, "time", lambda: now[0])
     monkeypatch.setattr(opening_module, "LOOK_S", 0.01)
     monkeypatch.setattr(opening_module, "is_live", lambda data: True)  # the file stands for a server's tables
     return now
@@ -146,7 +146,7 @@ def test_what_was_away_is_left_alone_for_longer_each_time(
 
     monkeypatch.setattr(opening_module, "load_dataset", load)
     now = [1000.0]
-    monkeypatch.setattr(opening_module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     for number, seconds in enumerate((30.0, 60.0, 120.0, 240.0, 480.0, 960.0, 1920.0, 3600.0)):
         assert [node.ask("one"), node.ask("one"), node.ask("two")] == ["data.away"] * 3
         now[0] += seconds - 1

@@ -157,7 +157,8 @@ def test_numbers_that_make_no_vector_are_refused_and_nothing_is_computed(
 
     with pytest.raises((PrivacyError, WireError), match="makes no sense|expected int"):
         federation.vectors(lie)
-    assert federation.computed == federation.charged == []
+    assert federation.computed == []
+    assert federation.charged == []
 
 
 def test_a_weight_above_all_the_gateway_told_of_is_not_sent(federation: Federation) -> None:

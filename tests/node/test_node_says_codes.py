@@ -5,9 +5,10 @@ import dataclasses
 import logging
 import re
 import sqlite3
+import subprocess
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Type
 from unittest.mock import Mock
 
 import numpy as np
@@ -17,12 +18,12 @@ from graph_samples import softmax_regression
 from test_policy import make_task
 
 from orchestrator import errors
+from orchestrator.data.dataset import load_dataset
 from orchestrator.errors import DataError
-from orchestrator.node import agent as agent_module
-from orchestrator.node import graph_process
 from orchestrator.node import opening as opening_module
 from orchestrator.node import tasks as tasks_module
 from orchestrator.node.agent import NodeAgent
+from orchestrator.node.contribution import Contributor
 from orchestrator.node.run import TrainerFactory
 from orchestrator.node.store import NodeStore
 from orchestrator.node.trainer import GradientTrainer
@@ -42,7 +43,7 @@ def ungraphed(*arguments: Any) -> GradientTrainer:
     return GradientTrainer(*arguments)
 
 
-class Node(AtPost):
+class Node(AtPost[NodeAgent]):
     """A node with a table, at a broker within this process."""
 
     def __init__(
@@ -79,7 +80,7 @@ class Node(AtPost):
 def opened(monkeypatch: pytest.MonkeyPatch) -> List[Path]:
     """Files a node opened for a task."""
     found: List[Path] = []
-    real = opening_module.load_dataset
+    real = load_dataset
 
     def load(path: Path, *rest: Any) -> Any:
         found.append(path)
@@ -171,7 +172,7 @@ def test_a_machine_that_starts_no_process_for_a_graph_declines_and_lives(
         raise BlockingIOError(11, f"no more processes {SECRET}")
 
     node = Node(tmp_path, good(6), trainer=GradientTrainer)
-    monkeypatch.setattr(graph_process.subprocess, "Popen", full)
+    monkeypatch.setattr(subprocess, "Popen", full)
     said = node.asked(private(), graph=softmax_regression(1, 2))
     assert (said["kind"], said["code"], opened) == ("declined", "internal", [])
     assert SECRET not in repr(node.said())
@@ -250,7 +251,7 @@ def test_how_long_reading_took_is_said_in_quarters_of_a_second_only(
             slept.append(seconds)
             now[0] += seconds
 
-    real = opening_module.load_dataset
+    real = load_dataset
 
     def slow(*arguments: Any) -> Any:
         now[0] += took
@@ -306,7 +307,7 @@ def test_too_little_memory_is_a_code_and_the_node_lives(tmp_path: Path, monkeypa
         short.setattr(opening_module, "load_dataset", lambda *_: np.zeros(1 << 50))
         assert node.asked(private(), run="run-1")["code"] == "data"
     assert node.asked(private(), run="run-2")["kind"] == "ready"
-    monkeypatch.setattr(agent_module.Contributor, "open_answer", lambda *_: np.zeros(1 << 50))
+    monkeypatch.setattr(Contributor, "open_answer", lambda *_: np.zeros(1 << 50))
     ((said, _),) = node.hear({"kind": "round", "run": "run-2", "round": 1})
     assert (said["kind"], said["code"]) == ("refused", "internal")
 
@@ -353,14 +354,18 @@ def test_rounds_refused_and_sums_abstained_from_carry_codes_only(
 # The list of codes
 
 
-def error_classes(base: type) -> List[type]:
-    return [base, *(found for child in base.__subclasses__() for found in error_classes(child))]
+def error_classes(base: Type[errors.EdgewardError]) -> List[Type[errors.EdgewardError]]:
+    found = [base]
+    for child in base.__subclasses__():
+        found += error_classes(child)
+    return found
 
 
 def test_every_error_has_a_code_of_the_list() -> None:
     for kind in error_classes(errors.EdgewardError):
-        assert kind.code in TEXTS, kind  # type: ignore[attr-defined]
-        if kind.__init__ is not errors.EdgewardError.__init__:  # made from something else than a text
+        assert kind.code in TEXTS, kind
+        maker = next(each for each in kind.__mro__ if "__init__" in vars(each))
+        if maker is not errors.EdgewardError:  # made from something else than a text
             continue
         assert kind("why").code in TEXTS, kind
         assert str(kind("why", "data")) == "why"
@@ -369,7 +374,7 @@ def test_every_error_has_a_code_of_the_list() -> None:
 
 def test_every_code_that_the_product_names_is_on_the_list() -> None:
     """Refusal("..."), Error(..., "..."), code="...": a code that is not on it would reach people as "unknown"."""
-    root = Path(agent_module.__file__).parents[1]
+    root = Path(opening_module.__file__).parents[1]
     named = {
         (path.name, code)
         for folder in ("node", "gateway", "wire", "rounds", "privacy")

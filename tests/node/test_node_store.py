@@ -90,7 +90,10 @@ def test_what_a_codec_left_out_is_kept_with_the_release(tmp_path: Path) -> None:
     store.release("run", 1, "task", b"x", {"residual": np.array([1.5, -2], np.float32)})
     store.release("run", 2, "task", b"y")
     store.close()
-    assert NodeStore(tmp_path / "node.sqlite").kept("run", "residual") == (1, pytest.approx([1.5, -2.0]))
+    kept = NodeStore(tmp_path / "node.sqlite").kept("run", "residual")
+    assert kept is not None
+    assert kept.round == 1
+    assert kept.vector == pytest.approx([1.5, -2.0])
 
 
 def test_of_two_processes_that_answer_a_round_the_first_is_heard(tmp_path: Path) -> None:

@@ -130,5 +130,8 @@ def test_an_answer_says_where_the_ledger_ends_with_it(tmp_path: Path) -> None:
     node.task("a")
     before = node.agent.gatekeeper.ledger_head()["entries"]
     node.round("a", 1)
-    body = node.agent.store.released("a", 1, node.agent.runs.at.run.digest)
+    run = node.agent.runs.at.run
+    assert run is not None
+    body = node.agent.store.released("a", 1, run.digest)
+    assert body is not None
     assert decode_body(body, 1 << 20)[0]["ledger"]["entries"] == before + 1

@@ -271,8 +271,8 @@ def test_a_certificate_that_runs_out_while_the_node_runs_is_no_longer_believed(
 
     class Later(datetime.datetime):
         @classmethod
-        def now(cls, tz: Any = None) -> "datetime.datetime":
-            return NOW + 1000 * DAY
+        def now(cls, tz: Optional[datetime.tzinfo] = None) -> "Later":
+            return cls.fromtimestamp((NOW + 1000 * DAY).timestamp(), tz)
 
     monkeypatch.setattr("orchestrator.node.peers.datetime.datetime", Later)
     refused(a, "b", b.credential, "not valid now")

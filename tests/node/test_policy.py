@@ -259,7 +259,8 @@ def test_the_noise_of_this_node_alone_is_bounded_whatever_the_gateway_declares(t
     for kind, least in (("count_noise_multiplier", 0.3), ("statistics_noise_multiplier", 0.15)):
         privacy = Privacy(noise="distributed", noise_multiplier=2.0, statistics_noise_multiplier=2.0)
         schema = replace(make_task().schema, standardization="federated")
-        other = replace(shared(), schema=schema, privacy=replace(privacy, **{kind: 0.3}))
+        stated: Dict[str, Any] = {kind: 0.3}
+        other = replace(shared(), schema=schema, privacy=replace(privacy, **stated))
         assert own_noise(other) == pytest.approx(least), "all that leaves the node, not its updates alone"
     assert own_noise(make_task(privacy=Privacy(unit="none"))) == 0.0
     at_gateway = make_task(

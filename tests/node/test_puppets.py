@@ -6,9 +6,9 @@ from typing import Any, Dict
 
 import numpy as np
 import pytest
+from encrypted_federation import Federation as EncryptedFederation
+from encrypted_federation import everybody
 from masked_federation import NODES, Federation, make_task, mean_of
-from test_encrypted_round import Federation as EncryptedFederation
-from test_encrypted_round import everybody
 
 from orchestrator.errors import PrivacyError
 from orchestrator.gateway.authority import Authority
@@ -131,6 +131,7 @@ JOURNAL = bytes(32)
 def test_a_gateway_that_certifies_a_key_holder_of_its_own_gets_nothing_encrypted(
     tmp_path: Path, authority: Authority
 ) -> None:
+    pytest.importorskip("tenseal")
     federation = EncryptedFederation(tmp_path, authority=authority)
     true = federation.context()
     puppet = Peers("keys", NodeStore(tmp_path / "evil.sqlite"), certified(authority, tmp_path / "evil", "keys"))
@@ -151,6 +152,7 @@ def test_a_gateway_that_certifies_a_key_holder_of_its_own_gets_nothing_encrypted
 
 def test_a_key_holder_opens_sums_of_confirmed_nodes_only(tmp_path: Path, authority: Authority) -> None:
     """With three puppets that encrypt zeros beside one victim, the opened sum would be the victim's vector."""
+    pytest.importorskip("tenseal")
     federation = EncryptedFederation(tmp_path, authority=authority)
     words = {name: peers.fingerprint for name, peers in federation.peers.items()}
     held = federation.agent

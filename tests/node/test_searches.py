@@ -5,7 +5,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Callable, Dict, List
 
 import numpy as np
 import pytest
@@ -90,7 +90,11 @@ def test_a_question_is_answered_once(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "ledger.sqlite")
     note_search(ledger, RULES, A, "1" * 64, 1)
     note_answered(ledger, A, "1" * 64)
-    for again in (lambda: note_search(ledger, RULES, A, "1" * 64, 1), lambda: note_answered(ledger, A, "1" * 64)):
+    asked_again: List[Callable[[], object]] = [
+        lambda: note_search(ledger, RULES, A, "1" * 64, 1),
+        lambda: note_answered(ledger, A, "1" * 64),
+    ]
+    for again in asked_again:
         with pytest.raises(PrivacyError, match="answered before"):
             again()
     assert len(ledger.entries()) == 3

@@ -13,7 +13,6 @@ import pytest
 from test_policy import make_task
 
 from orchestrator.errors import EdgewardError, LedgerError, WireError
-from orchestrator.node import gatekeeper as gatekeeper_module
 from orchestrator.node.gatekeeper import COUNT_ROUND, Gatekeeper
 from orchestrator.node.ledger import LEDGER_FILE
 from orchestrator.node.store import NodeStore
@@ -129,7 +128,9 @@ def test_only_where_something_is_protected_is_there_something_to_noise(tmp_path:
         task = make_task(privacy=privacy)
         node.accept(run, task)
         assert node.state(run, task) == said
-        assert node.keeper.ledger.reservation(run).used == {}  # type: ignore[union-attr]
+        reservation = node.keeper.ledger.reservation(run)
+        assert reservation is not None
+        assert reservation.used == {}
 
 
 @pytest.mark.parametrize("mechanism", ["discrete-gaussian", "skellam"])
@@ -182,7 +183,7 @@ def looks(node: Node, tasks: List[Task]) -> List[str]:
 def clock(monkeypatch: pytest.MonkeyPatch) -> List[float]:
     """The time, in its only element."""
     now = [1e9]
-    monkeypatch.setattr(gatekeeper_module.time, "time", lambda: now[0])
+    monkeypatch.setattr(time, "time", lambda: now[0])
     return now
 
 

@@ -1,21 +1,19 @@
 """The trainer against gradients computed by hand, with the runtime replaced by a logistic regression in numpy."""
 
-from typing import Any, Iterator
+from typing import Any, Iterator, List
 
 import numpy as np
 import pytest
+from declared_trainings import D, privacy, task_of
 
 import orchestrator.node.trainer as trainer_module
 from orchestrator.data.dataset import Dataset
 from orchestrator.node.trainer import GradientTrainer, record_counts
 from orchestrator.privacy.noisy_sum import training_sum
 from orchestrator.privacy.own_sum import step_sum
-from orchestrator.wire.protection import Aggregation, Privacy
-from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Rounds, Task
+from orchestrator.wire.protection import Privacy
+from orchestrator.wire.task import Task
 from orchestrator.wire.training import Training
-
-D = 3
 
 
 class NumpyGraph:
@@ -60,14 +58,6 @@ def make(training: Training, privacy: Privacy, dataset: Dataset) -> GradientTrai
     return trainer
 
 
-def task_of(training: Training, privacy: Privacy) -> Task:
-    features = tuple(Feature(f"f{i}", 0, 1) for i in range(D))
-    schema = Schema("table", "y", ("a", "b"), {"0": 0, "1": 1}, features, patient="id")
-    secure = privacy.on and privacy.noise == "distributed"
-    aggregation = Aggregation("masked" if secure else "plain")
-    return Task("t", schema, {}, training, privacy, Rounds(3, 3), aggregation=aggregation)
-
-
 def test_fedsgd_without_privacy_is_one_full_gradient_step() -> None:
     records = data()
     trainer = make(Training("fedsgd", learning_rate=0.5), Privacy(unit="none"), records)
@@ -76,26 +66,22 @@ def test_fedsgd_without_privacy_is_one_full_gradient_step() -> None:
     np.testing.assert_allclose(trainer.train(weights, 1), expected, rtol=1e-4, atol=1e-6)
 
 
-def test_fedavg_without_privacy_walks_through_every_record_once_an_epoch() -> None:
+def test_fedavg_without_privacy_walks_through_every_record_once_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     records = data(40)
-    seen = []
+    seen: List[float] = []
 
     class Recording(NumpyGraph):
-        def gradient(self, weights: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        def gradient(self, weights: np.ndarray, x: np.ndarray, y: np.ndarray, counts: Any = None) -> np.ndarray:
             seen.extend(x[:, 0].tolist())
-            return super().gradient(weights, x, y)
+            return super().gradient(weights, x, y, counts)
 
-    trainer_module.TrainingGraph = Recording
+    monkeypatch.setattr(trainer_module, "TrainingGraph", Recording)
     trainer = make(Training(local_steps=3), Privacy(unit="none"), records)
     trainer.train(np.zeros(2 * D + 2, np.float32), 1)
     assert sorted(seen) == sorted(records.x[:, 0].tolist())
     trainer.train(np.zeros(2 * D + 2, np.float32), 2)
     assert sorted(seen[40:]) == sorted(records.x[:, 0].tolist())
     assert seen[40:] != seen[:40]
-
-
-def privacy(**changed: Any) -> Privacy:
-    return Privacy(**{"clip_norm": 0.5, "sampling_rate": 0.25, "noise_multiplier": 1.5, **changed})
 
 
 def test_private_noise_has_exactly_the_declared_size() -> None:
@@ -292,5 +278,7 @@ def test_gradients_are_clipped_after_their_class_weighed_them() -> None:
 
 def test_a_class_that_a_node_lacks_leaves_the_others_balanced() -> None:
     task = task_of(Training(class_weights="balanced"), Privacy(unit="none"))
-    np.testing.assert_allclose(record_counts(task, np.array([1, 1, 1])), 1.0)
-    np.testing.assert_allclose(record_counts(task, np.array([0, 1, 1, 1])), [2.0, 2 / 3, 2 / 3, 2 / 3])
+    for labels, expected in (([1, 1, 1], [1.0] * 3), ([0, 1, 1, 1], [2.0, 2 / 3, 2 / 3, 2 / 3])):
+        counts = record_counts(task, np.array(labels))
+        assert counts is not None
+        np.testing.assert_allclose(counts, expected)

@@ -2,7 +2,7 @@
 
 import random
 import sys
-from typing import List
+from typing import Any, Dict, List
 
 import numpy as np
 import psutil
@@ -24,6 +24,7 @@ from orchestrator.privacy.ckks import (
     Hidden,
     KeyHolder,
     Receiver,
+    Summand,
     SumPlan,
     UnsoundSumError,
     sign_summand,
@@ -283,12 +284,17 @@ def test_a_lying_gateway_gets_nothing() -> None:
 @pytest.mark.parametrize("field", ["digest", "masked_digest", "check"])
 def test_all_that_is_signed_counts_and_digests_cannot_run_together(ward: Ward, field: str) -> None:
     summands = ward.signed()
-    changed = summands[0]._replace(**{field: bytes(32)})
+
+    def with_field(content: bytes) -> Summand:
+        fields: Dict[str, Any] = {field: content}
+        return summands[0]._replace(**fields)
+
+    changed = with_field(bytes(32))
     with pytest.raises(PrivacyError, match="north is not signed by north"):
         ward.holder.check(SESSION, [changed, *summands[1:]], verify)
     for wrong in (b"", getattr(summands[0], field) + b"\0"):
         with pytest.raises(WireError, match="are no digests"):
-            ward.holder.check(SESSION, [summands[0]._replace(**{field: wrong}), *summands[1:]], verify)
+            ward.holder.check(SESSION, [with_field(wrong), *summands[1:]], verify)
 
 
 def test_who_was_told_another_model_is_in_no_sum_with_the_rest(ward: Ward) -> None:

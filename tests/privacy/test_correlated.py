@@ -22,7 +22,7 @@ ONE = 1 << FRACTION_BITS
 def strategy(bands: int, rounds: int) -> np.ndarray:
     """C, float64 (rounds, rounds)."""
     c = coefficients(bands)
-    return sum(np.diag(np.full(rounds - j, c[j]), -j) for j in range(min(bands, rounds)))
+    return np.asarray(sum(np.diag(np.full(rounds - j, c[j]), -j) for j in range(min(bands, rounds))))
 
 
 def test_coefficients_are_the_square_root_of_the_prefix_sum_on_a_grid() -> None:

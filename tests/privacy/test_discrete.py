@@ -2,7 +2,7 @@
 
 import math
 from decimal import Decimal, localcontext
-from typing import List
+from typing import Callable, List
 
 import numpy as np
 import pytest
@@ -96,7 +96,7 @@ def test_small_skellam_noise_is_no_discrete_gaussian() -> None:
 @pytest.mark.parametrize(
     "sampler", [lambda n: discrete_gaussian(SecureRandom(), n, 7), lambda n: skellam(SecureRandom(), n, 50)]
 )
-def test_any_number_of_values_one_independent_of_the_next(sampler) -> None:  # type: ignore[no-untyped-def]
+def test_any_number_of_values_one_independent_of_the_next(sampler: Callable[[int], np.ndarray]) -> None:
     for size in (0, 1, 7, 40_000):
         assert sampler(size).shape == (size,)
     once = sampler(40_001)
@@ -166,7 +166,7 @@ def test_the_levels_of_a_gaussian_are_right_to_a_thousand_bits() -> None:
         weights = [(-Decimal(k * k) / 2).exp() for k in range(60)]
         for k, digits in enumerate(discrete.LEVELS):
             number = sum(digit << 64 * (15 - i) for i, digit in enumerate(digits))
-            assert abs(Decimal(number) - sum(weights[: k + 1]) / sum(weights) * 2**1024) < 2**16
+            assert abs(Decimal(number) - sum(weights[: k + 1], Decimal()) / sum(weights, Decimal()) * 2**1024) < 2**16
         assert 1 - sum(weights[: len(discrete.LEVELS) + 1]) / sum(weights) < Decimal(2) ** -1000
 
 

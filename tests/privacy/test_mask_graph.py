@@ -4,7 +4,7 @@ import hashlib
 import itertools
 import math
 import random
-from typing import Dict, List, Sequence, Set
+from typing import Any, Dict, List, Sequence, Set
 
 import numpy as np
 import pytest
@@ -163,9 +163,9 @@ def test_all_nonces_keys_and_the_session_decide_the_order() -> None:
     nonces = {n: n.encode() * 8 for n in names}
     base = Graph(Session(b"s", 12), adverts, nonces).order
 
-    def changed(**other: object) -> List[str]:
-        told = {"session": Session(b"s", 12), "adverts": adverts, "nonces": nonces, **other}
-        return Graph(told["session"], told["adverts"], told["nonces"]).order  # type: ignore[arg-type]
+    def changed(**other: Any) -> List[str]:
+        told: Dict[str, Any] = {"session": Session(b"s", 12), "adverts": adverts, "nonces": nonces, **other}
+        return Graph(told["session"], told["adverts"], told["nonces"]).order
 
     assert changed() == base
     assert changed(session=Session(b"t", 12)) != base

@@ -204,7 +204,12 @@ def test_counts_are_cut_to_the_limit_before_the_noise(monkeypatch: pytest.Monkey
 def test_evaluation_is_noised(monkeypatch: pytest.MonkeyPatch) -> None:
     task = make_task()
     drawn = []
-    monkeypatch.setattr(evaluation, "SecureRandom", lambda: drawn.append(1) or SecureRandom())
+
+    def counted() -> SecureRandom:
+        drawn.append(1)
+        return SecureRandom()
+
+    monkeypatch.setattr(evaluation, "SecureRandom", counted)
     one, other = (evaluate(task, TwoLogits(), records(60), np.zeros(1)) for _ in range(2))  # type: ignore[arg-type]
     assert len(drawn) == 2
     spread = (one - other).std() / math.sqrt(2)

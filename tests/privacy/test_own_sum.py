@@ -5,13 +5,13 @@ from typing import Iterator, Tuple
 
 import numpy as np
 import pytest
+from declared_trainings import D, privacy, task_of
 
 from orchestrator.privacy.lattice import make_lattice
 from orchestrator.privacy.noisy_sum import NoisySum
 from orchestrator.privacy.own_sum import FINER, OwnSum, own_sum, step_sum
 from orchestrator.privacy.secure_random import Fractions, SecureRandom
 from orchestrator.wire.training import Training
-from tests.node.test_trainer import D, privacy, task_of
 
 
 def sums() -> Iterator[Tuple[NoisySum, NoisySum]]:

@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import replace
-from typing import Any
+from typing import Any, Dict
 
 import pytest
 
@@ -175,9 +175,8 @@ def test_shared_noise_needs_as_many_nodes_as_a_sum() -> None:
 @pytest.mark.parametrize("stated", ["noise_multiplier", "count_noise_multiplier"])
 def test_noise_a_task_states_is_no_plan_where_it_spends_more_than_the_budget(stated: str) -> None:
     """It says of it what the gateway would."""
-    low = make_task(
-        Privacy(epsilon=8.0, delta=1e-3, **{"noise_multiplier": 3.0, "count_noise_multiplier": 9.0, stated: 0.3})
-    )
+    noise: Dict[str, Any] = {"noise_multiplier": 3.0, "count_noise_multiplier": 9.0, stated: 0.3}
+    low = make_task(Privacy(epsilon=8.0, delta=1e-3, **noise))
     found = plan(low, HEART)
     own = next(each for each in found if each.epsilon == 8.0)
     assert own.verdict == "impossible"

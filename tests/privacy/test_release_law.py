@@ -5,12 +5,13 @@ Bounds are for chance below 1e-8 in a right build: six deviations of what is nea
 
 import math
 import os
-from typing import Any, Callable, List
+from functools import partial
+from typing import Any, Callable, Dict, List, Tuple, Union
 
 import numpy as np
 import pytest
 
-from orchestrator.privacy.noisy_sum import NoisyCounts, evaluation_counts, statistics_sum, training_sum
+from orchestrator.privacy.noisy_sum import NoisyCounts, NoisySum, evaluation_counts, statistics_sum, training_sum
 from orchestrator.privacy.secure_random import SecureRandom
 from orchestrator.wire.evaluation import SENSITIVITY
 from orchestrator.wire.protection import Aggregation, Privacy
@@ -38,7 +39,7 @@ def make_task(**privacy: Any) -> Task:
     )
 
 
-def releases(mechanism: Any, count: int, random: Callable[[], SecureRandom]) -> np.ndarray:
+def releases(mechanism: Union[NoisySum, NoisyCounts], count: int, random: Callable[[], SecureRandom]) -> np.ndarray:
     """float64 (count, size): in the units of the data, of sums over nothing."""
     if isinstance(mechanism, NoisyCounts):
         return np.stack([mechanism.to_float(mechanism.noise(random())) for _ in range(count)])
@@ -51,9 +52,12 @@ def one_node() -> Callable[[], SecureRandom]:
     return lambda: random
 
 
-CASES = {
+SUMS: Dict[str, Callable[[Task], Tuple[NoisySum, float]]] = {
     "training": lambda task: (training_sum(task, SIZE), 1.5 * 0.5),
     "statistics": lambda task: (statistics_sum(task), 2.0 * 0.7),
+}
+CASES: Dict[str, Callable[[Task], Tuple[Union[NoisySum, NoisyCounts], float]]] = {
+    **SUMS,
     "evaluation": lambda task: (evaluation_counts(task), 3.0 * SENSITIVITY),
 }
 
@@ -121,9 +125,9 @@ def test_every_coordinate_has_noise_of_its_own(case: str) -> None:
     assert np.abs(cosines).max() < 7.5 / math.sqrt(count)
 
 
-@pytest.mark.parametrize("case", ["training", "statistics"])
+@pytest.mark.parametrize("case", SUMS)
 def test_the_grid_is_fine_beside_the_noise_and_costs_one_percent(case: str) -> None:
-    released, declared = CASES[case](make_task())
+    released, declared = SUMS[case](make_task())
     steps = np.diff(np.unique(releases(released, 200, one_node())))
     assert declared / steps.min() > 1000
     assert released.lattice.bound <= 1.01 * released.lattice.levels
@@ -156,18 +160,23 @@ def test_two_processes_that_begin_alike_draw_different_noise() -> None:
     assert abs(len(common) - 500) < 6 * math.sqrt(2000 * 0.25 * 0.75)
 
 
+def drawn(draw: Callable[[], np.ndarray]) -> bytes:
+    return draw().tobytes()
+
+
 def test_a_generator_that_was_in_use_before_a_fork_goes_on_differently_in_each_process() -> None:
     """The difference of two sums with the same noise has none."""
     mechanism, random = training_sum(make_task(), SIZE), SecureRandom()
-    for draw in (
+    draws: List[Callable[[], np.ndarray]] = [
         lambda: mechanism.release([], random),
         lambda: random.words(SIZE),
         lambda: random.drawn_ahead("a law", SIZE, lambda count: random.words(count)),
         lambda: (random.fractions(SIZE) * 2.0**32).astype(np.int64),
-    ):
+    ]
+    for draw in draws:
         draw(), draw()  # of what is drawn ahead, something is left
-        one, other = two_processes(lambda draw=draw: draw().tobytes())
-        here = draw().tobytes()
+        one, other = two_processes(partial(drawn, draw))
+        here = drawn(draw)
         for a, b in ((one, other), (one, here), (other, here)):
             assert len(a) == len(b) == 8 * SIZE
             assert (np.frombuffer(a, np.int64) == np.frombuffer(b, np.int64)).mean() < 0.05

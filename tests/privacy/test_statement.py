@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import subprocess
 from dataclasses import replace
 from typing import Any, Dict, Optional
 
@@ -10,7 +11,6 @@ import pytest
 
 from orchestrator.errors import PrivacyError, UsageError
 from orchestrator.gateway.run import strategy_of
-from orchestrator.privacy import accounting_process
 from orchestrator.privacy.accounting import epsilon_spent, plan_noise
 from orchestrator.privacy.accounting_process import statement_apart
 from orchestrator.privacy.charges import Charge, epsilon_of
@@ -204,15 +204,15 @@ def test_what_claims_nothing_starts_no_process(monkeypatch: pytest.MonkeyPatch) 
     def started(*_: object, **__: object) -> None:
         raise AssertionError("a process was started")
 
-    monkeypatch.setattr(accounting_process.subprocess, "Popen", started)
+    monkeypatch.setattr(subprocess, "Popen", started)
     exact = replace(shared(), privacy=Privacy("none"))
     assert statement_apart(exact, RECORDS) == statement(exact, RECORDS)
 
 
 def cross_scored(privacy: Privacy) -> Task:
     schema = Schema("table", "y", ("n", "p"), {"0": 0, "1": 1}, (Feature("x", 0, 1),), standardization="range")
-    how = {"training": Training("fuala", 6, parameters=4), "evaluation": Evaluation(0.2, 6), "rounds": Rounds(4, 4)}
-    return plan_noise(Task("t", schema, {}, privacy=privacy, **how))  # type: ignore[arg-type]
+    training, evaluation = Training("fuala", 6, parameters=4), Evaluation(0.2, 6)
+    return plan_noise(Task("t", schema, {}, training, privacy, Rounds(4, 4), evaluation=evaluation))
 
 
 def test_who_sees_single_models_and_what_scores_are_of_is_said() -> None:
@@ -246,8 +246,8 @@ def test_the_held_out_budget_is_shared_between_scores_and_evaluations() -> None:
 
 def test_such_a_task_is_refused_where_it_cannot_be() -> None:
     schema = Schema("table", "y", ("n", "p"), {"0": 0, "1": 1}, (Feature("x", 0, 1),), standardization="range")
-    good = {"training": Training("fuala"), "evaluation": Evaluation(0.2), "privacy": Privacy("none")}
-    refused = {
+    good: Dict[str, Any] = {"training": Training("fuala"), "evaluation": Evaluation(0.2), "privacy": Privacy("none")}
+    refused: Dict[str, Dict[str, Any]] = {
         "set share in [task.evaluation]": {"evaluation": Evaluation()},
         "works through no relay": {"rounds": Rounds(provided=True)},
         "reads models that others score off whole updates": {"codec": "top10"},
@@ -260,10 +260,10 @@ def test_such_a_task_is_refused_where_it_cannot_be() -> None:
     }
     for reason, changes in refused.items():
         with pytest.raises(ValueError, match=re.escape(reason)):
-            Task("t", schema, {}, **{**good, **changes})  # type: ignore[arg-type]
+            Task("t", schema, {}, **{**good, **changes})
     with pytest.raises(ValueError, match="personal parts never leave theirs"):
         Training("fuala", personal="head")
     with pytest.raises(UsageError, match="has each model scored by three other nodes, and a run may begin with 3"):
-        strategy_of(Task("t", schema, {}, rounds=Rounds(3, 3), **good))  # type: ignore[arg-type]
+        strategy_of(Task("t", schema, {}, rounds=Rounds(3, 3), **good))
     with pytest.raises(UsageError, match="needs 3 updates a round, the quorum is 2"):
-        strategy_of(Task("t", schema, {}, rounds=Rounds(5, 2), **good))  # type: ignore[arg-type]
+        strategy_of(Task("t", schema, {}, rounds=Rounds(5, 2), **good))

@@ -2,7 +2,7 @@
 
 import random
 from dataclasses import replace
-from typing import List, Sequence
+from typing import List, Sequence, Tuple
 
 import pytest
 
@@ -41,7 +41,7 @@ def begun(nodes: str = "abc", plan: Plan = PLAN) -> SecureCoordinator:
     return coordinator
 
 
-def asked(actions: Sequence[Action]) -> List[tuple]:
+def asked(actions: Sequence[Action]) -> List[Tuple[str, Tuple[str, ...], int]]:
     return [(a.step, a.nodes, a.attempt) for a in actions if isinstance(a, Announce)]
 
 

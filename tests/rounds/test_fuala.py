@@ -1,7 +1,7 @@
 """Whose model a node scores, how scores become weights, and what a node that lies about them comes to."""
 
 from collections import Counter
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 import pytest
@@ -183,5 +183,6 @@ def test_half_a_round_or_node_is_refused(strategy: str, options: Dict[str, float
 
 @pytest.mark.parametrize("option", ["best", "tail_average"])
 def test_heads_of_the_last_round_go_on_no_body_of_another(option: str) -> None:
+    declared: Dict[str, Any] = {option: True}
     with pytest.raises(ValueError, match="best and tail_average"):
-        Training("fuala", **{option: True})  # type: ignore[arg-type]
+        Training("fuala", **declared)

@@ -1,7 +1,7 @@
 """What travels with a secure round for later: keys and shares of the next one, and signatures under whom nodes expect."""
 
 from dataclasses import replace
-from typing import List, Sequence
+from typing import Dict, List, Sequence
 
 import pytest
 from secure_runs import NAMES, PLAN, answer, gathered, until
@@ -14,6 +14,7 @@ from orchestrator.rounds.events import (
     Announce,
     Arrived,
     Declined,
+    Event,
     Fail,
     Joined,
     Left,
@@ -72,8 +73,12 @@ def test_survivors_are_confirmed_where_one_that_was_expected_is_missing(how: str
     coordinator = gathered()
     until(coordinator, MASKED)
     foreseen(coordinator, NAMES[:4], NAMES)
-    event = {"leaves": Left(3.0, "n4"), "abstains": Abstained(3.0, "n4", 1, 1, "x"), "is silent": Ticked(12.0)}[how]
-    assert coordinator.handle(event)[0] == Announce(1, NAMES[:4], CONFIRM, 1)
+    events: Dict[str, Event] = {
+        "leaves": Left(3.0, "n4"),
+        "abstains": Abstained(3.0, "n4", 1, 1, "x"),
+        "is silent": Ticked(12.0),
+    }
+    assert coordinator.handle(events[how])[0] == Announce(1, NAMES[:4], CONFIRM, 1)
 
 
 @pytest.mark.parametrize("step", [SHARES, MASKED])
@@ -133,7 +138,7 @@ def test_a_round_begins_with_keys_where_not_all_and_only_they_have_them(what: st
     coordinator = gathered()
     lacking = NAMES[1:]
     prepared(coordinator, lacking if what == "keys of one" else NAMES, lacking if what == "shares of one" else NAMES)
-    events = {
+    events: Dict[str, Event] = {
         "one left": Left(2.5, "n0"),
         "one came": Joined(2.5, "n5", 10),
         "one is hot": Rated(2.5, "n0", "hot"),

@@ -1,6 +1,6 @@
 """Strategies against formulas written out again, and against nodes that lie."""
 
-from typing import Dict, List, Tuple
+from typing import Any, Dict, List, Tuple
 
 import numpy as np
 import pytest
@@ -95,7 +95,11 @@ def test_a_minority_of_liars_cannot_drag_the_result_away(name: str) -> None:
     rng = np.random.default_rng(1)
     honest = [Update(f"h{i}", 10, (np.ones(20) + rng.normal(0, 0.1, 20)).astype("f4")) for i in range(8)]
     liars = [Update(f"x{i}", 1e9, np.full(20, -1e6, np.float32)) for i in range(2)]
-    options = {"trimmed-mean": {"trim": 0.25}, "krum": {"byzantine": 2}, "multi-krum": {"byzantine": 2}}
+    options: Dict[str, Dict[str, Any]] = {
+        "trimmed-mean": {"trim": 0.25},
+        "krum": {"byzantine": 2},
+        "multi-krum": {"byzantine": 2},
+    }
     robust, _ = run(name, [honest + liars], **options.get(name, {}))
     assert np.abs(robust - 1).max() < 0.5
     assert run("fedavg", [honest + liars])[0].max() < -1e5

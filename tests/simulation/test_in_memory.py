@@ -36,7 +36,8 @@ def played(store: RunStore, task: Task, folder: Path, progress: Any = lambda eve
 
 def timeless(events: List[Event]) -> List[Event]:
     """A journal without its times, and without the digests of bodies that say when they were made."""
-    return [replace(event, at=0.0, **({"digest": ""} if hasattr(event, "digest") else {})) for event in events]
+    without: Dict[str, Any] = {"at": 0.0, "digest": ""}
+    return [replace(event, **{name: without[name] for name in without if hasattr(event, name)}) for event in events]
 
 
 def figures_of(store: RunStore) -> List[Dict[str, Any]]:

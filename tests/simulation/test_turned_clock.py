@@ -31,7 +31,8 @@ def data_of(folder: Path) -> Dict[str, Path]:
 
 
 def test_it_stands_still_until_it_is_turned_or_waited_by() -> None:
-    clock, events = TurnedClock(), queue.Queue()  # type: ignore[var-annotated]
+    clock = TurnedClock()
+    events: queue.Queue[Any] = queue.Queue()
     begun, day = clock.monotonic(), clock.time()
     assert (clock.monotonic(), clock.time()) == (begun, day)
     clock.turn(3600.0)
@@ -81,7 +82,8 @@ def mute(nodes: SimulatedNodes, name: str) -> None:
 
 
 def test_rounds_of_ten_minutes_with_a_mute_node_are_over_at_once(tmp_path: Path) -> None:
-    clock, store, said = TurnedClock(), MemoryStore(), []  # type: ignore[var-annotated]
+    clock, store = TurnedClock(), MemoryStore()
+    said: List[Dict[str, Any]] = []
     task = make_task(rounds=2, statistics=False, deadline_s=600.0)
     with SimulatedNodes(task, "test", data_of(tmp_path), trainer=Fixed, clock=clock) as nodes:
         mute(nodes, "c")

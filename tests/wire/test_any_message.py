@@ -28,6 +28,7 @@ from orchestrator.gateway.web.listener import Listener
 from orchestrator.gateway.web.parts import to_json
 from orchestrator.node.agent import NodeAgent
 from orchestrator.node.key_holder import KeyHolderAgent
+from orchestrator.node.member import Member
 from orchestrator.node.secure import MaskedRound
 from orchestrator.privacy.secure_sum import Advert, Party, Session, session_id
 from orchestrator.rounds.state import COLLECTING
@@ -224,7 +225,7 @@ class Still:
         raise NotImplementedError("its tasks have no distributed noise")
 
 
-def quiet(agent: NodeAgent) -> None:
+def quiet(agent: Member) -> None:
     agent.link.publish = lambda topic, payload, retain=False: None  # type: ignore[method-assign]
     agent.link.pump = lambda: None  # type: ignore[method-assign]
 
@@ -253,7 +254,7 @@ class Peer:
         }
 
 
-def deeper(agent: NodeAgent, peers: List[Peer], rng: random.Random) -> None:
+def deeper(agent: Member, peers: List[Peer], rng: random.Random) -> None:
     """From the agent's keys on, all steps of a masked round as they should be, or nearly."""
 
     def tell(body: Body) -> None:
@@ -279,7 +280,7 @@ def deeper(agent: NodeAgent, peers: List[Peer], rng: random.Random) -> None:
     tell(({**about, "step": "unmask", "signatures": signatures, "foreseen": False, "next": adverts}, {}))
 
 
-def hear(agent: NodeAgent, rng: random.Random, valid: List[Body]) -> None:
+def hear(agent: Member, rng: random.Random, valid: List[Body]) -> None:
     """One message, as the agent's own loop takes it; and what it does when no other waits."""
     topic = rng.choice([agent.topics.all_nodes, agent.topics.down(agent.name)])
     for payload in any_frames(rng, any_body(rng, valid)):
@@ -335,7 +336,7 @@ def awake(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("time.sleep", lambda seconds: None)
 
 
-def at(make: Callable[[Path], NodeAgent], task: Task, folder: Path, who: str, name: str) -> None:
+def at(make: Callable[[Path], Member], task: Task, folder: Path, who: str, name: str) -> None:
     """The agent hears hostile messages; a true task now and then gives it a run to be in."""
     agent = make(folder)
     quiet(agent)

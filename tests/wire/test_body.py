@@ -1,4 +1,5 @@
 import contextlib
+from typing import Dict
 
 import cbor2
 import numpy as np
@@ -19,7 +20,10 @@ def body_of(header: bytes, rest: bytes = b"") -> bytes:
 
 
 def test_a_body_comes_back_as_it_went() -> None:
-    tensors = {"w": np.arange(6, dtype=np.float32).reshape(2, 3), "empty": np.zeros((0, 4), np.int8)}
+    tensors: Dict[str, np.ndarray] = {
+        "w": np.arange(6, dtype=np.float32).reshape(2, 3),
+        "empty": np.zeros((0, 4), np.int8),
+    }
     header, back = decode_body(encode_body({"kind": "x", "n": 3, "s": ["a", None, 2.5]}, tensors), MAX)
     assert header == {"kind": "x", "n": 3, "s": ["a", None, 2.5]}
     assert {k: (v.dtype, v.shape) for k, v in back.items()} == {k: (v.dtype, v.shape) for k, v in tensors.items()}

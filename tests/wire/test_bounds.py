@@ -1,7 +1,7 @@
 """What a declaration may hold, value by value."""
 
 import math
-from typing import Any, List
+from typing import Any, Dict, List
 
 import pytest
 from hypothesis import given
@@ -92,7 +92,8 @@ def test_no_part_of_a_task_holds_what_is_no_number(kind: Any, name: str, value: 
 
 @pytest.mark.parametrize("value", NOT_NUMBERS)
 def test_nor_do_ranges_scales_and_options(value: float) -> None:
-    for wrong in ({"minimum": value, "maximum": 1.0}, {"minimum": 0.0, "maximum": value}):
+    ranges: List[Dict[str, Any]] = [{"minimum": value, "maximum": 1.0}, {"minimum": 0.0, "maximum": value}]
+    for wrong in ranges:
         with pytest.raises(ValueError, match="finite"):
             Feature("x", **wrong)
     with pytest.raises(ValueError, match="options.mu"):
@@ -102,7 +103,8 @@ def test_nor_do_ranges_scales_and_options(value: float) -> None:
 
 
 def test_a_number_has_a_range_or_is_a_category() -> None:
-    for wrong in ({}, {"minimum": 0.0}, {"maximum": 1.0}):
+    halves: List[Dict[str, Any]] = [{}, {"minimum": 0.0}, {"maximum": 1.0}]
+    for wrong in halves:
         with pytest.raises(ValueError, match="minimum and maximum are needed"):
             Feature("x", **wrong)
     with pytest.raises(ValueError, match="a range and categories"):

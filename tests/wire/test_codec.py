@@ -1,3 +1,5 @@
+from typing import Dict, List
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -39,7 +41,7 @@ def test_int8_is_right_on_average() -> None:
         ({"update": np.zeros(3, np.float32)}, "int3", "unknown update codec"),
     ],
 )
-def test_what_is_no_update_is_refused(tensors: dict, codec: str, reason: str) -> None:
+def test_what_is_no_update_is_refused(tensors: Dict[str, np.ndarray], codec: str, reason: str) -> None:
     with pytest.raises(WireError, match=reason):
         decode_update(tensors, codec, 3)
 
@@ -62,8 +64,8 @@ def test_top10_keeps_the_largest_tenth(size: int, seed: int) -> None:
 
 
 @pytest.mark.parametrize("index", [[0, 0], [1, 0], [0, 20]])
-def test_top10_indices_that_cannot_be(index: list) -> None:
-    tensors = {"index": np.array(index, np.uint32), "update": np.ones(2, np.float16)}
+def test_top10_indices_that_cannot_be(index: List[int]) -> None:
+    tensors: Dict[str, np.ndarray] = {"index": np.array(index, np.uint32), "update": np.ones(2, np.float16)}
     with pytest.raises(WireError, match="must ascend below 20"):
         decode_update(tensors, "top10", 20)
 

@@ -41,7 +41,8 @@ def test_a_broker_is_a_text_or_left_out() -> None:
     whole = json.loads(WRITTEN[NodeAnswer])
     without = {key: value for key, value in whole.items() if key != "broker"}
     assert NodeAnswer.read(without).written() == NodeAnswer.read({**without, "broker": None}).written() == without
-    for wrong in (1, True, ["mqtt://h"], {}):
+    brokers: List[Any] = [1, True, ["mqtt://h"], {}]
+    for wrong in brokers:
         with pytest.raises(IdentityError, match="broker that is not a text"):
             NodeAnswer.read({**whole, "broker": wrong})
 

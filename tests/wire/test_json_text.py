@@ -3,6 +3,7 @@
 import base64
 import random
 from pathlib import Path
+from typing import Callable, List
 
 import pytest
 
@@ -52,7 +53,7 @@ def test_files_of_others_are_named(tmp_path: Path, text: str) -> None:
     path = tmp_path / "identity.json"
     path.write_text(text)
     (tmp_path / "ledger-head.json").write_text(text)
-    readers = [lambda: read_settings(tmp_path), lambda: FolderAnchor(tmp_path).read()]
+    readers: List[Callable[[], object]] = [lambda: read_settings(tmp_path), lambda: FolderAnchor(tmp_path).read()]
     if text != '{"federation": 5}':
         readers += [lambda: read_answer(path), lambda: read_object(path)]
     for read in readers:

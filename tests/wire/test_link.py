@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 from pathlib import Path
-from typing import Any, List
+from typing import Any, List, cast
 
 import pytest
 
@@ -113,7 +113,7 @@ def test_presence_is_retained_and_the_will_replaces_it(broker: OwnBroker) -> Non
     assert node.flush(100)
     late = opened(broker.address, "late", ["p/+"])
     assert collect(late, 1)[0].payload == b"here"
-    node.client.socket().shutdown(socket.SHUT_RDWR)  # the process is gone: no DISCONNECT
+    cast(socket.socket, node.client.socket()).shutdown(socket.SHUT_RDWR)  # the process is gone: no DISCONNECT
     assert collect(late, 1)[0].payload == b"gone"
     late.close()
     node.close()
@@ -122,6 +122,7 @@ def test_presence_is_retained_and_the_will_replaces_it(broker: OwnBroker) -> Non
 def test_a_link_comes_back_with_its_subscriptions_when_the_broker_does(broker: OwnBroker) -> None:
     receiver = opened(broker.address, "r", ["t"])
     sender = opened(broker.address, "s", [])
+    assert broker.process is not None
     broker.process.kill()
     broker.process.wait()
     sender.publish("t", b"said while it was down")

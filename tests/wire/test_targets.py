@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import replace
-from typing import Any, Dict
+from typing import Any, Dict, cast
 
 import numpy as np
 import pytest
@@ -19,6 +19,8 @@ from orchestrator.privacy.noisy_sum import NoisyCounts, evaluation_counts
 from orchestrator.wire.protection import Privacy
 from orchestrator.wire.schema import Feature, Schema
 from orchestrator.wire.targets import moments
+from orchestrator.wire.targets.base import Declared
+from orchestrator.wire.targets.labels import Labels
 from orchestrator.wire.targets.number import CODES
 from orchestrator.wire.task import Evaluation, Rounds, Task, digest_of, task_from_dict, task_to_dict
 from orchestrator.wire.training import Training
@@ -31,6 +33,10 @@ BINS = 5
 def schema(target: Dict[str, Any], label: str = "y", **more: Any) -> Schema:
     features = (Feature("a", 0, 1), Feature("b", -1, 1))
     return Schema("table", label, (), {}, features, target=target, **more)
+
+
+def learned_of(target: Dict[str, Any], label: str = "y") -> Declared:
+    return cast(Declared, schema(target, label).learned)
 
 
 def task(target: Dict[str, Any], **more: Any) -> Task:
@@ -55,7 +61,7 @@ def test_a_task_of_classes_says_nothing_of_targets() -> None:
 
 
 def test_a_number_is_its_place_in_the_range() -> None:
-    number, spent = schema(NUMBER).learned, schema(SPENT).learned
+    number, spent = learned_of(NUMBER), learned_of(SPENT)
     assert [number.code([value]) for value in (35, 38.5, 42, 0, 1e9)] == [0, CODES // 2, CODES, 0, CODES]
     assert [number.label(number.code([value])) for value in (36.6, 41.0)] == [36.6, 41.0]
     assert spent.code([1000**0.5]) == CODES // 2
@@ -67,7 +73,7 @@ def test_a_number_is_its_place_in_the_range() -> None:
 
 def test_what_the_exported_model_says_is_what_training_saw() -> None:
     for target in (NUMBER, SPENT, {"kind": "number", "minimum": -3, "maximum": 9}):
-        learned = schema(target).learned
+        learned = learned_of(target)
         outputs, y, x = np.linspace(-1.5, 1.5, 7)[:, None], np.full(7, CODES // 3), np.zeros((7, 2))
         values = outputs * learned.exported["scale"] + learned.exported["offset"]
         np.testing.assert_allclose(learned.exported_answers(values, y, x), learned.answers(outputs, y, x), atol=1e-12)
@@ -278,7 +284,7 @@ def test_what_cannot_have_a_threshold_is_said_before_anything_begins() -> None:
 
 def test_counts_are_counted() -> None:
     metrics = pytest.importorskip("sklearn.metrics")
-    learned, rng = schema({"kind": "count", "maximum": 20}).learned, np.random.default_rng(0)
+    learned, rng = learned_of({"kind": "count", "maximum": 20}), np.random.default_rng(0)
     assert [learned.code([value]) for value in (0, 3, 25)] == [0, 3, 20]
     for value in (-1, 2.5):
         with pytest.raises(ValueError, match="whole number"):
@@ -302,7 +308,7 @@ LABELS: Dict[str, Any] = {"kind": "labels", "columns": ["fever", "rash", "cough"
 
 def test_labels_are_bits_and_each_has_an_area() -> None:
     metrics = pytest.importorskip("sklearn.metrics")
-    learned, rng = schema(LABELS, "").learned, np.random.default_rng(0)
+    learned, rng = cast(Labels, learned_of(LABELS, "")), np.random.default_rng(0)
     assert learned.code([1, 0, 1]) == 5
     assert learned.label(5) == "fever cough"
     assert learned.bits(np.array([5])).tolist() == [[1, 0, 1]]
@@ -329,7 +335,7 @@ def test_labels_are_bits_and_each_has_an_area() -> None:
 
 
 def test_noise_on_labels_moves_figures_by_what_is_said() -> None:
-    learned, rng = schema(LABELS, "").learned, np.random.default_rng(0)
+    learned, rng = cast(Labels, learned_of(LABELS, "")), np.random.default_rng(0)
     y = rng.integers(0, 8, 4000)
     logits = rng.normal(size=(4000, 3)) + learned.bits(y) - 0.5
     sums, noise = learned.count(y, learned.answers(logits, y, np.zeros((4000, 2))), 10), 2.0
@@ -363,7 +369,7 @@ def test_owners_and_pages_are_shown_what_is_learned(target: Dict[str, Any], labe
 
 
 def test_times_fall_into_intervals() -> None:
-    learned = schema(DIED).learned
+    learned = learned_of(DIED)
     assert learned.columns == ("y", "died")
     codes = {
         (0, 0): 0,
@@ -387,7 +393,7 @@ def test_times_fall_into_intervals() -> None:
 
 
 def test_losses_of_times_are_those_of_the_intervals_one_by_one() -> None:
-    learned, rng = schema(DIED).learned, np.random.default_rng(0)
+    learned, rng = learned_of(DIED), np.random.default_rng(0)
     y, hazards = rng.integers(0, 9, 50), rng.uniform(0.05, 0.9, (50, 4))
     by_hand = []
     for code, each in zip(y.tolist(), hazards):

@@ -1,7 +1,7 @@
 import random
 import tracemalloc
 import zlib
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, List, Optional, Tuple, cast
 
 import pytest
 from hypothesis import given
@@ -37,7 +37,7 @@ def feed(inbox: Inbox, frame: Frame) -> Tuple[Optional[bytes], Optional[Frame]]:
 
 def frames_of(outbox: Outbox, now: float) -> List[Tuple[str, int]]:
     """(topic, chunk index) of all the outbox has to send now."""
-    return [(topic, decode_frame(payload).index) for topic, payload in taken(outbox, now)]
+    return [(topic, cast(Chunk, decode_frame(payload)).index) for topic, payload in taken(outbox, now)]
 
 
 def sealed(content: bytes) -> bytes:
@@ -55,7 +55,8 @@ def large(count: int, seed: int = 0) -> bytes:
 
 def test_frames_come_back_as_they_went() -> None:
     body = bytes(range(256)) * 3000
-    for frame in [*split(transfer_id(body), body), Ack(bytes(32)), Want(bytes(32), (0, 5, 9))]:
+    frames: List[Frame] = [*split(transfer_id(body), body), Ack(bytes(32)), Want(bytes(32), (0, 5, 9))]
+    for frame in frames:
         assert decode_frame(encode_frame(frame)) == frame
 
 
@@ -78,7 +79,7 @@ def test_an_announcement_beyond_the_limit_is_refused_before_any_memory_is_taken(
     total = 10 << 30
     chunk = Chunk(bytes(32), 0, -(-total // CHUNK_BYTES), total, bytes(CHUNK_BYTES))
     with pytest.raises(WireError, match="announces 10737418240 bytes"):
-        Inbox(MAX).feed("node", decode_frame(encode_frame(chunk)))
+        Inbox(MAX).feed("node", cast(Chunk, decode_frame(encode_frame(chunk))))
 
 
 def test_contents_that_do_not_match_their_digest_are_refused_and_can_be_sent_again() -> None:
@@ -250,7 +251,7 @@ def test_every_receiver_gets_the_body_whatever_the_bus_loses(seed: int, loss: fl
             if isinstance(frame, Ack):
                 outbox.acknowledged(name, frame)
             else:
-                outbox.wanted(name, frame, now)
+                outbox.wanted(name, cast(Want, frame), now)
         outbox.due(now)
         assert now < 1e5
     assert got == {name: [body] for name in names}

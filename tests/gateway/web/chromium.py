@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional
+from typing import Any, Dict, Iterator, List, Optional, TypeVar
 
 import pytest
 
@@ -40,6 +40,9 @@ def find_chromium() -> str:
 
 class ProtocolError(Exception):
     """Chromium could not do it, for example because the page was just left."""
+
+
+Opened = TypeVar("Opened", bound="Browser")
 
 
 class Browser:
@@ -91,7 +94,7 @@ class Browser:
             self.ask("Target.closeTarget", targetId=page)
             self._session = first
 
-    def __enter__(self) -> "Browser":
+    def __enter__(self: Opened) -> Opened:
         return self
 
     def __exit__(self, *_: object) -> None:

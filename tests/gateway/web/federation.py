@@ -97,7 +97,8 @@ class RealFederation:
 
     def __exit__(self, *_: object) -> None:
         self._end_dashboards()
-        for process in [*self.nodes.values(), *([self.gateway] if self.gateway else [])]:
+        processes: List[subprocess.Popen[Any]] = [*self.nodes.values(), *([self.gateway] if self.gateway else [])]
+        for process in processes:
             process.kill()
             process.wait()
         self.broker.close()

@@ -37,7 +37,8 @@ class Pdf:
         fonts = {
             name: self._font(int(number)) for name, number in re.findall(rb"/(F\d+)\s+(\d+) 0 R", self._resources(page))
         }
-        words, font = [], (2, {})  # type: ignore[var-annotated]
+        words: List[str] = []
+        font: Meanings = (2, {})
         for name, one, several, end in _SHOWN.findall(self._stream(self._objects[int(contents[1])])):
             if name:
                 font = fonts.get(name, font)

@@ -166,7 +166,7 @@ def _of_a_range(moment: Moment) -> Vector:
 
 
 def _selected(selector: Selector, samples: Sequence[Sample]) -> Vector:
-    matching = {
+    matching: Dict[str, Callable[[str, str], bool]] = {
         "=": lambda held, wanted: held == wanted,
         "!=": lambda held, wanted: held != wanted,
         "=~": lambda held, wanted: bool(re.fullmatch(wanted, held)),

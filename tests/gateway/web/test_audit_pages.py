@@ -3,7 +3,7 @@
 import json
 import os
 from pathlib import Path
-from typing import List
+from typing import Any, Dict, List
 
 from chromium import Browser
 from dashboards import dashboard, make_store
@@ -19,7 +19,7 @@ def write(path: Path, numbers: range, about: str = "") -> None:
         file.write("".join(f"{line}\n" for line in lines))
 
 
-def numbers(page: dict) -> List[int]:  # type: ignore[type-arg]
+def numbers(page: Dict[str, Any]) -> List[int]:
     return [entry["n"] for entry in page["entries"]]
 
 

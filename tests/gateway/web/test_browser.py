@@ -153,7 +153,8 @@ def compare_runs(browser: Browser) -> None:
 def lose_the_dashboard(federation: RealFederation, browser: Browser) -> None:
     """Killed in the middle of a round: the rounds go on to the end, and the page finds its way back."""
     before = browser.evaluate("document.querySelector('#round').innerText")
-    children = Path(f"/proc/{federation.gateway.pid}/task/{federation.gateway.pid}/children")  # type: ignore[union-attr]
+    assert federation.gateway is not None
+    children = Path(f"/proc/{federation.gateway.pid}/task/{federation.gateway.pid}/children")
     pids = [int(pid) for pid in children.read_text().split()]
     (dashboard,) = [pid for pid in pids if b"gateway.web.server" in Path(f"/proc/{pid}/cmdline").read_bytes()]
     os.kill(dashboard, 9)

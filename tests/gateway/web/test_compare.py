@@ -120,8 +120,8 @@ def test_charts_are_saved_as_svg_and_png_and_tables_as_csv(chromium: Browser, ru
     assert ["accuracy, int8", "yes", "0.775", ""] in rows
     chromium.evaluate(press.format("#all-runs", "CSV"))
     chromium.wait("saved.length === 4", 60)
-    rows = list(csv.DictReader(io.StringIO(bytes(chromium.evaluate(SAVED)).decode())))  # type: ignore[arg-type]
-    assert {row["run"]: row["int8_accuracy"] for row in rows} == {RUN: "0.775", OTHER: ""}  # type: ignore[call-overload]
+    each_run = list(csv.DictReader(io.StringIO(bytes(chromium.evaluate(SAVED)).decode())))
+    assert {row["run"]: row["int8_accuracy"] for row in each_run} == {RUN: "0.775", OTHER: ""}
     formula = chromium.evaluate(
         "import('/static/export.js').then((m) => m.csv([['=1+1', 'a,\"b\"', -2, null, 'a;=b']]))"
     )
