@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from model_export.arena32 import Prediction, predict_arena
 from model_export.bundle import arena_with_margin
+from model_export.chips import CHIPS, MEASURED
 from model_export.edges import fold_edges
 from model_export.errors import ExportError, TfliteError
 from model_export.model_bin import ModelBin, ModelBinError, pack_model_bin, parse_model_bin
@@ -33,23 +34,6 @@ _OPERATORS = (
 FIRMWARE_OPERATORS = frozenset(_OPERATORS.split())
 """What firmware/engine/tflm registers."""
 
-
-class ChipMemory(NamedTuple):
-    data_bytes: int
-    """Internal memory that can hold data at all."""
-    arena_bytes: int
-    """What this firmware has for an arena: the largest free block at start, of several regions, less its reserve."""
-    basis: str
-    """Where that figure comes from."""
-
-
-MEASURED = "measured on an image of this firmware in QEMU"
-_ESTIMATE = "an estimate: no image of this chip was ever started"
-CHIPS = {
-    "esp32": ChipMemory(320 * 1024, 110_000, _ESTIMATE),
-    "esp32s3": ChipMemory(512 * 1024, 280_000, _ESTIMATE),
-    "esp32c3": ChipMemory(400 * 1024, 118_752, MEASURED),
-}
 MARGIN = 8
 """An arena that leaves less than this part of what there is may not fit another build of the firmware."""
 
@@ -147,8 +131,8 @@ def _trees(
         "ok", "trees", f"{len(model.trees)} trees of {model.nodes:,} nodes: any firmware of this version runs them"
     )
     there, whose = (
-        CHIPS[report.chip].arena_bytes,
-        f"the firmware has about {CHIPS[report.chip].arena_bytes:,} on {report.chip}",
+        CHIPS[report.chip].memory.arena_bytes,
+        f"the firmware has about {CHIPS[report.chip].memory.arena_bytes:,} on {report.chip}",
     )
     if board is not None:
         there, whose = board.arena_bytes, f"this board's firmware has {board.arena_bytes:,}"
@@ -242,7 +226,7 @@ def _arena_of_board(report: Preflight, asked: int, text: str, board: Board) -> N
 
 
 def _arena_of_chip(report: Preflight, asked: int, text: str) -> None:
-    memory, direct = CHIPS[report.chip], report.direct_arena_bytes
+    memory, direct = CHIPS[report.chip].memory, report.direct_arena_bytes
     there = f"{text}; the firmware has about {memory.arena_bytes:,} for it on {report.chip} ({memory.basis})"
     fix = _SMALLER + _or_direct(direct, memory.arena_bytes)
     least = min(asked, direct or asked)
@@ -336,13 +320,14 @@ def _known_bad(report: Preflight, model: TfliteModel) -> None:
         for op in dense
         if len(model.tensors[op.inputs[1]].scales) > 1 and model.tensors[op.inputs[1]].shape[0] % 8
     ]
-    if report.chip == "esp32s3" and uneven:
+    chip = CHIPS.get(report.chip)  # none of a board on this host
+    if chip is not None and chip.dense_by_eights and uneven:
         report.add(
             "warning",
             "esp-nn#34",
             f"dense layers with a scale per channel and outputs no multiple of 8 (operators {_list(uneven)}): "
-            "esp-nn's ESP32-S3 kernel computes them wrong",
-            "keep CONFIG_NN_ANSI_C, which this firmware sets for the S3; or make the outputs a multiple of 8; or use "
+            f"esp-nn's kernel for {report.chip} computes them wrong",
+            "keep CONFIG_NN_ANSI_C, which this firmware sets; or make the outputs a multiple of 8; or use "
             "engine/direct",
         )
     if len(per_tensor) > 1:

@@ -14,7 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Callable, Iterator, List, Optional, Sequence, Tuple
 
-from orchestrator.boards.flash_images import CHIPS, Region
+from model_export.chips import CHIPS
+from orchestrator.boards.flash_images import Region
 from orchestrator.boards.partitions import FLASH_BYTES, KEYS, SLOTS, TABLE_BYTES, TABLE_OFFSET, build_table
 from orchestrator.boards.ports import list_ports
 from orchestrator.errors import EdgewardError
@@ -193,8 +194,8 @@ def _state(doing: str, done: Sequence[Written], regions: Sequence[Region]) -> st
 
 
 def _check_chip_known(chip: str, regions: Sequence[Region]) -> None:
-    if chip != "auto" and chip not in CHIPS.values():
-        raise WrongChipError(f"unknown chip {chip!r}; Edgeward runs on {', '.join(sorted(CHIPS.values()))}")
+    if chip != "auto" and chip not in CHIPS:
+        raise WrongChipError(f"unknown chip {chip!r}; Edgeward runs on {', '.join(sorted(CHIPS))}")
     for region in regions:
         if chip != "auto" and region.chip not in (None, chip):
             raise WrongChipError(f"the {region.name} was built for {region.chip}, not for {chip}; nothing was written")
@@ -221,8 +222,8 @@ def _chip_name(esp: Any) -> str:
 
 def _check_chip_found(esp: Any, chip: str, regions: Sequence[Region]) -> None:
     found = _chip_name(esp)
-    if found not in CHIPS.values():
-        raise WrongChipError(f"the board is {esp.CHIP_NAME}; Edgeward runs on {', '.join(sorted(CHIPS.values()))}")
+    if found not in CHIPS:
+        raise WrongChipError(f"the board is {esp.CHIP_NAME}; Edgeward runs on {', '.join(sorted(CHIPS))}")
     if chip not in ("auto", found):
         raise WrongChipError(f"the board is {found}, not {chip}; nothing was written")
     for region in regions:

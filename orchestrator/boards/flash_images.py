@@ -13,6 +13,7 @@ from typing import Any, Dict, List, NamedTuple, Optional
 
 import numpy as np
 
+from model_export.chips import CHIPS
 from orchestrator.boards.partitions import (
     APP,
     SECTOR_BYTES,
@@ -27,10 +28,7 @@ from orchestrator.errors import EdgewardError
 from orchestrator.wire.plain import plain
 from orchestrator.wire.records import parse_object
 
-CHIPS: Dict[int, str] = {0: "esp32", 5: "esp32c3", 9: "esp32s3"}
-"""The chips Edgeward runs on, by the chip id in an image's header."""
-
-BOOTLOADER_OFFSETS: Dict[str, int] = {"esp32": 0x1000, "esp32c3": 0x0, "esp32s3": 0x0}
+_NAMES = {chip.image_id: name for name, chip in CHIPS.items()}
 
 _HEADER_BYTES = 24
 _CHECKSUM_SEED = 0xEF
@@ -115,9 +113,9 @@ def firmware_regions(folder: Path) -> List[Region]:
     bootloader = _image(files.bootloader, TABLE_OFFSET)
     if app.chip != bootloader.chip:
         raise ImageError(f"{folder}: {files.app.name} is for {app.chip}, {files.bootloader.name} for {bootloader.chip}")
-    if app.chip not in BOOTLOADER_OFFSETS:
-        raise ImageError(f"{folder}: built for {app.chip}; Edgeward runs on {', '.join(BOOTLOADER_OFFSETS)}")
-    start = BOOTLOADER_OFFSETS[app.chip]
+    if app.chip not in CHIPS:
+        raise ImageError(f"{folder}: built for {app.chip}; Edgeward runs on {', '.join(CHIPS)}")
+    start = CHIPS[app.chip].bootloader
     if start + len(bootloader.data) > TABLE_OFFSET:
         raise ImageError(f"{files.bootloader}: runs into the partition table at {TABLE_OFFSET:#x}")
     return [
@@ -217,4 +215,4 @@ def _image(path: Path, room: int) -> _Image:
         raise ImageError(f"{path}: its SHA-256 does not match the content: damaged")
     if not hashed and len(blob) != end:
         raise ImageError(f"{path}: says it carries no SHA-256, but goes on after the checksum: damaged")
-    return _Image(blob, CHIPS.get(chip_id, f"chip id {chip_id}"))
+    return _Image(blob, _NAMES.get(chip_id, f"chip id {chip_id}"))

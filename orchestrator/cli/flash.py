@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List
 
+from model_export.chips import CHIPS
 from orchestrator.cli.commands import COMMANDS
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def register(subparsers: Any) -> None:
     parser.add_argument("--firmware", type=Path, metavar="DIR", help="build folder, such as .pio/build/esp32dev")
     parser.add_argument(
         "--chip",
-        choices=("auto", "esp32", "esp32c3", "esp32s3"),
+        choices=("auto", *CHIPS),
         default="auto",
         help="the chip to expect (default: detect it)",
     )

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List, Optional
 
+from model_export.chips import CHIPS
 from orchestrator.cli import model_registry
 from orchestrator.cli.arguments import check_output, check_output_folder
 from orchestrator.cli.commands import COMMANDS
@@ -80,7 +81,7 @@ def register(subparsers: Any) -> None:
     check = verbs.add_parser("preflight", help="say whether a model will run on a chip, before a board is touched")
     check.add_argument("path", metavar="DIR|model.bin|MODEL.tflite", type=Path, help="the bundle or file to check")
     where = check.add_mutually_exclusive_group(required=True)
-    where.add_argument("--chip", choices=("esp32", "esp32s3", "esp32c3"), help="the chip it is meant for")
+    where.add_argument("--chip", choices=tuple(CHIPS), help="the chip it is meant for")
     where.add_argument("--port", help="a board that is connected: its chip, engine and memory, as it says itself")
     check.add_argument(
         "--firmware", type=Path, metavar="DIR", help="also check this build folder's images and partitions"

@@ -11,16 +11,17 @@ import pytest
 from flash_files import esp_image
 
 import model_export.preflight as checks
+from model_export.chips import CHIPS, MEASURED, ChipMemory
 from model_export.errors import ExportError
-from model_export.preflight import CHIPS, FIRMWARE_OPERATORS, MEASURED, Board, Preflight, preflight
+from model_export.preflight import FIRMWARE_OPERATORS, Board, Preflight, preflight
 from model_export.sources import resolver_method
 from model_export.tflite_names import OPERATOR_NAMES
-from orchestrator.boards.flash_images import CHIPS as FLASH_CHIPS
 from orchestrator.boards.partitions import SLOTS, build_table
 from orchestrator.boards.virtual import VirtualBoard
 
 SLOT_BYTES = SLOTS["a"].size
-ENGINE = Path(__file__).parents[2] / "firmware/engine/tflm/engine_tflm.cpp"
+ROOT = Path(__file__).parents[2]
+ENGINE = ROOT / "firmware/engine/tflm/engine_tflm.cpp"
 
 
 @pytest.fixture(scope="session")
@@ -50,7 +51,12 @@ def test_it_knows_what_the_firmware_registers() -> None:
     registered = set(re.findall(r"add\(resolver->(Add\w+)\(\)\);", ENGINE.read_text()))
     assert {resolver_method(op) for op in FIRMWARE_OPERATORS} == registered
     assert set(OPERATOR_NAMES) >= FIRMWARE_OPERATORS
-    assert set(CHIPS) == set(FLASH_CHIPS.values())
+
+
+def test_every_chip_has_an_environment() -> None:
+    found = re.findall(r"^board = (\S+)$", (ROOT / "platformio.ini").read_text(), re.MULTILINE)
+    of_boards = [max((c for c in CHIPS if board.replace("-", "").startswith(c)), key=len) for board in found]
+    assert sorted(of_boards) == sorted(CHIPS)
 
 
 def test_a_good_model(kws: bytes) -> None:
@@ -83,7 +89,7 @@ def test_an_operator_the_firmware_lacks(kws: bytes, monkeypatch: pytest.MonkeyPa
     ],
 )
 def test_memory(kws: bytes, monkeypatch: pytest.MonkeyPatch, arena: int, basis: str, level: str, words: str) -> None:
-    monkeypatch.setitem(checks.CHIPS, "esp32", checks.ChipMemory(300_000, arena, basis))
+    monkeypatch.setitem(CHIPS, "esp32", CHIPS["esp32"]._replace(memory=ChipMemory(300_000, arena, basis)))
     report = preflight(kws, "esp32", SLOT_BYTES)
     found = finding(report, "arena")
     assert (found.level, report.ok) == (level, level != "error")
@@ -92,13 +98,13 @@ def test_memory(kws: bytes, monkeypatch: pytest.MonkeyPatch, arena: int, basis: 
 
 
 def test_more_than_the_chip_has(kws: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(checks.CHIPS, "esp32", checks.ChipMemory(10_000, 10_000, "an estimate"))
+    monkeypatch.setitem(CHIPS, "esp32", CHIPS["esp32"]._replace(memory=ChipMemory(10_000, 10_000, "an estimate")))
     assert finding(preflight(kws, "esp32", SLOT_BYTES), "arena").level == "error"
 
 
 def test_an_esp32c3_has_what_its_image_had() -> None:
     """Two regions of memory, of which the arena is one block: far less than the chip's 400 KB."""
-    assert CHIPS["esp32c3"] == (400 * 1024, 118_752, MEASURED)
+    assert CHIPS["esp32c3"].memory == (400 * 1024, 118_752, MEASURED)
 
 
 @pytest.mark.parametrize(
