@@ -34,7 +34,8 @@ from model_export.manifest import (
     read_manifest,
 )
 from model_export.model_bin import KnownAnswers, ModelBin, pack_model_bin, parse_model_bin
-from model_export.plan import ALIASES, Plan, compile_plan
+from model_export.operators import aliases, operators
+from model_export.plan import Plan, compile_plan
 from model_export.plan_steps import PlanError
 from model_export.relu6 import relu6_as_relu
 from model_export.signing import check_bundle_signature, manifest_signature
@@ -315,8 +316,8 @@ def _answers(inputs: "np.ndarray", outputs: "np.ndarray") -> KnownAnswers:
 
 def _output_origin(model: TflmModel) -> str:
     """What the numbers of the output are, by the operator that makes them."""
-    last = next((op.code for op in reversed(model.operators) if op.code not in ALIASES), "")
-    if last in ("SOFTMAX", "LOGISTIC"):
+    last = next((op.code for op in reversed(model.operators) if op.code not in aliases()), "")
+    if last in operators() and operators()[last].scores:
         return f"scores between 0 and 1, of {last}"
     return "real values: scale * (int8 - zero_point)"
 

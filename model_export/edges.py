@@ -7,7 +7,8 @@ from typing import List, NamedTuple, Optional, Set, Tuple
 
 from model_export.errors import TfliteError
 from model_export.flatbuffer import FlatFile
-from model_export.tflite_file import Op, Tensor, TfliteModel, read_tflite
+from model_export.tflite_file import read_tflite
+from model_export.tflite_model import Op, Tensor, TfliteModel
 
 _SUBGRAPHS, _SIGNATURES = 2, 7  # fields of a model
 _INPUTS, _OUTPUTS, _OPERATORS = 1, 2, 3  # fields of a subgraph

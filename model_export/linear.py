@@ -9,7 +9,8 @@ import numpy as np
 from model_export.array_files import open_archive, read_array
 from model_export.errors import ArrayFileError, ExportError, TfliteError
 from model_export.manifest import read_manifest
-from model_export.tflite_file import TfliteModel, read_tflite
+from model_export.tflite_file import read_tflite
+from model_export.tflite_model import TfliteModel
 
 MODEL = "model.tflite"
 

@@ -17,25 +17,10 @@ The plan is little-endian; all words are 32 bits; firmware/engine/direct/plan.h 
         24-25 clamp of the output      26 flags (1: one multiplier per output channel)
         27-31 parameters of the kind
     tables, each aligned to 4 bytes
-        conv, depthwise,  int32 bias[channels], int32 multiplier[n], int8 shift[n]; n is channels or 1
-        grouped,
-        transpose_conv
-        add               int32 zero point, multiplier, shift of input 1; the same of input 2; multiplier, shift of the sum
-        add_broadcast     as add, then for each input the steps in bytes of a row, a column and a channel; 0 repeats
-        arithmetic        as add_broadcast; parameter 0 says what: product, difference, larger, smaller, or
-                          the first by the second where it is negative: then multiplier, shift are of the one and of the product
-        move              int32 first place in the input, counts along four axes, steps in bytes along them
-        resize            for each row of the output, then each column: int32 the two of the input it lies between, and how far in
-                          1024ths
-        softmax           int32 count, int32 exp[count]: exp(-d * scale * beta) in Q0.31
-        lut               int8 output[256], for the inputs -128 to 127
 
-conv covers FULLY_CONNECTED as a 1x1 convolution. Its weights stay in the .tflite section as output channel x row x column
-x input channel; its bias has the input zero point folded in: bias - zero_point * sum(weights). So have depthwise and grouped,
-a convolution in groups of channels (parameter 0: how many groups); transpose_conv has the bias of the model. CONCATENATION is
-one copy for each input, padding left being where it goes in a row of the output; load brings a constant of the .tflite section
-into the arena for the operators that read activations only. RESHAPE, EXPAND_DIMS and SQUEEZE do no work and are not in the
-table: their output is their input's bytes.
+What the table and the parameters of a kind are is said where the kind has its number: model_export/operators/. load, the one kind
+that is no operator's, brings a constant of the .tflite section into the arena for the operators that read activations only. An
+operator whose output is its input's bytes is not in the table.
 """
 
 from __future__ import annotations
@@ -47,38 +32,22 @@ from typing import Callable, Dict, List, Tuple
 import numpy as np
 
 from model_export.errors import TfliteError
+from model_export.operators import aliases, operators, supported
+from model_export.operators.join import COPY
 from model_export.plan_arena import Buffer, Lags, place
-from model_export.plan_ops import SUPPORTED, lower
-from model_export.plan_steps import PlanError, Step, check_int8
-from model_export.tflite_file import Op, TfliteModel, read_tflite, single_edges
+from model_export.plan_context import Context
+from model_export.plan_steps import Kind, PlanError, Step, check_int8
+from model_export.tflite_file import read_tflite, single_edges
+from model_export.tflite_model import Op, TfliteModel
 
 MAGIC = 0x4C505745  # 'EWPL'
 VERSION = 1
 HEADER_WORDS = 16
 RECORD_WORDS = 32
 
-KINDS = {
-    "conv": 1,
-    "depthwise": 2,
-    "max_pool": 3,
-    "average_pool": 4,
-    "mean": 5,
-    "add": 6,
-    "softmax": 7,
-    "lut": 8,
-    "pad": 9,
-    "load": 10,
-    "copy": 11,
-    "add_broadcast": 12,
-    "arithmetic": 13,
-    "move": 14,
-    "transpose_conv": 15,
-    "resize": 16,
-    "grouped": 17,
-}
+LOAD = Kind("load", 10)
 FREE_BATCH = ("SHAPE", "STRIDED_SLICE", "PACK")
 """What a free batch size makes of a Flatten layer, all three of them; STRIDED_SLICE alone is a slice of somebody's own."""
-ALIASES = ("EXPAND_DIMS", "RESHAPE", "SQUEEZE")
 
 
 @dataclass(frozen=True)
@@ -88,7 +57,12 @@ class Plan:
     input_bytes: int
     output_bytes: int
     ops: Tuple[str, ...] = field(default=())
-    """Kinds in execution order, as in KINDS."""
+    """Kinds in execution order, as kinds() has them."""
+
+
+def kinds() -> Dict[str, int]:
+    """Every kind and its number, as in EDGEWARD_KINDS of firmware/engine/direct/plan.h."""
+    return dict((LOAD, *(kind for entry in operators().values() for kind in entry.kinds)))
 
 
 def compile_plan(tflite: bytes) -> Plan:
@@ -105,23 +79,25 @@ def compile_plan(tflite: bytes) -> Plan:
     steps: List[Step] = []
     alias: Dict[int, int] = {}
     for op in model.ops:
-        if op.code in ALIASES:
+        entry = operators().get(op.code)
+        if entry is not None and entry.same_bytes:
             alias[op.outputs[0]] = _alias_of(model, op)
-        elif op.code in SUPPORTED:
-            lowered = lower(model, op)
+        elif entry is not None and entry.plan is not None:
+            made = entry.plan(Context(model, op, entry.several_outputs))
+            lowered = made if isinstance(made, list) else [made]
             steps += _loads(model, lowered, steps)
             steps += lowered
         else:
-            supported = ", ".join(sorted([*SUPPORTED, *ALIASES]))
+            known = ", ".join(sorted(supported() | aliases()))
             raise PlanError(
-                f"operator {op.index} is {op.code}, which engine/direct lacks; supported: {supported}{_hint(model, op)}"
+                f"operator {op.index} is {op.code}, which engine/direct lacks; supported: {known}{_hint(model, op)}"
             )
     return _assemble(model, steps, alias, len(tflite))
 
 
 def _loads(model: TfliteModel, steps: List[Step], before: List[Step]) -> List[Step]:
     """What brings the constants among the inputs of an operator's steps into the arena, unless an earlier step did."""
-    there = {earlier.output for earlier in before if earlier.kind == "load"}
+    there = {earlier.output for earlier in before if earlier.kind == LOAD}
     loads = []
     for index, op in {index: step.op for step in steps for index in step.inputs}.items():
         tensor = model.tensors[index]
@@ -129,7 +105,7 @@ def _loads(model: TfliteModel, steps: List[Step], before: List[Step]) -> List[St
             continue
         assert tensor.buffer_offset is not None
         shape = (1, 1, int(np.prod(tensor.shape, dtype=np.int64)))
-        loads.append(Step("load", op, (), index, shape, shape, weights_offset=tensor.buffer_offset))
+        loads.append(Step(LOAD, op, (), index, shape, shape, weights_offset=tensor.buffer_offset))
     return loads
 
 
@@ -167,7 +143,7 @@ def _assemble(model: TfliteModel, steps: List[Step], alias: Dict[int, int], tfli
         first = offsets[root(step.inputs[0] if step.inputs else step.output)]
         second = offsets[root(step.inputs[1])] if len(step.inputs) > 1 else offsets.get(-1 - n, 0)
         words = [
-            KINDS[step.kind], step.op.index, first, second, offsets[root(step.output)],
+            step.kind.number, step.op.index, first, second, offsets[root(step.output)],
             *step.in_hwc, *step.out_hwc, *step.kernel, *step.stride, *step.dilation, *step.padding,
             step.weights_offset, tables_at + len(tables) if step.table else 0, step.scratch_bytes,
             step.in_zero_point, step.out_zero_point, *step.clamp, int(step.per_channel),
@@ -182,7 +158,9 @@ def _assemble(model: TfliteModel, steps: List[Step], alias: Dict[int, int], tfli
         size = int(np.prod(tensor.shape, dtype=np.int64))
         ends.append(size)
         header += struct.pack("<IIfi", offsets[root(index)], size, float(tensor.scales[0]), int(tensor.zero_points[0]))
-    return Plan(bytes(header + records + tables), arena_bytes, ends[0], ends[1], tuple(step.kind for step in steps))
+    return Plan(
+        bytes(header + records + tables), arena_bytes, ends[0], ends[1], tuple(step.kind.name for step in steps)
+    )
 
 
 def _lay_out(model: TfliteModel, steps: List[Step], root: Callable[[int], int]) -> Tuple[Dict[int, int], int]:
@@ -196,7 +174,7 @@ def _lay_out(model: TfliteModel, steps: List[Step], root: Callable[[int], int]) 
                     f"operator {step.op.index} ({step.op.code}) reads tensor {tensor} before anything wrote it"
                 )
             last[root(tensor)] = n
-        together = n > 0 and steps[n - 1].kind == step.kind == "copy" and steps[n - 1].output == step.output
+        together = n > 0 and steps[n - 1].kind == step.kind == COPY and steps[n - 1].output == step.output
         if root(step.output) in first and not together:
             raise PlanError(f"operator {step.op.index} ({step.op.code}) writes tensor {step.output} a second time")
         first.setdefault(root(step.output), n)

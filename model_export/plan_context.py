@@ -1,4 +1,4 @@
-"""An operator of a model with its tensors, as plan_ops and the files of operators read it: checked, with errors that name it."""
+"""An operator of a model with its tensors, as the files of operators/ read it: checked, with errors that name it."""
 
 from __future__ import annotations
 
@@ -7,17 +7,15 @@ from typing import Iterator, List, Optional, Tuple
 
 from model_export.plan_math import activation_range
 from model_export.plan_steps import PlanError, check_int8
-from model_export.tflite_file import Op, Tensor, TfliteModel
+from model_export.tflite_model import Op, Tensor, TfliteModel
 
 Hwc = Tuple[int, int, int]
-SPLITTING = ("SPLIT", "SPLIT_V", "UNPACK")
 
 
 class Context:
-    def __init__(self, model: TfliteModel, op: Op) -> None:
+    def __init__(self, model: TfliteModel, op: Op, several_outputs: bool = False) -> None:
         self.model, self.op = model, op
-        several = op.code in SPLITTING
-        if not op.inputs or not op.outputs or (len(op.outputs) > 1 and not several):
+        if not op.inputs or not op.outputs or (len(op.outputs) > 1 and not several_outputs):
             raise self.error(f"{len(op.inputs)} inputs and {len(op.outputs)} outputs")
         self.outputs = [self.activation(model.tensors[index], "output") for index in op.outputs]
         self.output = self.outputs[0]
@@ -76,6 +74,11 @@ class Context:
         output = self.output if output is None else output
         if source.scales[0] != output.scales[0] or zero_point(source) != zero_point(output):
             raise self.error(f"{source.name} has another scale than the output; supported are equal ones")
+
+    def unit_output(self) -> None:
+        """PlanError unless the output is what TFLM gives values between 0 and 1 in."""
+        if float(self.output.scales[0]) != 1 / 256 or zero_point(self.output) != -128:
+            raise self.error("the output must have scale 1/256 and zero point -128")
 
     def clamp(self) -> Tuple[int, int]:
         activation = self.op.options["activation"]

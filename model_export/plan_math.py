@@ -7,18 +7,15 @@ compiler does here whatever can be known before an input is seen.
 from __future__ import annotations
 
 import math
-from typing import Callable, List, Tuple
+from typing import Tuple
 
 import numpy as np
 
 INT8_MIN, INT8_MAX = -128, 127
-FIXED_BITS = 4
-"""Before the point, of what LOGISTIC and TANH are computed of."""
-_INT32_MIN, _INT32_MAX = -(2**31), 2**31 - 1
+INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
 _EXP_MINUS_ONE_EIGHTH = 1895147668  # Q0.31
 _ONE_THIRD = 715827883
 _LARGEST_RATIO = 2.0**31 - 256  # a zero point is added to it in 32 bits
-_MAX_RELU_SHIFT = 23  # a difference of two int8 values, shifted, still has 32 bits
 # exp(-2**k) in Q0.31 for k = -2 .. 4
 _EXP_MINUS_POWERS = {-2: 1672461947, -1: 1302514674, 0: 790015084, 1: 290630308, 2: 39332535, 3: 720401, 4: 242}
 
@@ -36,8 +33,8 @@ def quantize_multiplier(real: float) -> Tuple[int, int]:
 
 def high_multiply(a: int, b: int) -> int:
     """Saturating rounding doubling high multiply: round(a * b / 2**31), halves towards plus infinity."""
-    if a == b == _INT32_MIN:
-        return _INT32_MAX
+    if a == b == INT32_MIN:
+        return INT32_MAX
     return (a * b + 2**30) >> 31
 
 
@@ -54,13 +51,13 @@ def multiply_by_quantized(x: int, multiplier: int, shift: int) -> int:
 
 
 def saturating_shift_left(x: int, exponent: int) -> int:
-    return min(max(x << exponent, _INT32_MIN), _INT32_MAX)
+    return min(max(x << exponent, INT32_MIN), INT32_MAX)
 
 
 def exp_on_negative(a: int, integer_bits: int) -> int:
     """exp(a) for a <= 0 in Q`integer_bits`, as Q0.31; integer_bits at most 5."""
     if a == 0:
-        return _INT32_MAX
+        return INT32_MAX
     fraction_bits = 31 - integer_bits
     quarter = 1 << (fraction_bits - 2)
     below_quarter = (a & (quarter - 1)) - quarter
@@ -80,7 +77,7 @@ def exp_on_negative(a: int, integer_bits: int) -> int:
 
 def one_over_one_plus(a: int) -> int:
     """1 / (1 + a) for a in [0, 1), both Q0.31: three Newton steps on half the denominator."""
-    half = (a + _INT32_MAX + 1) >> 1
+    half = (a + INT32_MAX + 1) >> 1
     x = 1515870810 + high_multiply(half, -1010580540)  # 48/17 - 32/17 * half, Q2.29
     for _ in range(3):
         x += saturating_shift_left(high_multiply(x, (1 << 29) - high_multiply(half, x)), 2)
@@ -109,71 +106,3 @@ def activation_range(activation: str, scale: np.float32, zero_point: int) -> Tup
         INT8_MIN if low is None else max(INT8_MIN, quantize(low)),
         INT8_MAX if high is None else min(INT8_MAX, quantize(high)),
     )
-
-
-def relu_table(
-    input_scale: np.float32, input_zero_point: int, output_scale: np.float32, output_zero_point: int
-) -> np.ndarray:
-    """int8 (256,): max(x, 0) for each input from -128 to 127, in the scale of the output.
-
-    Raises ValueError where the scales differ by more than 32 bits hold.
-    """
-    multiplier, shift = quantize_multiplier(float(np.float32(input_scale)) / float(np.float32(output_scale)))
-    if shift > _MAX_RELU_SHIFT:
-        raise ValueError(f"output scale {output_scale:g} is too small for the input scale {input_scale:g}")
-    low, high = activation_range("relu", output_scale, output_zero_point)
-    inputs = range(INT8_MIN - input_zero_point, INT8_MAX + 1 - input_zero_point)
-    values = [output_zero_point + multiply_by_quantized(x, multiplier, shift) for x in inputs]
-    return np.array([min(max(value, low), high) for value in values], np.int8)
-
-
-def softmax_table(beta: float, input_scale: float) -> List[int]:
-    """exp(-d * beta * input_scale) in Q0.31 for d = 0, 1, ... as long as it counts (TFLM treats the rest as zero).
-
-    Raises ValueError where TFLM stops: its multiplier has to be above 1.
-    """
-    integer_bits = 5
-    real = min(beta * input_scale * 2 ** (31 - integer_bits), 2.0**31 - 1.0)
-    if not real > 1:
-        raise ValueError(f"beta * input scale is {beta * input_scale:g}; supported is above {2.0**-26:g}")
-    multiplier, left_shift = quantize_multiplier(real)
-    radius = input_radius(integer_bits, left_shift)
-    return [
-        exp_on_negative(high_multiply(-d << left_shift, multiplier), integer_bits) for d in range(min(radius, 255) + 1)
-    ]
-
-
-def logistic_table(input_scale: float, input_zero_point: int) -> np.ndarray:
-    """int8 (256,): the output for each input from -128 to 127; output scale 1/256, zero point -128.
-
-    Raises ValueError where the shift is one TFLM's own arithmetic has no meaning for.
-    """
-
-    def logistic(scaled: int) -> int:
-        positive = one_over_one_plus(exp_on_negative(-abs(scaled), FIXED_BITS))
-        real = 1 << 30 if scaled == 0 else positive if scaled > 0 else _INT32_MAX - positive
-        return rounding_shift(real, 23) + INT8_MIN
-
-    return table_of_scaled(input_scale, input_zero_point, logistic)
-
-
-def table_of_scaled(input_scale: float, input_zero_point: int, value_of: Callable[[int], int]) -> np.ndarray:
-    """int8 (256,): `value_of` each input from -128 to 127 in fixed point (FIXED_BITS); the ends of int8 where that has no room.
-
-    Raises ValueError where the shift is one TFLM's own arithmetic has no meaning for.
-    """
-    fraction, left_shift = math.frexp(input_scale * 2 ** (31 - FIXED_BITS))
-    if not 0 <= left_shift < 63:
-        raise ValueError(f"input scale {input_scale:g}; supported is {2.0**-28:g} to {2.0**35:g}")
-    multiplier = math.floor(fraction * 2**31 + 0.5)
-    radius = input_radius(FIXED_BITS, left_shift)
-
-    def entry(x: int) -> int:
-        # In this order: from an input scale of 8 the radius is 0, and the zero point itself goes to the lowest value.
-        if x <= -radius:
-            return INT8_MIN
-        if x >= radius:
-            return INT8_MAX
-        return min(max(value_of(multiply_by_quantized(x, multiplier, left_shift)), INT8_MIN), INT8_MAX)
-
-    return np.array([entry(q - input_zero_point) for q in range(INT8_MIN, INT8_MAX + 1)], np.int8)

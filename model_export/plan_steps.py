@@ -1,22 +1,29 @@
-"""What plan_ops makes of an operator, before the arena is laid out."""
+"""What an operator's `plan` makes of it (operators/), before the arena is laid out."""
 
 import math
 from dataclasses import dataclass
-from typing import Optional, Tuple
+from typing import NamedTuple, Optional, Tuple
 
 from model_export.errors import ExportError
-from model_export.tflite_file import Op, Tensor
+from model_export.tflite_model import Op, Tensor
 
 
 class PlanError(ExportError):
     """engine/direct cannot run this model. The message names the operator, its index and what is supported."""
 
 
+class Kind(NamedTuple):
+    """Of a record: which kernel runs it, as in EDGEWARD_KINDS of firmware/engine/direct/plan.h."""
+
+    name: str
+    number: int
+
+
 @dataclass
 class Step:
     """One record before the arena is laid out: tensors instead of offsets."""
 
-    kind: str
+    kind: Kind
     op: Op
     inputs: Tuple[int, ...]
     output: int

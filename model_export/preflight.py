@@ -21,7 +21,8 @@ from model_export.plan import FREE_BATCH, compile_plan
 from model_export.plan_steps import PlanError
 from model_export.relu6 import rescaling_relu6
 from model_export.signing import key_id, verify_model_bin
-from model_export.tflite_file import TfliteModel, read_tflite
+from model_export.tflite_file import read_tflite
+from model_export.tflite_model import TfliteModel
 from model_export.tflm import TflmModel
 from model_export.trees import TreesError, is_trees, parse_trees
 

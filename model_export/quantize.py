@@ -8,10 +8,11 @@ import numpy as np
 from model_export.board_forms import MOST_STEPS, loops
 from model_export.errors import ExportError
 from model_export.float_model import converter_reason, forward_function
-from model_export.plan_context import SPLITTING
+from model_export.operators import operators
 from model_export.quiet import quiet_stderr, said_by, tensorflow
 from model_export.relu6 import relu6_as_relu
-from model_export.tflite_file import TfliteModel, read_tflite
+from model_export.tflite_file import read_tflite
+from model_export.tflite_model import TfliteModel
 
 CALIBRATION_ROWS = 500
 FEW_ROWS = 20
@@ -70,7 +71,8 @@ def split_in_float(model: TfliteModel) -> bool:
     It does so about one time in three, of the same model: in what order it propagates scales is not fixed. Converted again, the
     operator is int8.
     """
-    return any(op.code in SPLITTING and model.tensors[op.outputs[0]].dtype == "float32" for op in model.ops)
+    several = {name for name, entry in operators().items() if entry.several_outputs}
+    return any(op.code in several and model.tensors[op.outputs[0]].dtype == "float32" for op in model.ops)
 
 
 def layer_reason(error: BaseException) -> str:

@@ -14,7 +14,8 @@ import numpy as np
 from model_export.errors import TfliteError
 from model_export.flatbuffer import FlatFile, FlatTable
 from model_export.plan_math import INT8_MAX, activation_range
-from model_export.tflite_file import Op, TfliteModel, read_tflite
+from model_export.tflite_file import read_tflite
+from model_export.tflite_model import Op, TfliteModel
 from model_export.tflite_names import OPERATOR_NAMES
 
 _CODES, _SUBGRAPHS, _OPERATORS = 1, 2, 3  # fields of a model, and of a subgraph

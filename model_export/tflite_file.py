@@ -6,87 +6,18 @@ Field numbers are those of tensorflow/compiler/mlir/lite/schema/schema.fbs, vers
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 
 from model_export.errors import TfliteError
 from model_export.flatbuffer import FlatFile, FlatTable
+from model_export.operators import operators
+from model_export.tflite_model import Op, Subgraph, Tensor, TfliteModel
 from model_export.tflite_names import OPERATOR_NAMES, TENSOR_TYPES
 
 IDENTIFIER = b"TFL3"
 SCHEMA_VERSION = 3
-ACTIVATIONS = ("none", "relu", "relu_n1_to_1", "relu6", "tanh", "sign_bit")
-PADDINGS = ("same", "valid")
-
-
-@dataclass(frozen=True)
-class Tensor:
-    """One tensor of a subgraph. A tensor without quantization has empty `scales` and `zero_points`."""
-
-    index: int
-    name: str
-    shape: Tuple[int, ...]
-    dtype: str
-    """TFLite's type in lower case: 'int8', 'float32', 'string', ..."""
-    scales: np.ndarray
-    zero_points: np.ndarray
-    axis: int
-    """The axis `scales` run along where there is more than one, as the file says. TFLM never reads that of a bias."""
-    data: Optional[np.ndarray]
-    """Constant content, a read only view into the file, shaped where the dtype is one of numpy's."""
-    buffer_offset: Optional[int]
-    """Byte offset of `data` in the file; None if not constant."""
-    is_variable: bool = False
-    is_sparse: bool = False
-    """Then `data` holds the packed values only."""
-
-
-@dataclass(frozen=True)
-class Op:
-    """One operator. `options` has snake_case names and enums as text; empty for operators this module does not know."""
-
-    index: int
-    code: str
-    """Builtin name such as 'CONV_2D'; for a custom operator 'CUSTOM:<name>'."""
-    code_int: int
-    version: int
-    inputs: Tuple[int, ...]
-    """Tensor indices; -1 where an optional input is left out."""
-    outputs: Tuple[int, ...]
-    options: Dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Subgraph:
-    name: str
-    tensors: Tuple[Tensor, ...]
-    ops: Tuple[Op, ...]
-    inputs: Tuple[int, ...]
-    outputs: Tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class TfliteModel:
-    description: str
-    subgraphs: Tuple[Subgraph, ...]
-
-    @property
-    def tensors(self) -> Tuple[Tensor, ...]:
-        return self.subgraphs[0].tensors
-
-    @property
-    def ops(self) -> Tuple[Op, ...]:
-        return self.subgraphs[0].ops
-
-    @property
-    def inputs(self) -> Tuple[int, ...]:
-        return self.subgraphs[0].inputs
-
-    @property
-    def outputs(self) -> Tuple[int, ...]:
-        return self.subgraphs[0].outputs
 
 
 def read_tflite(blob: bytes) -> TfliteModel:
@@ -224,83 +155,12 @@ def _op(index: int, table: FlatTable, codes: List[_Code], tensors: int) -> Op:
     inputs = _indices(table, 1, tensors, optional=True)
     outputs = _indices(table, 2, tensors, optional=False)
     options: Dict[str, Any] = {}
-    if name in _OPTIONS:
-        kind, fields = _OPTIONS[name]
+    entry = operators().get(name)
+    known = entry.options if entry else None
+    if known is not None:
         found = table.scalar(3, "<B", 0)
         options_table = table.sub(4, f"{table.what}.{name} options") if found else None
-        if found and found != kind:
-            raise TfliteError(f"{table.what}: {name} carries options of type {found}, not {kind}")
-        options = {key: read(options_table, field) for field, (key, read) in enumerate(fields) if key}
+        if found and found != known.table:
+            raise TfliteError(f"{table.what}: {name} carries options of type {found}, not {known.table}")
+        options = {key: read(options_table, field) for field, (key, read) in enumerate(known.fields) if key}
     return Op(index, name, code, version, inputs, outputs, options)
-
-
-_Reader = Callable[[Optional[FlatTable], int], Any]
-
-
-def _number(fmt: str, default: Any) -> _Reader:
-    return lambda table, field: default if table is None else table.scalar(field, fmt, default)
-
-
-def _enum(names: Tuple[str, ...]) -> _Reader:
-    def read(table: Optional[FlatTable], field: int) -> str:
-        value = 0 if table is None else table.scalar(field, "<b", 0)
-        if not 0 <= value < len(names):
-            raise TfliteError(f"{table.what if table else 'options'}: value {value} is not one of {', '.join(names)}")
-        return names[value]
-
-    return read
-
-
-def _flag(table: Optional[FlatTable], field: int) -> bool:
-    return table is not None and bool(table.scalar(field, "<b", 0))
-
-
-def _ints(table: Optional[FlatTable], field: int) -> Tuple[int, ...]:
-    return () if table is None else tuple(int(v) for v in table.vector(field, "<i4"))
-
-
-_PADDING, _ACTIVATION = _enum(PADDINGS), _enum(ACTIVATIONS)
-_INT0, _INT1 = _number("<i", 0), _number("<i", 1)
-_Field = Tuple[str, _Reader]
-_STRIDES: List[_Field] = [("stride_w", _INT0), ("stride_h", _INT0)]
-_DILATION: List[_Field] = [("dilation_w", _INT1), ("dilation_h", _INT1)]
-_POOL: List[_Field] = [
-    ("padding", _PADDING),
-    *_STRIDES,
-    ("filter_w", _INT0),
-    ("filter_h", _INT0),
-    ("activation", _ACTIVATION),
-]
-
-_OPTIONS: Dict[str, Tuple[int, List[_Field]]] = {
-    "ADD": (11, [("activation", _ACTIVATION)]),
-    "AVERAGE_POOL_2D": (5, _POOL),
-    "CONCATENATION": (10, [("axis", _INT0), ("activation", _ACTIVATION)]),
-    "CONV_2D": (1, [("padding", _PADDING), *_STRIDES, ("activation", _ACTIVATION), *_DILATION]),
-    "DEPTHWISE_CONV_2D": (
-        2,
-        [("padding", _PADDING), *_STRIDES, ("depth_multiplier", _INT0), ("activation", _ACTIVATION), *_DILATION],
-    ),
-    "FULLY_CONNECTED": (
-        8,
-        [("activation", _ACTIVATION), ("weights_format", _number("<b", 0)), ("keep_num_dims", _flag)],
-    ),
-    "LEAKY_RELU": (75, [("alpha", _number("<f", 0.0))]),
-    "MAX_POOL_2D": (5, _POOL),
-    "MEAN": (27, [("keep_dims", _flag)]),
-    "MUL": (21, [("activation", _ACTIVATION)]),
-    "PACK": (59, [("values_count", _INT0), ("axis", _INT0)]),
-    "REDUCE_MAX": (27, [("keep_dims", _flag)]),
-    "RESHAPE": (17, [("new_shape", _ints)]),
-    "RESIZE_BILINEAR": (15, [("", _INT0), ("", _INT0), ("align_corners", _flag), ("half_pixel_centers", _flag)]),
-    "RESIZE_NEAREST_NEIGHBOR": (74, [("align_corners", _flag), ("half_pixel_centers", _flag)]),
-    "SOFTMAX": (9, [("beta", _number("<f", 0.0))]),
-    "STRIDED_SLICE": (
-        32,
-        [(f"{name}_mask", _INT0) for name in ("begin", "end", "ellipsis", "new_axis", "shrink_axis")],
-    ),
-    "SUB": (28, [("activation", _ACTIVATION)]),
-    "TRANSPOSE_CONV": (49, [("padding", _PADDING), *_STRIDES, ("activation", _ACTIVATION)]),
-    "UNPACK": (64, [("num", _INT0), ("axis", _INT0)]),
-    "SQUEEZE": (30, [("squeeze_dims", _ints)]),
-}

@@ -16,14 +16,14 @@ from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 import numpy as np
 
 from model_export.errors import ExportError, TflmError, UnsupportedOperatorError
-from model_export.tflite_file import Op, TfliteModel, read_tflite, single_edges
+from model_export.operators import operators
+from model_export.tflite_file import read_tflite, single_edges
+from model_export.tflite_model import Op, TfliteModel
 
 PROCESS = Path(__file__).with_name("tflm_process.py")
 FIRST_ARENA_BYTES = 4 << 20
 LARGEST_ARENA_BYTES = 256 << 20
 BATCH_SECONDS = 600
-LEAST_SOFTMAX_SCALE = 2.0**-26
-"""Of a softmax's input: TFLM multiplies it by 2^26 and asserts that the product is above 1 (softmax_common.cc)."""
 
 
 class Quantized(NamedTuple):
@@ -76,7 +76,7 @@ class TflmModel:
     def __init__(self, blob: bytes) -> None:
         parsed = read_tflite(blob)
         single_edges(parsed)
-        _check_softmax(parsed)
+        _check_stops(parsed)
         self.operators: List[Op] = [op for graph in parsed.subgraphs for op in graph.ops]
         self.blob = blob
         self._arena_bytes = FIRST_ARENA_BYTES + 10 * len(blob)
@@ -165,18 +165,14 @@ def _quantized(details: Dict[str, object], which: str) -> Quantized:
     return tensor
 
 
-def _check_softmax(model: TfliteModel) -> None:
-    """TflmError for a softmax of values so close together that TFLM has no fixed-point multiplier for it, and would abort."""
+def _check_stops(model: TfliteModel) -> None:
+    """TflmError for an operator at which TFLM would abort."""
     for graph in model.subgraphs:
         for op in graph.ops:
-            if op.code != "SOFTMAX":
-                continue
-            scales = graph.tensors[op.inputs[0]].scales
-            if len(scales) and float(scales[0]) * float(op.options.get("beta", 1.0)) <= LEAST_SOFTMAX_SCALE:
-                raise TflmError(
-                    f"SOFTMAX (operator {op.index}) is given the same values whatever the input is: weights are zero, or a layer "
-                    "gives zeros only, so nothing was learned: train the model, or train it again"
-                )
+            entry = operators().get(op.code)
+            reason = entry.tflm_stops(graph, op) if entry and entry.tflm_stops else None
+            if reason is not None:
+                raise TflmError(f"{op.code} (operator {op.index}) {reason}")
 
 
 def _arena(printed: str) -> Arena:

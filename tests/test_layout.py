@@ -15,6 +15,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+from model_export.operators import operators
 from orchestrator.rounds.declared import STRATEGIES
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -98,6 +99,21 @@ NAMES_UNIT_OR_NOISE: Dict[str, str] = {
 }
 """All others ask `Privacy`, the releases, privacy/terms.py or node/units.py, so another unit is no search through the house."""
 
+NAMES_OPERATORS: Dict[str, str] = {
+    "model_export/edges.py": "what converters put at the edges of an int8 model",
+    "model_export/linear.py": "what a linear model consists of",
+    "model_export/plan.py": "what converters make of a free batch size, and of edges that are not int8: hints of messages",
+    "model_export/preflight.py": "known faults of kernels on boards, and hints",
+    "model_export/quantize.py": "what converters leave in float",
+    "model_export/relu6.py": "a file about one operator that becomes another",
+    "orchestrator/cli/score.py": "what a linear model consists of",
+    **{
+        f"orchestrator/node/graph_{part}.py": "what nodes let training graphs do: float, and whether engine/direct has it or not"
+        for part in ("ops", "rewriting", "row_parts", "row_windows", "rows", "shapes")
+    },
+}
+"""Files beside model_export/operators/ that name an operator engine/direct has. A new operator changes none of them."""
+
 MOST_PRIVATES = 25
 """Places where a test reaches into what a class or module keeps to itself. It may only become less."""
 
@@ -148,9 +164,11 @@ def modules() -> Dict[str, Path]:
 @lru_cache(maxsize=None)
 def graph() -> Dict[str, Set[str]]:
     known = modules()
-    return {
+    arrows = {
         name: {other for other in imports(path) if other in known and other != name} for name, path in known.items()
     }
+    arrows["model_export.operators"] |= {name for name in known if name.startswith("model_export.operators.")}
+    return arrows
 
 
 def room(module: str) -> str:
@@ -326,6 +344,27 @@ def test_what_a_unit_or_a_place_of_noise_means_is_said_in_few_places() -> None:
     assert {path.relative_to(ROOT).as_posix() for path in files if asked.search(path.read_text())} == set(
         NAMES_UNIT_OR_NOISE
     )
+
+
+def test_an_operator_of_engine_direct_is_said_in_one_file() -> None:
+    """So another touches three: the kernel, the line of EDGEWARD_KINDS, and a file of model_export/operators/."""
+    texts = {
+        path.relative_to(ROOT).as_posix(): {
+            node.value
+            for node in ast.walk(tree(path))
+            if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        }
+        for path in sources()
+    }
+    files = {name: [path for path in texts if name in texts[path]] for name in operators()}
+    own = {
+        name: [path for path in found if path.startswith("model_export/operators/")] for name, found in files.items()
+    }
+    assert {name: found for name, found in own.items() if len(found) != 1} == {}
+    others = {path for name, found in files.items() for path in found} - {
+        path for found in own.values() for path in found
+    }
+    assert others == set(NAMES_OPERATORS)
 
 
 @pytest.mark.parametrize("path", GO_BY_THE_CLOCK_OF_THEIR_PLACE)

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model_export.plan import ALIASES, compile_plan
-from model_export.plan_ops import SUPPORTED
+from model_export.operators import aliases, supported
+from model_export.plan import compile_plan
 from model_export.plan_steps import PlanError
 from model_export.tflite_file import read_tflite
 from orchestrator.boards.host_engine import SANITIZE, run_direct
@@ -38,7 +38,7 @@ def random_models(tmp_path_factory: pytest.TempPathFactory) -> Dict[int, bytes]:
     # About one in 300 gets a TRANSPOSE from the converter: that one has to be refused by name.
     usable = {}
     for seed, model in made.items():
-        lacking = {op.code for op in read_tflite(model).ops} - SUPPORTED - set(ALIASES)
+        lacking = {op.code for op in read_tflite(model).ops} - supported() - aliases()
         if not lacking:
             usable[seed] = model
             continue

@@ -16,9 +16,10 @@ from operator_cases import CASES
 from operator_draws import Case, Draw
 from tflm_oracle import Answer, answers
 
+from model_export.operators import aliases, operators, supported
 from model_export.plan import compile_plan
-from model_export.plan_ops import SUPPORTED
 from model_export.plan_steps import PlanError
+from model_export.tflite_file import read_tflite
 from orchestrator.boards.host_engine import run_plans
 
 COUNT = int(os.environ.get("EDGEWARD_SWEEP_MODELS", "24"))
@@ -26,7 +27,17 @@ SEED = int(os.environ.get("EDGEWARD_SWEEP_SEED", str(random.randrange(10**6))))
 
 
 def test_every_operator_is_swept() -> None:
-    assert set(CASES) == set(SUPPORTED)
+    assert set(CASES) == supported()
+
+
+@pytest.mark.parametrize("op", sorted(CASES))
+def test_an_operator_says_which_kinds_of_record_it_becomes(op: str) -> None:
+    planned = [blob for _, blob, _ in drawn(op)[0] if _planned(blob)[0] is not None]
+    assert planned
+    for blob in planned:
+        used = {entry.code for entry in read_tflite(blob).ops} - aliases()
+        said = {kind.name for name in used for kind in operators()[name].kinds}
+        assert set(compile_plan(blob).ops) - {"load"} <= said
 
 
 def drawn(op: str, odd: bool = False) -> Tuple[List[Case], List[bool]]:

@@ -158,6 +158,6 @@ def test_tflm_itself_ends_at_the_softmax_that_is_refused(monkeypatch: pytest.Mon
     blob = one_op("SOFTMAX", Edge(2.0**-26, 0), UNIT, (1, 5), options=softmax_options())
     with pytest.raises(TflmError, match="SOFTMAX .operator 0. is given the same values"):
         TflmModel(blob)
-    monkeypatch.setattr("model_export.tflm._check_softmax", lambda model: None)
+    monkeypatch.setattr("model_export.tflm._check_stops", lambda model: None)
     with pytest.raises(TflmError, match="killed by signal 6"):
         TflmModel(blob)

@@ -9,9 +9,10 @@ import pytest
 from model_export import bundle as bundle_module
 from model_export.bundle import write_bundle
 from model_export.errors import ExportError
-from model_export.known_rows import fair_rows, product_in_double, product_in_float, rescale
+from model_export.known_rows import fair_rows
 from model_export.model_bin import parse_model_bin
 from model_export.plan_math import multiply_by_quantized
+from model_export.roundings import product_in_double, product_in_float, rescale
 from model_export.tflite_file import read_tflite
 from model_export.tflm import TflmModel
 

@@ -7,8 +7,14 @@ from typing import Callable, List, Tuple
 
 import numpy as np
 
+from model_export.operator_entry import Operator
 from model_export.plan_context import Context
-from model_export.plan_steps import Step
+from model_export.plan_steps import Kind, Step
+from model_export.tflite_options import Options, flag, int0
+from model_export.tflm_structs import Kernel
+
+RESIZE = Kind("resize", 16)
+"""Table: for each row of the output, then each column: int32 the two of the input it lies between, and how far in 1024ths."""
 
 _UNIT = 1 << 10  # of the way from one row to the next
 Between = Tuple[int, int, int]
@@ -58,4 +64,23 @@ def _resize(c: Context, places: Callable[[int, int], List[Between]]) -> Step:
         raise c.error(f"{source.shape} to size {c.numbers(1)} does not give {c.output.shape}")
     c.same_scale(source)
     table = np.array(places(in_hwc[0], out_hwc[0]) + places(in_hwc[1], out_hwc[1]), "<i4")
-    return Step("resize", c.op, (source.index,), c.output.index, in_hwc, out_hwc, table=table.tobytes())
+    return Step(RESIZE, c.op, (source.index,), c.output.index, in_hwc, out_hwc, table=table.tobytes())
+
+
+_WAYS = (("align_corners", flag), ("half_pixel_centers", flag))
+OPERATORS = (
+    Operator(
+        "RESIZE_BILINEAR",
+        options=Options(15, (("", int0), ("", int0), *_WAYS)),
+        kernel=Kernel((2, 1), ""),
+        kinds=(RESIZE,),
+        plan=resize_bilinear,
+    ),
+    Operator(
+        "RESIZE_NEAREST_NEIGHBOR",
+        options=Options(74, _WAYS),
+        kernel=Kernel((2, 1), ""),
+        kinds=(RESIZE,),
+        plan=resize_nearest_neighbor,
+    ),
+)

@@ -1,20 +1,35 @@
-"""Operators that move a window over height and width, dense layers among them: what engine/direct must know of each."""
+"""Convolutions, and dense layers, which are one of a single pixel."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Callable, Tuple
+from typing import Callable, List, Optional, Tuple
 
 import numpy as np
 
+from model_export.operator_entry import Agreement, Operator
 from model_export.plan_arena import window_lag
 from model_export.plan_context import Context, zero_point
 from model_export.plan_math import quantize_multiplier
-from model_export.plan_steps import Step
-from model_export.tflite_file import Tensor
+from model_export.plan_steps import Kind, Step
+from model_export.roundings import product_in_double, product_in_float, rescale
+from model_export.tflite_model import Op, Tensor, TfliteModel
+from model_export.tflite_options import ACTIVATION, PADDING, STRIDES, Options, flag, int0, int1, number
+from model_export.tflm_structs import Kernel
+
+CONV = Kind("conv", 1)
+DEPTHWISE = Kind("depthwise", 2)
+GROUPED = Kind("grouped", 17)
+"""A convolution in groups of channels; parameter 0: how many.
+
+Table of these three: int32 bias[channels], int32 multiplier[n], int8 shift[n]; n is channels or 1. The weights stay in the
+.tflite section as output channel x row x column x input channel; the bias has the input zero point folded in:
+bias - zero_point * sum(weights). A dense layer is a CONV of 1x1.
+"""
+TRANSPOSE_CONV = Kind("transpose_conv", 15)
+"""Table: as of CONV, but the bias is the model's."""
 
 _BIAS_TOLERANCE = 0.02  # of a step of the output
-_MAX_WINDOW = 1 << 12
 _MAX_TAPS = 131071  # products of int8 values one 32-bit accumulator holds
 
 
@@ -88,14 +103,14 @@ def fully_connected(c: Context) -> Step:
         _check_bias_scale(c, weights)
     assert weights.buffer_offset is not None
     return Step(
-        "conv", c.op, (source.index,), c.output.index, (1, rows, depth), (1, rows, channels),
+        CONV, c.op, (source.index,), c.output.index, (1, rows, depth), (1, rows, channels),
         weights_offset=weights.buffer_offset, table=table, per_channel=per_channel, clamp=c.clamp(),
         in_zero_point=zero_point(source), out_zero_point=zero_point(c.output),
         lag=window_lag((1, rows, depth), (1, rows, channels), (1, 1), (0, 0)),
     )  # fmt: skip
 
 
-def _convolution(c: Context, kind: str, weights: Tensor, channel_axis: int) -> Step:
+def _convolution(c: Context, kind: Kind, weights: Tensor, channel_axis: int) -> Step:
     source = c.input()
     in_hwc, out_hwc = c.hwc(source), c.hwc(c.output)
     kernel = weights.shape[1], weights.shape[2]
@@ -122,15 +137,15 @@ def conv_2d(c: Context) -> Step:
         raise c.error(f"weights {weights.shape} on {c.input().shape}: no groups of channels fit")
     groups = depth // weights.shape[3]
     if groups == 1:
-        return _convolution(c, "conv", weights, 0)
-    return replace(_convolution(c, "grouped", weights, 0), parameters=(groups,))
+        return _convolution(c, CONV, weights, 0)
+    return replace(_convolution(c, GROUPED, weights, 0), parameters=(groups,))
 
 
 def depthwise_conv_2d(c: Context) -> Step:
     weights = c.constant(1, "int8", rank=4)
     if weights.shape[0] != 1 or weights.shape[3] % c.hwc(c.input())[2]:
         raise c.error(f"weights {weights.shape} on {c.input().shape}")
-    return _convolution(c, "depthwise", weights, 3)
+    return _convolution(c, DEPTHWISE, weights, 3)
 
 
 def transpose_conv(c: Context) -> Step:
@@ -147,73 +162,80 @@ def transpose_conv(c: Context) -> Step:
     multipliers, per_channel = _multipliers(c, source, weights, 0, _MAX_TAPS // 2)
     assert weights.buffer_offset is not None
     return Step(
-        "transpose_conv", c.op, (source.index,), c.output.index, in_hwc, out_hwc, kernel, strides, padding=pads,
+        TRANSPOSE_CONV, c.op, (source.index,), c.output.index, in_hwc, out_hwc, kernel, strides, padding=pads,
         weights_offset=weights.buffer_offset, table=bias.astype("<i4").tobytes() + multipliers, per_channel=per_channel,
         in_zero_point=zero_point(source), out_zero_point=zero_point(c.output), clamp=c.clamp(),
     )  # fmt: skip
 
 
-def _check_pool_scale(c: Context, source: Tensor) -> None:
-    """As strict as TFLM, which lets scales differ by what float32 may lose; and never by what would be seen."""
-    scale = float(source.scales[0])
-    if abs(scale - float(c.output.scales[0])) > min(1e-6, 1e-3 * scale) or zero_point(source) != zero_point(c.output):
-        c.same_scale(source)
+def dense_agreement(model: TfliteModel, op: Op) -> Optional[Agreement]:
+    """The tflite-micro wheel multiplies input and weight scale in double where there is one, esp-tflite-micro 1.4.0 in float."""
+    source, weights, output = (model.tensors[i] for i in (op.inputs[0], op.inputs[1], op.outputs[0]))
+    constant = weights.data
+    if len(weights.scales) != 1 or constant is None:
+        return None
+
+    def agree(inputs: np.ndarray) -> np.ndarray:
+        centred = inputs.reshape(-1, weights.shape[1]).astype(np.int64) - int(source.zero_points[0])
+        sums = centred @ constant.astype(np.int64).T
+        if len(op.inputs) > 2 and op.inputs[2] >= 0:
+            bias = model.tensors[op.inputs[2]].data
+            assert bias is not None
+            sums = sums + bias.astype(np.int64)
+        sums = sums.reshape(len(inputs), -1)
+        scales = source.scales[0], weights.scales[0], output.scales[0]
+        one, other = (rescale(sums, *way(*scales)) for way in (product_in_double, product_in_float))
+        return (one == other).all(1)
+
+    return agree
 
 
-def pool(kind: str) -> Callable[[Context], Step]:
-    def lower_pool(c: Context) -> Step:
-        source = c.input()
-        in_hwc, out_hwc = c.hwc(source), c.hwc(c.output)
-        kernel = c.op.options["filter_h"], c.op.options["filter_w"]
-        strides, pads = c.window(in_hwc, out_hwc, kernel, (1, 1))
-        if in_hwc[2] != out_hwc[2]:
-            raise c.error(f"{in_hwc[2]} channels in, {out_hwc[2]} out")
-        _check_pool_scale(c, source)
-        return Step(
-            kind, c.op, (source.index,), c.output.index, in_hwc, out_hwc, kernel, strides, padding=pads,
-            clamp=c.clamp(), lag=window_lag(in_hwc, out_hwc, strides, pads),
-        )  # fmt: skip
+def _per_channel(axis: int) -> Callable[[TfliteModel, Op], List[int]]:
+    """A multiplier and a shift per output channel, which are along this axis of the weights."""
 
-    return lower_pool
+    def sizes(model: TfliteModel, op: Op) -> List[int]:
+        channels = model.tensors[op.inputs[1]].shape[axis]
+        return [4 * channels, 4 * channels] if channels else []
+
+    return sizes
 
 
-def mean(c: Context) -> Step:
-    source = c.input()
-    rows, count, channels = _reduced(c, source)
-    multiplier, shift = quantize_multiplier(float(source.scales[0]) / float(c.output.scales[0]))
-    if shift > 30:
-        raise c.error("the output scale is too small for the input scale")
-    # The division by `count` is folded into the multiplier, keeping as many bits as 64 allow.
-    extra = min(count.bit_length() - 1, 32, 31 + shift)
-    multiplier, shift = (multiplier << extra) // count, shift - extra
-    return Step(
-        "mean", c.op, (source.index,), c.output.index, (rows, count, channels), (rows, 1, channels),
-        in_zero_point=zero_point(source), out_zero_point=zero_point(c.output), parameters=(multiplier, shift),
-        lag=0 if rows == 1 else None,
-    )  # fmt: skip
+def _per_scale(model: TfliteModel, op: Op) -> List[int]:
+    """A multiplier and a shift per scale of the weights, unless there is one for all."""
+    scales = len(model.tensors[op.inputs[1]].scales)
+    return [4 * scales, 4 * scales] if scales > 1 else []
 
 
-def reduce_max(c: Context) -> Step:
-    """A pool over all of a row."""
-    source = c.input()
-    c.same_scale(source)
-    rows, count, channels = _reduced(c, source)
-    if count > _MAX_WINDOW:
-        raise c.error(f"{count} values at a time; supported are {_MAX_WINDOW}")
-    return Step(
-        "max_pool", c.op, (source.index,), c.output.index, (rows, count, channels), (rows, 1, channels), (1, count),
-    )  # fmt: skip
-
-
-def _reduced(c: Context, source: Tensor) -> Tuple[int, int, int]:
-    """The input as rows, values that become one, channels."""
-    shape, rank = source.shape, len(source.shape)
-    axes = sorted({axis % rank for axis in c.numbers(1)})
-    wide = [axis for axis in axes if shape[axis] > 1] or axes[:1]
-    between = [axis for axis in range(wide[0], wide[-1]) if shape[axis] > 1 and axis not in axes] if wide else [0]
-    kept = [n for axis, n in enumerate(shape) if axis not in axes]
-    if between or int(np.prod(kept)) != int(np.prod(c.output.shape)):
-        raise c.error(f"axes {axes} of {shape} to {c.output.shape}; supported are axes side by side")
-    before, inside, after = shape[: wide[0]], shape[wide[0] : wide[-1] + 1], shape[wide[-1] + 1 :]
-    rows, count, channels = (int(np.prod(part, dtype=np.int64)) for part in (before, inside, after))
-    return rows, count, channels
+_DATA = "iiii" + "iii" + "ii" + "pp" + "iii"
+_DILATION = (("dilation_w", int1), ("dilation_h", int1))
+OPERATORS = (
+    Operator(
+        "CONV_2D",
+        options=Options(1, (PADDING, *STRIDES, ACTIVATION, *_DILATION)),
+        kernel=Kernel((28, 4), _DATA, _per_channel(0), weights=True),
+        kinds=(CONV, GROUPED),
+        plan=conv_2d,
+    ),
+    Operator(
+        "DEPTHWISE_CONV_2D",
+        options=Options(2, (PADDING, *STRIDES, ("depth_multiplier", int0), ACTIVATION, *_DILATION)),
+        kernel=Kernel((28, 4), _DATA, _per_channel(3), weights=True),
+        kinds=(DEPTHWISE,),
+        plan=depthwise_conv_2d,
+    ),
+    Operator(
+        "FULLY_CONNECTED",
+        options=Options(8, (ACTIVATION, ("weights_format", number("<b", 0)), ("keep_num_dims", flag))),
+        kernel=Kernel((16, 4), "iiiiiiiii" + "pp" + "b", _per_scale, weights=True, newer_options_bytes=32),
+        kinds=(CONV,),
+        plan=fully_connected,
+        agreement=dense_agreement,
+    ),
+    Operator(
+        "TRANSPOSE_CONV",
+        options=Options(49, (PADDING, *STRIDES, ACTIVATION)),
+        kernel=Kernel((20, 4), "b" + 8 * "h" + 9 * "i" + "ii" + "pp", _per_channel(0), weights=True, scratch_handles=1),
+        kinds=(TRANSPOSE_CONV,),
+        plan=transpose_conv,
+    ),
+)

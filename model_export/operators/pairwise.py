@@ -1,4 +1,4 @@
-"""Operators on single values, alone or two by two: what engine/direct must know of each."""
+"""Operators on values of two tensors, two by two."""
 
 from __future__ import annotations
 
@@ -7,24 +7,25 @@ from typing import List, Sequence, Tuple
 
 import numpy as np
 
+from model_export.operator_entry import Operator
 from model_export.plan_context import Context, Hwc, zero_point
-from model_export.plan_math import (
-    INT8_MAX,
-    INT8_MIN,
-    activation_range,
-    logistic_table,
-    quantize_multiplier,
-    relu_table,
-    softmax_table,
-)
-from model_export.plan_steps import Step
-from model_export.plan_tables import hard_swish_table, leaky_relu_table, rescale_table, tanh_table
-from model_export.tflite_file import Tensor
+from model_export.plan_math import INT8_MAX, INT8_MIN, quantize_multiplier
+from model_export.plan_steps import Kind, Step
+from model_export.tflite_model import Tensor
+from model_export.tflite_options import ACTIVATION, Options
+from model_export.tflm_structs import Kernel
+
+ADD = Kind("add", 6)
+"""Table: int32 zero point, multiplier, shift of input 1; the same of input 2; multiplier, shift of the sum."""
+ADD_BROADCAST = Kind("add_broadcast", 12)
+"""Table: as of ADD, then for each input the steps in bytes of a row, a column and a channel; 0 repeats."""
+ARITHMETIC = Kind("arithmetic", 13)
+"""Table: as of ADD_BROADCAST; parameter 0 says what: product, difference, larger, smaller, or the first by the second where it is
+negative: then multiplier, shift are of the one and of the product."""
 
 _ADD_LEFT_SHIFT = 20
 _MAX_DIFFERENCE_SHIFT = 22  # a difference of two int8 values has 9 bits
 _MAX_PRODUCT_SHIFT = 14  # a product of two differences has 17 bits
-_MAX_SOFTMAX_DEPTH = 511  # beyond it, TFLM's own shift is out of range
 
 
 def add(c: Context) -> Step:
@@ -33,12 +34,12 @@ def add(c: Context) -> Step:
     if one.shape != two.shape or one.shape != c.output.shape:
         hwc, steps = _broadcast(c, one, two)
         return Step(
-            "add_broadcast", c.op, (one.index, two.index), c.output.index, (1, 1, 1), hwc,
+            ADD_BROADCAST, c.op, (one.index, two.index), c.output.index, (1, 1, 1), hwc,
             table=struct.pack("<14i", *words, *steps), out_zero_point=zero_point(c.output), clamp=c.clamp(),
         )  # fmt: skip
     size = int(np.prod(one.shape))
     return Step(
-        "add", c.op, (one.index, two.index), c.output.index, (1, 1, size), (1, 1, size),
+        ADD, c.op, (one.index, two.index), c.output.index, (1, 1, size), (1, 1, size),
         table=struct.pack("<8i", *words), out_zero_point=zero_point(c.output), clamp=c.clamp(), lag=0,
     )  # fmt: skip
 
@@ -99,7 +100,7 @@ def _arithmetic(c: Context, which: int, words: Sequence[int], clamp: Tuple[int, 
     one, two = c.operand(0), c.operand(1)
     hwc, steps = _broadcast(c, one, two)
     return Step(
-        "arithmetic", c.op, (one.index, two.index), c.output.index, (1, 1, 1), hwc, parameters=(which,),
+        ARITHMETIC, c.op, (one.index, two.index), c.output.index, (1, 1, 1), hwc, parameters=(which,),
         table=struct.pack("<14i", *words, *steps), out_zero_point=zero_point(c.output), clamp=clamp,
     )  # fmt: skip
 
@@ -123,84 +124,15 @@ def _broadcast(c: Context, one: Tensor, two: Tensor) -> Tuple[Hwc, List[int]]:
     return (out[1], out[2], out[3]), steps
 
 
-def _check_unit_output(c: Context) -> None:
-    if float(c.output.scales[0]) != 1 / 256 or zero_point(c.output) != -128:
-        raise c.error("the output must have scale 1/256 and zero point -128")
+def _fused(table: int) -> Options:
+    return Options(table, (ACTIVATION,))
 
 
-def softmax(c: Context) -> Step:
-    _check_unit_output(c)
-    source = c.input()
-    depth = source.shape[-1]
-    if depth > _MAX_SOFTMAX_DEPTH:
-        raise c.error(f"{depth} classes; supported are {_MAX_SOFTMAX_DEPTH}")
-    shape = (1, int(np.prod(source.shape)) // depth, depth)
-    with c.named_errors():
-        exps = softmax_table(float(c.op.options["beta"]), float(source.scales[0]))
-    table = struct.pack(f"<{1 + len(exps)}i", len(exps), *exps)
-    return Step("softmax", c.op, (source.index,), c.output.index, shape, shape, table=table, lag=0)
-
-
-def _lookup(c: Context, table: np.ndarray) -> Step:
-    """Each value replaced by its entry in `table`, int8 (256,)."""
-    source = c.input()
-    if int(np.prod(source.shape)) != int(np.prod(c.output.shape)):
-        raise c.error(f"input {source.shape}, output {c.output.shape}")
-    shape = (1, 1, int(np.prod(source.shape)))
-    return Step("lut", c.op, (source.index,), c.output.index, shape, shape, table=table.tobytes(), lag=0)
-
-
-def logistic(c: Context) -> Step:
-    _check_unit_output(c)
-    with c.named_errors():
-        table = logistic_table(float(c.input().scales[0]), zero_point(c.input()))
-    return _lookup(c, table)
-
-
-def tanh(c: Context) -> Step:
-    if float(c.output.scales[0]) != 1 / 128 or zero_point(c.output) != 0:
-        raise c.error("the output must have scale 1/128 and zero point 0")
-    with c.named_errors():
-        table = tanh_table(float(c.input().scales[0]), zero_point(c.input()))
-    return _lookup(c, table)
-
-
-def quantize(c: Context) -> Step:
-    with c.named_errors():
-        table = rescale_table(*_scales(c))
-    return _lookup(c, table)
-
-
-def leaky_relu(c: Context) -> Step:
-    with c.named_errors():
-        table = leaky_relu_table(float(c.op.options["alpha"]), *_scales(c))
-    return _lookup(c, table)
-
-
-def hard_swish(c: Context) -> Step:
-    with c.named_errors():
-        table = hard_swish_table(*_scales(c))
-    return _lookup(c, table)
-
-
-def _scales(c: Context) -> Tuple[np.float32, int, np.float32, int]:
-    source = c.input()
-    return source.scales[0], zero_point(source), c.output.scales[0], zero_point(c.output)
-
-
-def relu(c: Context) -> Step:
-    source = c.input()
-    with c.named_errors():
-        table = relu_table(source.scales[0], zero_point(source), c.output.scales[0], zero_point(c.output))
-    return _lookup(c, table)
-
-
-def relu6(c: Context) -> Step:
-    source = c.input()
-    if source.scales[0] != c.output.scales[0] or zero_point(source) != zero_point(c.output):
-        raise c.error(
-            f"{source.name} has another scale than the output, which TFLM's RELU6 passes over: values come out wrong"
-        )
-    with c.named_errors():
-        low, high = activation_range("relu6", source.scales[0], zero_point(source))
-    return _lookup(c, np.clip(np.arange(INT8_MIN, INT8_MAX + 1), low, high).astype(np.int8))
+OPERATORS = (
+    Operator("ADD", _fused(11), Kernel((8, 4), "b" + 14 * "i"), (ADD, ADD_BROADCAST), add),
+    Operator("MAXIMUM", kernel=Kernel((0, 1), ""), kinds=(ARITHMETIC,), plan=maximum),
+    Operator("MINIMUM", kernel=Kernel((0, 1), ""), kinds=(ARITHMETIC,), plan=minimum),
+    Operator("MUL", _fused(21), Kernel((4, 4), 9 * "i"), (ARITHMETIC,), multiply),
+    Operator("PRELU", kernel=Kernel((0, 1), 7 * "i"), kinds=(ARITHMETIC,), plan=prelu),
+    Operator("SUB", _fused(28), Kernel((8, 4), "b" + 12 * "i"), (ARITHMETIC,), subtract),
+)

@@ -1,4 +1,4 @@
-"""Operators that move values and leave them as they are: what engine/direct must know of each."""
+"""Parts of a tensor, and the same values in another order."""
 
 from __future__ import annotations
 
@@ -7,72 +7,15 @@ from typing import List, Sequence, Tuple
 
 import numpy as np
 
-from model_export.plan_context import Context, zero_point
-from model_export.plan_steps import Step
-from model_export.tflite_file import Tensor
+from model_export.operator_entry import Operator
+from model_export.plan_context import Context
+from model_export.plan_steps import Kind, Step
+from model_export.tflite_model import Tensor
+from model_export.tflite_options import Options, int0
+from model_export.tflm_structs import Kernel
 
-
-def concatenation(c: Context) -> List[Step]:
-    if c.op.options["activation"] != "none":
-        raise c.error(f"fused {c.op.options['activation']}, which is not supported: train without a fused activation")
-    rank = len(c.output.shape)
-    axis = int(c.op.options["axis"]) % rank
-    rows = int(np.prod(c.output.shape[:axis], dtype=np.int64))
-    width = int(np.prod(c.output.shape[axis:], dtype=np.int64))
-    steps, at = [], 0
-    for position in range(len(c.op.inputs)):
-        source = c.operand(position)
-        same = len(source.shape) == rank and source.shape[:axis] == c.output.shape[:axis]
-        if not same or source.shape[axis + 1 :] != c.output.shape[axis + 1 :]:
-            raise c.error(f"input {position} has shape {source.shape}, the output {c.output.shape}")
-        c.same_scale(source)
-        part = int(np.prod(source.shape[axis:], dtype=np.int64))
-        steps.append(_copy(c, source, (rows, part, width), at))
-        at += part
-    if at != width:
-        raise c.error(f"the inputs have {at} values a row, the output {width}")
-    return steps
-
-
-def pack(c: Context) -> List[Step]:
-    """Each input becomes one place of a new axis."""
-    rank = len(c.output.shape)
-    axis = int(c.op.options["axis"])
-    axis += rank if axis < 0 else 0
-    count = len(c.op.inputs)
-    if not 0 <= axis < rank or c.output.shape[axis] != count:
-        raise c.error(f"{count} inputs along axis {c.op.options['axis']} of {c.output.shape}")
-    each = c.output.shape[:axis] + c.output.shape[axis + 1 :]
-    rows, part = (int(np.prod(places, dtype=np.int64)) for places in (each[:axis], each[axis:]))
-    steps = []
-    for position in range(count):
-        source = c.operand(position)
-        if source.shape != each:
-            raise c.error(f"input {position} has shape {source.shape}, the output {c.output.shape}")
-        c.same_scale(source)
-        steps.append(_copy(c, source, (rows, part, count * part), position * part))
-    return steps
-
-
-def _copy(c: Context, source: Tensor, sizes: Tuple[int, int, int], at: int) -> Step:
-    """`sizes`: rows, how much of each the input is, and how much the output. It goes `at` so far into the output's."""
-    rows, part, width = sizes
-    return Step("copy", c.op, (source.index,), c.output.index, (1, rows, part), (1, rows, width), padding=(0, at))
-
-
-def pad(c: Context) -> Step:
-    source, amounts = c.input(), c.constant(1, "int32")
-    assert amounts.data is not None
-    in_hwc, out_hwc = c.hwc(source), c.hwc(c.output)
-    pairs = amounts.data.reshape(-1, 2).tolist()
-    spatial = [[0, 0]] * (4 - len(pairs)) + pairs
-    fits = len(spatial) == 4 and [o - i for i, o in zip(in_hwc, out_hwc)] == [sum(p) for p in spatial[1:]]
-    if not fits or spatial[0] != [0, 0] or spatial[3] != [0, 0] or min(map(min, spatial)) < 0:
-        raise c.error(f"paddings {pairs} of {source.shape}; supported is padding of height and width")
-    return Step(
-        "pad", c.op, (source.index,), c.output.index, in_hwc, out_hwc,
-        padding=(spatial[1][0], spatial[2][0]), out_zero_point=zero_point(c.output),
-    )  # fmt: skip
+MOVE = Kind("move", 14)
+"""Table: int32 first place in the input, counts along four axes, steps in bytes along them."""
 
 
 def strided_slice(c: Context) -> Step:
@@ -198,4 +141,28 @@ def _move(c: Context, source: Tensor, output: Tensor, first: int, counts: Sequen
         raise c.error(f"{size} values for {output.shape}")
     table = struct.pack("<9i", first, *(count for count, _ in axes), *(step for _, step in axes))
     whole = int(np.prod(source.shape, dtype=np.int64))
-    return Step("move", c.op, (source.index,), output.index, (1, 1, whole), (1, 1, size), table=table)
+    return Step(MOVE, c.op, (source.index,), output.index, (1, 1, whole), (1, 1, size), table=table)
+
+
+_MASKS = ("begin", "end", "ellipsis", "new_axis", "shrink_axis")
+OPERATORS = (
+    Operator("SLICE", kernel=Kernel((0, 1), ""), kinds=(MOVE,), plan=slice_),
+    Operator("SPLIT", kernel=Kernel((4, 4), ""), kinds=(MOVE,), plan=split, several_outputs=True),
+    Operator("SPLIT_V", kernel=Kernel((4, 4), ""), kinds=(MOVE,), plan=split_v, several_outputs=True),
+    Operator(
+        "STRIDED_SLICE",
+        options=Options(32, tuple((f"{name}_mask", int0) for name in _MASKS)),
+        kernel=Kernel((24, 4), 21 * "i"),
+        kinds=(MOVE,),
+        plan=strided_slice,
+    ),
+    Operator("TRANSPOSE", kernel=Kernel((0, 1), ""), kinds=(MOVE,), plan=transpose),
+    Operator(
+        "UNPACK",
+        options=Options(64, (("num", int0), ("axis", int0))),
+        kernel=Kernel((8, 4), ""),
+        kinds=(MOVE,),
+        plan=unpack,
+        several_outputs=True,
+    ),
+)
