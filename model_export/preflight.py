@@ -7,7 +7,7 @@ Each finding says what was seen and, unless all is well, what to do about it. An
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import Any, Dict, FrozenSet, List, NamedTuple, Optional
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -17,6 +17,7 @@ from model_export.chips import CHIPS, MEASURED
 from model_export.edges import fold_edges
 from model_export.errors import ExportError, TfliteError
 from model_export.model_bin import ModelBin, ModelBinError, pack_model_bin, parse_model_bin
+from model_export.operators import aliases, supported
 from model_export.plan import FREE_BATCH, compile_plan
 from model_export.plan_steps import PlanError
 from model_export.relu6 import rescaling_relu6
@@ -26,14 +27,14 @@ from model_export.tflite_model import TfliteModel
 from model_export.tflm import TflmModel
 from model_export.trees import TreesError, is_trees, parse_trees
 
-_OPERATORS = (
-    "ADD AVERAGE_POOL_2D CONCATENATION CONV_2D DEPTHWISE_CONV_2D EXPAND_DIMS FULLY_CONNECTED HARD_SWISH LEAKY_RELU "
-    "LOGISTIC MAXIMUM MAX_POOL_2D MEAN MINIMUM MUL PACK PAD PADV2 PRELU QUANTIZE REDUCE_MAX RELU RELU6 RESHAPE "
-    "RESIZE_BILINEAR RESIZE_NEAREST_NEIGHBOR SLICE SOFTMAX SPLIT SPLIT_V SQUEEZE STRIDED_SLICE SUB SVDF TANH "
-    "TRANSPOSE TRANSPOSE_CONV UNIDIRECTIONAL_SEQUENCE_LSTM UNPACK"
-)
-FIRMWARE_OPERATORS = frozenset(_OPERATORS.split())
-"""What firmware/engine/tflm registers."""
+ONLY_TFLM = frozenset(("PADV2", "SVDF", "UNIDIRECTIONAL_SEQUENCE_LSTM"))
+"""Registered by firmware/engine/tflm, and not in engine/direct."""
+
+
+def firmware_operators() -> FrozenSet[str]:
+    """What firmware/engine/tflm registers: all that engine/direct runs, and more."""
+    return supported() | aliases() | ONLY_TFLM
+
 
 MARGIN = 8
 """An arena that leaves less than this part of what there is may not fit another build of the firmware."""
@@ -145,7 +146,7 @@ def _trees(
 
 def _operators(report: Preflight, model: TfliteModel) -> bool:
     used = sorted({op.code for graph in model.subgraphs for op in graph.ops})
-    missing = [code for code in used if code not in FIRMWARE_OPERATORS]
+    missing = [code for code in used if code not in firmware_operators()]
     for code in missing:
         report.add("error", "operators", f"the firmware's TFLM has no {code}", operator_fix(code, used))
     if not missing:

@@ -13,7 +13,7 @@ from flash_files import esp_image
 import model_export.preflight as checks
 from model_export.chips import CHIPS, MEASURED, ChipMemory
 from model_export.errors import ExportError
-from model_export.preflight import FIRMWARE_OPERATORS, Board, Preflight, preflight
+from model_export.preflight import Board, Preflight, firmware_operators, preflight
 from model_export.sources import resolver_method
 from model_export.tflite_names import OPERATOR_NAMES
 from orchestrator.boards.partitions import SLOTS, build_table
@@ -49,8 +49,8 @@ def finding(report: Preflight, check: str) -> checks.Finding:
 
 def test_it_knows_what_the_firmware_registers() -> None:
     registered = set(re.findall(r"add\(resolver->(Add\w+)\(\)\);", ENGINE.read_text()))
-    assert {resolver_method(op) for op in FIRMWARE_OPERATORS} == registered
-    assert set(OPERATOR_NAMES) >= FIRMWARE_OPERATORS
+    assert {resolver_method(op) for op in firmware_operators()} == registered
+    assert set(OPERATOR_NAMES) >= firmware_operators()
 
 
 def test_every_chip_has_an_environment() -> None:
@@ -68,7 +68,8 @@ def test_a_good_model(kws: bytes) -> None:
 
 
 def test_an_operator_the_firmware_lacks(kws: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checks, "FIRMWARE_OPERATORS", FIRMWARE_OPERATORS - {"SOFTMAX"})
+    without = firmware_operators() - {"SOFTMAX"}
+    monkeypatch.setattr(checks, "firmware_operators", lambda: without)
     report = preflight(kws, "esp32", SLOT_BYTES)
     assert not report.ok
     assert "no SOFTMAX" in finding(report, "operators").message
