@@ -47,13 +47,14 @@ def check_scored(checked: CheckedGraph, analysis: Analysis) -> None:
     """GraphError unless the model takes the columns that the analysis gives it, and has the output that is its score."""
     scoring = analysis.scored
     assert scoring is not None
-    width, output = scoring.width, scoring.model.output
+    width = scoring.width
     if checked.input_shape != (width,):
         raise GraphError(
             f"the model file takes records of {checked.input_shape}, the task's columns are {width} inputs"
         )
-    if output >= checked.classes:
-        raise GraphError(f"the model file has {checked.classes} outputs, the task counts number {output} from 0")
+    why = scoring.lacks(checked.classes)
+    if why:
+        raise GraphError(f"the model file has {why}")
 
 
 def _admit(

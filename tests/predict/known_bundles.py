@@ -45,6 +45,16 @@ def table_bundle(out: Path) -> Known:
     return Known(_made(task, trained, None, out), mean, std, kernel, bias)
 
 
+def three_class_bundle(out: Path) -> Path:
+    """Of TABLE's columns: the higher age and lactate are, the graver is a state."""
+    classes = ("well", "ill", "grave")
+    schema = Schema("table", "state", classes, {"0": 0, "1": 1, "2": 2, **dict(zip(classes, range(3)))}, TABLE.features)
+    mean, std = np.array([55.0, 0, 0, 0, 4.0], "f4"), np.array([20.0, 1, 1, 1, 2.8], "f4")
+    kernel = np.array([[-0.3, 0, 0.3], [0.3, 0, 0], [0, 0.2, 0], [0, 0, 0], [-2.4, 0, 2.2]], "f4")
+    task = Task("states", schema, {"kind": "mlp", "hidden": []}, privacy=Privacy(unit="none"))
+    return _made(task, Trained(np.append(kernel.ravel(), np.array([0, 0.6, -0.6], "f4")), mean, std), None, out)
+
+
 def signal_bundle(out: Path) -> Path:
     model = {"kind": "cnn1d", "filters": [4], "kernel": 3, "dense": []}
     task = Task("beats", SIGNAL, model, privacy=Privacy(unit="none"))
