@@ -14,6 +14,7 @@ from orchestrator.errors import GraphError
 from orchestrator.node.graph_check import SCORES, CheckedGraph, check_graph, check_model
 from orchestrator.node.graph_process import GraphProcess, Limits
 from orchestrator.node.store import NodeStore
+from orchestrator.wire.plain import many
 from orchestrator.wire.task import Task
 
 TRIED, RUNS, REFUSED = ("tried", "tried again", "tried a third time"), "runs", "refused"
@@ -50,7 +51,7 @@ def check_scored(checked: CheckedGraph, analysis: Analysis) -> None:
     width = scoring.width
     if checked.input_shape != (width,):
         raise GraphError(
-            f"the model file takes records of {checked.input_shape}, the task's columns are {width} inputs"
+            f"the model file takes records of {checked.input_shape}, the task's columns are {many(width, 'input')}"
         )
     why = scoring.lacks(checked.classes)
     if why:

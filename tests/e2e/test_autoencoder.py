@@ -1,4 +1,4 @@
-"""A linear autoencoder that six sites train together finds the plane of principal components of all their rows (rand-hie)."""
+"""A linear autoencoder that five sites train together finds the plane of principal components of all their rows (rand-hie)."""
 
 import csv
 import subprocess
