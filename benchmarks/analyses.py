@@ -1,9 +1,10 @@
 """What privacy costs in an analysis on real data; and how long one takes with five nodes over MQTT, and in how much memory.
 
-    python benchmarks/analyses.py --data ../shared/data [--seeds 5] [--errors | --times] [NAME...]
+    python benchmarks/analyses.py --data ../shared/data [--seeds 5] [--errors | --times | --codes] [NAME...]
 
 Errors: each analysis as `edgeward analyze --data` tries it, one file a hospital, noise simulated as strong as that of a run with
 `noise = "distributed"`, against the same without noise. Median over seeds; what noise hides so that it is left out is counted.
+Codes: what principal components and a linear autoencoder of as many numbers make of records (analyses_codes.py).
 Times: `edgeward gateway run` and five `edgeward node run` as processes of their own, without noise.
 """
 
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
+from analyses_codes import codes
 from analyses_times import times
 from hospital_tables import Data, data_sets, written
 
@@ -343,11 +345,15 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3, help="of what is timed (default: %(default)s)")
     parser.add_argument("--errors", action="store_true", help="errors only")
     parser.add_argument("--times", action="store_true", help="times only")
+    parser.add_argument("--codes", action="store_true", help="principal components and an autoencoder only")
     parser.add_argument("names", nargs="*", metavar="NAME", help="some analyses only")
     arguments = parser.parse_args()
-    if not arguments.times:
+    whole = not (arguments.errors or arguments.times or arguments.codes)
+    if whole or arguments.errors:
         errors(arguments.data, arguments.seeds, arguments.names)
-    if not arguments.errors:
+    if whole or arguments.codes:
+        codes(arguments.data, arguments.seeds)
+    if whole or arguments.times:
         times(arguments.data.resolve(), arguments.names, arguments.repeats)
     load = " ".join(f"{value:.1f}" for value in os.getloadavg())
     print(

@@ -20,6 +20,7 @@ SLOW = (
     "predict",
     "simulation",
     "analyses/test_boosted.py",
+    "analyses/test_class_performance.py",
     "analyses/test_forest.py",
     "analyses/test_model_file.py",
     "analyses/test_oracles.py",

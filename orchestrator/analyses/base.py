@@ -74,7 +74,9 @@ class Analysis(ABC):
     """The dataclass of what `[task.analysis]` may say besides `kind`."""
 
     later: ClassVar[Tuple[str, ...]] = ()
-    """Options that earlier versions did not have. A task says nothing of one at its default, so that approvals still hold."""
+    """Options that earlier versions did not have, as "model.outputs" of a table among them. A task says nothing of one at its
+    default, so that approvals still hold.
+    """
 
     in_steps: ClassVar[bool] = False
     """Whether its cells are steps in a row, of which published ones with few records count together with those after them."""
@@ -90,6 +92,11 @@ class Analysis(ABC):
             wrong = [f"kind: its sums have {self.sums.size} values, at most {MOST_VALUES}: name fewer columns"]
         if wrong:
             raise ValueError("\n".join(wrong))
+
+    @classmethod
+    def over(cls, schema: Schema, options: Any) -> "Analysis":
+        """What these options declare, of another class where they ask for other sums; ValueError as of the constructor."""
+        return cls(schema, options)
 
     def objections(self) -> Iterator[str]:
         """Why these options cannot be computed over this schema."""

@@ -20,6 +20,7 @@ from orchestrator.analyses.histograms import MOST_VALUE, Histograms, Rule
 from orchestrator.analyses.scores import auc_of
 from orchestrator.analyses.splits import Columns, apart
 from orchestrator.wire.bounds import count, near, refuse, within
+from orchestrator.wire.plain import many
 from orchestrator.wire.schema import Feature, Schema
 
 BASE, GROW, SCORE = 0, 1, 2
@@ -416,7 +417,7 @@ class Boosted(OfTrees):
         if self._outcome is not None and self._outcome.transform:
             yield f"predictions and errors of {self._outcome.name} are of natural logarithms"
         if grown < self.options.trees:
-            yield f"after {grown} trees no split of {self.options.least} {units} on each side lowers the loss"
+            yield f"after {many(grown, 'tree')} no split of {self.options.least} {units} on each side lowers the loss"
         if self.options.held_out and self._two:
             yield "the interval of the AUC is of 95 % (DeLong); probabilities within a bin of 0.005 count as equal"
         if self.options.held_out and (units == "patients" or self.schema.patient):

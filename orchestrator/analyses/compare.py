@@ -24,6 +24,7 @@ from orchestrator.analyses.base import (
 from orchestrator.analyses.blocks import CELLS, MARGINS, MISSING, PRODUCTS, SUMS, Block, aside, places
 from orchestrator.analyses.inputs import columns_of
 from orchestrator.wire.bounds import near
+from orchestrator.wire.plain import many
 from orchestrator.wire.schema import Feature, Schema
 
 _LEFT_OUT = 0.5
@@ -198,7 +199,7 @@ class Compare(Analysis):
         """What is compared."""
         return [
             f"groups of {quoted(self.options.by)} ({len(self._groups)}) side by side: counts, means, deviations and levels of "
-            f"{len(self._columns)} columns"
+            f"{many(len(self._columns), 'column')}"
         ]
 
 

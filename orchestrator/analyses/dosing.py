@@ -16,6 +16,7 @@ from orchestrator.analyses.evolution import HIDDEN, Evolution, Worth, objections
 from orchestrator.analyses.inputs import Inputs, columns_of, in_units, number_of
 from orchestrator.analyses.pharmacokinetics import Drug, time_in_range
 from orchestrator.wire.bounds import count, refuse, within
+from orchestrator.wire.plain import many
 from orchestrator.wire.schema import Schema
 
 LEVEL = "(concentration)"
@@ -182,5 +183,6 @@ class Dosing(Evolution):
         by = f" and {quoted(options.function)}" if options.function else ""
         return [
             f"doses by an evolution strategy: each record becomes simulated patients, by {quoted(options.weight)}{by}; of "
-            f"{2 * options.pairs + 1} policies of {len(self.names)} weights a round the time in range, in {options.rounds} rounds"
+            f"{2 * options.pairs + 1} policies of {many(len(self.names), 'weight')} a round the time in range, in "
+            f"{many(options.rounds, 'round')}"
         ]

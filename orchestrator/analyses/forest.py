@@ -30,6 +30,7 @@ from orchestrator.analyses.impurity import gain_of
 from orchestrator.analyses.scores import auc_of
 from orchestrator.analyses.splits import Columns, Drawn, apart, drawn
 from orchestrator.wire.bounds import count, near, refuse, within
+from orchestrator.wire.plain import many
 from orchestrator.wire.schema import Feature, Schema
 
 MOST_TREES = 2000
@@ -427,7 +428,7 @@ class Forest(OfTrees):
         more = f" and {len(self._columns.features) - 5} more" if len(self._columns.features) > 5 else ""
         held = f"; then scores of the {self.options.held_out:.0%} held out" if self.options.held_out else ""
         return [
-            f"forest of {self.options.trees} trees drawn from a seed: how many records of each class of "
+            f"forest of {many(self.options.trees, 'tree')} drawn from a seed: how many records of each class of "
             f"{quoted(self.options.outcome)} are in each of {self._leaves} leaves of a tree{held}",
             f"explained by {', '.join(names)}{more}",
         ]

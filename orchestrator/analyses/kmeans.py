@@ -28,6 +28,7 @@ from orchestrator.analyses.base import (
 )
 from orchestrator.analyses.blocks import CELLS, PRODUCTS, SUMS, Block, aside, places
 from orchestrator.wire.bounds import count, not_negative, refuse
+from orchestrator.wire.plain import many
 from orchestrator.wire.schema import Schema
 
 MOST_CLUSTERS = 1000
@@ -172,7 +173,7 @@ class KMeans(Analysis):
     def words(self, quoted: Callable[[str], str]) -> List[str]:
         """One line."""
         clusters, numbers = self._shape
-        return [f"k-means: {clusters} clusters of {numbers} numbers in at most {self.rounds} rounds"]
+        return [f"k-means: {clusters} clusters of {many(numbers, 'number')} in at most {many(self.rounds, 'round')}"]
 
     def _centres(self, asked: np.ndarray) -> np.ndarray:
         """float64 (clusters, numbers), within the ranges whatever was announced."""

@@ -16,6 +16,7 @@ from orchestrator.analyses.base import Cell, Result, State, Table, interval
 from orchestrator.analyses.evolution import HIDDEN, Evolution, Worth, objections_to_search
 from orchestrator.analyses.inputs import Inputs, columns_of, in_units, number_of
 from orchestrator.wire.bounds import near, refuse, within
+from orchestrator.wire.plain import many
 from orchestrator.wire.schema import Feature, Schema
 
 _LEAST_PROPENSITY = 1e-3
@@ -242,7 +243,8 @@ class LoggedPolicy(Evolution):
         over = ", a patient's records as one episode" if options.episodes else ""
         return [
             f"which {quoted(options.action)} to choose for a better {quoted(options.reward)}, by an evolution strategy on what "
-            f"was done{over}: of {2 * options.pairs + 1} policies of {len(self.names)} weights, in {options.rounds} rounds"
+            f"was done{over}: of {2 * options.pairs + 1} policies of {many(len(self.names), 'weight')}, in "
+            f"{many(options.rounds, 'round')}"
         ]
 
 

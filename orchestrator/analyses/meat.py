@@ -11,6 +11,8 @@ from typing import List, NamedTuple, Tuple
 
 import numpy as np
 
+from orchestrator.wire.plain import many
+
 MODEL, HC0, HC1, CLUSTERED = "model", "hc0", "hc1", "clustered"
 ERRORS = (MODEL, HC0, HC1, CLUSTERED)
 
@@ -50,10 +52,10 @@ def sandwich_of(errors: str, products: np.ndarray, cut: float, counted: float, r
         return Sandwich(np.full_like(products, math.nan), math.nan, ("there are too few for robust errors",))
     if errors == HC1:
         return Sandwich(products * records / (records - terms), records - terms)
-    notes: List[str] = [f"errors are of {counted:.0f} patients"]
+    notes: List[str] = [f"errors are of {many(counted, 'patient')}"]
     if counted < _FEW:
         notes.append(f"of fewer than {_FEW} patients clustered errors are too small")
     if cut > 0.5:
-        notes.append(f"the part of {cut:.0f} patients in the errors was cut, so that they are too small")
+        notes.append(f"the part of {many(cut, 'patient')} in the errors was cut, so that they are too small")
     factor = counted / (counted - 1) * (records - 1) / (records - terms)
     return Sandwich(products * factor, counted - 1, tuple(notes))

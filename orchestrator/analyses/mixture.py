@@ -28,6 +28,7 @@ from orchestrator.analyses.base import (
 )
 from orchestrator.analyses.blocks import PRODUCTS, Block, aside, places
 from orchestrator.wire.bounds import count, not_negative, one_of, refuse, within
+from orchestrator.wire.plain import many
 from orchestrator.wire.schema import Schema
 
 FULL, DIAGONAL = "full", "diagonal"
@@ -358,6 +359,6 @@ class Mixture(Analysis):
         """One line."""
         components, numbers = self._shape
         return [
-            f"mixture of {components} Gaussians with {self.options.covariance} covariances of {numbers} numbers in at most "
-            f"{self.rounds} rounds"
+            f"mixture of {components} Gaussians with {self.options.covariance} covariances of {many(numbers, 'number')} in "
+            f"at most {many(self.rounds, 'round')}"
         ]

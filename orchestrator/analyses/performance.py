@@ -6,15 +6,16 @@ calibration in the large from two sums more.
 """
 
 import math
-from dataclasses import dataclass, field
 from typing import Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 
 from orchestrator.analyses.base import Analysis, Folded, Result, State, Sums, Table, Total
 from orchestrator.analyses.blocks import CELLS, EVERYBODY, MARGINS, PRODUCTS, Block, aside, places
+from orchestrator.analyses.class_performance import ClassPerformance
 from orchestrator.analyses.inputs import columns_of
 from orchestrator.analyses.performance_figures import CONFUSION, Scale, notes
+from orchestrator.analyses.performance_options import LATER, PerformanceOptions, of_classes
 from orchestrator.analyses.scored_model import NO_MODEL, ScoredModel, Scoring
 from orchestrator.wire.bounds import count, near
 from orchestrator.wire.schema import Feature, Schema
@@ -22,30 +23,8 @@ from orchestrator.wire.schema import Feature, Schema
 INTERCEPT = "(intercept)"
 BETWEEN = " = "
 _OUTCOMES = ("without the outcome", "with the outcome")
-MOST_NAMED = 5
-"""Columns that are shown to an owner here; all are in the declaration."""
-
 EVEN = 0.5
 """The threshold of a model's score where none is named."""
-
-
-@dataclass(frozen=True)
-class PerformanceOptions:
-    """Of kind "performance". One of `score`, `coefficients` and `model`."""
-
-    outcome: str  # column of categories, of which `event` is predicted, of two the second [a column]
-    score: str = ""  # column with the score, a number; one within 0 and 1 is a probability [a column, or empty]
-    # of a logistic model: "(intercept)", of a number by its unit, of a category for a level as "sex = m" [names = numbers]
-    coefficients: Dict[str, float] = field(default_factory=dict)
-    by: str = ""  # column with categories: figures of each, besides those of all [a column, or empty]
-    bins: int = 100  # of equal width over the score's range [2 to 1000]
-    # of the score; rounded to the edge of a bin; of a model .5 where none is named [numbers]
-    thresholds: Tuple[float, ...] = ()
-    event: str = (
-        ""  # which category of the outcome is predicted, against all others; empty: the second of two [a category]
-    )
-    # a bundle or a float .tflite that is run on each record; its keys are below [a folder or a file, or a table]
-    model: ScoredModel = NO_MODEL
 
 
 def _bins_of_scores(
@@ -75,7 +54,12 @@ class Performance(Analysis):
     """
 
     Options = PerformanceOptions
-    later = ("event", "model")
+    later = LATER
+
+    @classmethod
+    def over(cls, schema: Schema, options: PerformanceOptions) -> Analysis:
+        """Of all classes at once where that is what they ask for."""
+        return ClassPerformance(schema, options) if of_classes(schema, options) else cls(schema, options)
 
     def __init__(self, schema: Schema, options: PerformanceOptions) -> None:
         self._by_name = {feature.name: feature for feature in schema.features}
@@ -103,6 +87,8 @@ class Performance(Analysis):
         yield from self._of_coefficients()
         if self.scored is not None:
             yield from self.scored.objections()
+            if self.options.model.outputs:
+                yield "model.outputs: one `output` is judged here: leave them out"
         if not all(math.isfinite(each) for each in options.thresholds):
             yield "thresholds: expected finite numbers"
 
@@ -281,11 +267,9 @@ class Performance(Analysis):
         model: ScoredModel = options.model
         if self.scored is None:
             return [f"how well {score} predicts {predicted}: counts of scores in {options.bins} bins{groups}"]
-        named = ", ".join(quoted(name) for name in self._inputs[:MOST_NAMED])
-        more = f" and {len(self._inputs) - MOST_NAMED} more" if len(self._inputs) > MOST_NAMED else ""
         return [
             f"how well a model file predicts {predicted}: counts of scores in {options.bins} bins{groups}",
-            f"the file {quoted(model.file)}, {model.size} bytes, SHA-256 {model.sha256}, is run on {named}{more} of each record",
+            self.scored.words(quoted),
             f"its output {model.output}, kept within 0 and 1, leaves this node only in sums: how many records have a score in "
             "which of these bins, and what scores and their squared errors add up to",
         ]

@@ -55,7 +55,7 @@ def make(declared: Dict[str, Any], schema: Schema) -> Analysis:
     if wrong:
         raise UsageError("\n".join(wrong))
     try:
-        return chosen(schema, options)
+        return chosen.over(schema, options)
     except ValueError as error:
         raise UsageError(str(error)) from error
 
@@ -137,7 +137,15 @@ def spelled_out(task: Task) -> Task:
     """The task with every option of its analysis stated: what an owner approves must not hang on a version's defaults."""
     analysis = analysis_of(task)
     options: Dict[str, Any] = unstructure(analysis.options)
-    for field in fields(analysis.options):
-        if field.name in analysis.later and getattr(analysis.options, field.name) == field.default:
-            del options[field.name]
+    for path in analysis.later:
+        _leave_out_default(options, analysis.options, path.split("."))
     return replace(task, analysis={KIND: task.analysis[KIND], **options})
+
+
+def _leave_out_default(said: Dict[str, Any], options: Any, path: List[str]) -> None:
+    """Deletes an option that is at its default from what is said of `options`."""
+    name, *inner = path
+    if inner and name in said:
+        _leave_out_default(said[name], getattr(options, name), inner)
+    elif name in said and getattr(options, name) == next(each.default for each in fields(options) if each.name == name):
+        del said[name]

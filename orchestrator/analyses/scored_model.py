@@ -3,14 +3,18 @@
 import math
 import re
 from dataclasses import dataclass
-from typing import Iterator, List, NamedTuple, Tuple
+from typing import Callable, Iterator, List, NamedTuple, Tuple
 
 import numpy as np
 
 from orchestrator.wire.bounds import count, near
+from orchestrator.wire.plain import many
 from orchestrator.wire.schema import Feature, Schema
 
 MOST_MODEL_BYTES = 64 << 20
+MOST_OUTPUTS = 1 << 16
+MOST_NAMED = 5
+"""Columns that are shown to an owner here; all are in the declaration."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,9 @@ class ScoredModel:
     # what each is then divided by; none: 1; of a bundle left out [numbers above 0, one for each input]
     std: Tuple[float, ...] = ()
     output: int = 0  # which of its outputs is the score; needed of three and more, of two it is 1 [0 or more]
+    # of all classes at once: which output is of each category of the outcome; none: in their order; of a bundle left out
+    # [whole numbers from 0, one for each category]
+    outputs: Tuple[int, ...] = ()
 
 
 NO_MODEL = ScoredModel()
@@ -72,6 +79,36 @@ class Scoring(NamedTuple):
             yield "model.sha256: expected 64 hexadecimal digits"
         yield from count("model.size", model.size, 1, MOST_MODEL_BYTES)
         yield from count("model.output", model.output, 0, 1 << 16)
+        if len(model.outputs) > MOST_OUTPUTS:
+            yield f"model.outputs: {len(model.outputs)}, at most {MOST_OUTPUTS}"
+
+    def lacks(self, outputs: int) -> str:
+        """Why a model of so many outputs is not the one that is meant; "" where it may be."""
+        model = self.model
+        if model.outputs and len(model.outputs) != outputs:
+            return f"{many(outputs, 'output')}, and {self.outcome!r} has {len(model.outputs)} categories"
+        if model.output >= outputs:
+            return f"{many(outputs, 'output')}, the task counts number {model.output} from 0"
+        return ""
+
+    def scores(self, answers: np.ndarray) -> np.ndarray:
+        """float64 (n,): the score within 0 and 1 of answers (n, outputs), or the place of the category that they name, which is
+        that of the largest output, of equal ones the first of the model's. NaN where what decides is no finite number.
+        """
+        model = self.model
+        wanted = answers if model.outputs else answers[:, [model.output]]
+        known = np.isfinite(wanted).all(axis=1)
+        wanted = np.where(known[:, np.newaxis], wanted, 0.0)
+        found = np.argsort(model.outputs)[wanted.argmax(axis=1)] if model.outputs else np.clip(wanted[:, 0], 0.0, 1.0)
+        return np.where(known, found.astype(np.float64), np.nan)
+
+    def words(self, quoted: Callable[[str], str]) -> str:
+        """What is run on what, for owners."""
+        model, names = self.model, [feature.name for feature in self.features]
+        named = ", ".join(map(quoted, names[:MOST_NAMED]))
+        more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+        file = f"the file {quoted(model.file)}, {model.size} bytes, SHA-256 {model.sha256},"
+        return f"{file} is run on {named}{more} of each record"
 
     def inputs(self, x: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
         """(float32 (n, width) as the model takes them, which records lack none); x as of `Analysis.vectors`."""

@@ -217,8 +217,9 @@ class Statistics(Analysis):
         """A line on the columns, and one for each crosstab."""
         numbers = sum(not place.feature.categories for place in self._places.values())
         lines = [
-            f"statistics of {len(self._places)} columns: counts, missing values, means and deviations; histograms of "
-            f"{self._bins} bins of {numbers} numbers, levels of {len(self._places) - numbers} categories"
+            f"statistics of {many(len(self._places), 'column')}: counts, missing values, means and deviations; histograms of "
+            f"{many(self._bins, 'bin')} of {many(numbers, 'number')}, levels of "
+            f"{many(len(self._places) - numbers, 'category', 'categories')}"
         ]
         return [*lines, *(f"crosstab of {quoted(a)} and {quoted(b)}" for a, b in self._pairs)]
 

@@ -30,6 +30,7 @@ from orchestrator.analyses.cpds import CHECKPOINTS, CpdsAgent, Setting
 from orchestrator.analyses.inputs import MOST_TERMS, Inputs, columns_of, present, to_units
 from orchestrator.analyses.peer_graph import COMPLETE, EDGES, graph_of, objections
 from orchestrator.wire.bounds import count, near, refuse, within
+from orchestrator.wire.plain import many
 from orchestrator.wire.schema import Schema
 
 COUNTED, EXCHANGED, MEASURED = range(3)
@@ -318,11 +319,12 @@ class SparseSvm(PeerAnalysis):
         features, options = self._inputs.features, self.options
         names = [quoted(feature.name) for feature in features[:_SHOWN]]
         more = f" and {len(features) - _SHOWN} more" if len(features) > _SHOWN else ""
-        graph = f"{len(options.edges)} edges" if options.graph == EDGES else options.graph
+        graph = many(len(options.edges), "edge") if options.graph == EDGES else options.graph
         return [
-            f"support vector machine of {quoted(options.outcome)} with {len(self.terms)} weights, by cPDS",
+            f"support vector machine of {quoted(options.outcome)} with {many(len(self.terms), 'weight')}, by cPDS",
             f"predicted by {', '.join(names)}{more}",
-            f"{len(options.nodes)} nodes send each other their weights, graph: {graph}, in {options.iterations} iterations",
+            f"{len(options.nodes)} nodes send each other their weights, graph: {graph}, in "
+            f"{many(options.iterations, 'iteration')}",
         ]
 
 

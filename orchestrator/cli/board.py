@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional
 from orchestrator.cli import flash, monitor
 from orchestrator.cli.arguments import check_output
 from orchestrator.cli.commands import COMMANDS
+from orchestrator.wire.plain import many
 
 if TYPE_CHECKING:
     import numpy as np
@@ -157,7 +158,7 @@ def run_infer(args: argparse.Namespace) -> int:
             continue
         print(f"row {row}: output {best} of {len(values)} is largest, {values[best]:.4f}")
     if args.outputs is not None:
-        print(f"{args.outputs}: {len(real)} rows, int8")
+        print(f"{args.outputs}: {many(len(real), 'row')}, int8")
     return 0
 
 
@@ -252,7 +253,7 @@ def run_verify(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(report))
     elif ok:
-        print(f"{args.port} runs {packed.name}, digest {packed.digest}; {result['rows']} known answers are right")
+        print(f"{args.port} runs {packed.name}, digest {packed.digest}; {_right(result['rows'])}")
     elif not same:
         print(f"{args.port} has {info['model'] or 'no model'} ({info['state']}), {args.model} is {packed.digest}")
     else:
@@ -381,3 +382,7 @@ def _print_fields(args: argparse.Namespace, fields: Dict[str, Any]) -> None:
     for key, value in fields.items():
         if key not in ("model", "kind", "seq", "chip", "simulated"):
             print(f"  {key:<18} {value}")
+
+
+def _right(answers: int) -> str:
+    return f"{many(answers, 'known answer')} {'is' if answers == 1 else 'are'} right"

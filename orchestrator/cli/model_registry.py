@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from orchestrator.wire.plain import many
+
 
 def register(verbs: Any) -> None:
     listing = verbs.add_parser("list", help="the models a gateway made, newest first")
@@ -78,7 +80,7 @@ def _lineage(arguments: argparse.Namespace) -> int:
             say(f"{kind}: " + ", ".join(f"{key} {number(value)}" for key, value in metrics.items()))
         say("made with " + ", ".join(f"{name} {version}" for name, version in entry["versions"].items() if version))
         if entry.get("participation"):
-            say(f"{len(entry['rounds'])} rounds; who was in which: {entry['participation']}")
+            say(f"{many(len(entry['rounds']), 'round')}; who was in which: {entry['participation']}")
             continue
         rows = [("round", "ended", "nodes")]
         rows += [(str(r["round"]), moment(r["ended"]), " ".join(r["nodes"])) for r in entry["rounds"]]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, List, Optional, Sequence
 
 from orchestrator.cli.arguments import number
 from orchestrator.cli.commands import COMMANDS
+from orchestrator.wire.plain import many
 
 if TYPE_CHECKING:
     from orchestrator.boards.exporters import Exporter
@@ -210,7 +211,7 @@ def _summarize(monitor: Monitor, exporters: Sequence[Exporter], to_stderr: bool)
     for status in monitor.status:
         counts = status.stats
         print(
-            f"{status.port}: {counts.received} records received, {counts.lost} lost, {counts.corrupt} corrupt",
+            f"{status.port}: {many(counts.received, 'record')} received, {counts.lost} lost, {counts.corrupt} corrupt",
             file=sys.stderr if to_stderr else sys.stdout,
         )
     for exporter in exporters:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _EPILOG = """examples:
   edgeward predict federation/bundle --data new.csv --out predictions.csv
   edgeward predict federation/bundle --data beats.npz --model float --json
+  edgeward predict federation/bundle --data new.csv --model float --codes --out codes.csv
 
 The data file has the columns or arrays of the task, read as the nodes read theirs; the label may be left out. Where it is
 there, the command also says how right the model is. Predictions say something of the rows they are for, and no privacy
@@ -70,6 +71,11 @@ def register(subparsers: Any) -> None:
         choices=("tflm", "direct"),
         help="what runs the int8 model: TensorFlow Lite Micro, or Edgeward's own kernels (default: tflm)",
     )
+    parser.add_argument(
+        "--codes",
+        action="store_true",
+        help="of a model that learned target 'none', with --model float: also what its narrowest layer makes of each row",
+    )
     parser.add_argument("--key", type=Path, metavar="PUBLIC.pem", help="demand that this key signed the bundle")
     parser.add_argument("--json", action="store_true", help="print predictions, or with --out the summary, as JSON")
     parser.set_defaults(run=_run)
@@ -78,12 +84,15 @@ def register(subparsers: Any) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     from orchestrator.cli.logs import show_milestones
     from orchestrator.gateway.described_bundle import read_described, read_rows
+    from orchestrator.predict.codes import codes_of
     from orchestrator.predict.engines import answered
     from orchestrator.predict.predictions import Predictions
 
     _check_out(arguments)
     if arguments.model == "float" and arguments.engine is not None:
         raise UsageError(f"--engine {arguments.engine}: is for the int8 model; --model float runs in LiteRT")
+    if arguments.codes and arguments.model != "float":
+        raise UsageError("--codes: are of the float model, whose layers can be read: add --model float")
     bundle = read_described(arguments.bundle, arguments.key)
     if bundle.of_trees and arguments.engine is not None:
         raise UsageError(f"--engine {arguments.engine}: is for models of layers; {arguments.bundle} has trees")
@@ -92,7 +101,8 @@ def _run(arguments: argparse.Namespace) -> int:
     data = read_rows(arguments.data, bundle.schema, gaps=bundle.of_trees)
     found, spread = answered(bundle, bundle.inputs(data), arguments.model, arguments.engine)
     threshold = bundle.manifest.get("anomaly", {}).get("threshold")
-    predictions = Predictions(bundle.schema, data, found, threshold, spread)
+    codes = codes_of(bundle, bundle.inputs(data)) if arguments.codes else None
+    predictions = Predictions(bundle.schema, data, found, threshold, spread, codes)
     if arguments.out is not None:
         _write(predictions, arguments.out)
     if arguments.json:

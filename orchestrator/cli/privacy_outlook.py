@@ -28,7 +28,7 @@ def show(task: Task, fleet: Fleet, found: List[Outlook]) -> None:
     of = "" if privacy.of_nodes else f" on {many(fleet.nodes, 'node')}"
     screen.print(
         f"unit {named['unit']}, noise at {named['noise']}: {fleet.units:,} {units}{of}, {fleet.parameters:,} parameters, "
-        f"{task.steps} steps, delta {privacy.delta:g}",
+        f"{many(task.steps, 'step')}, delta {privacy.delta:g}",
     )
     table = Table(box=SIMPLE, pad_edge=False)
     for head in ("epsilon", "noise", "each\nnode", f"{units}\na step", "deviation\nof mean"):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Tuple
 
 from orchestrator.cli.arguments import check_output
 from orchestrator.cli.commands import COMMANDS
+from orchestrator.wire.plain import many
 
 if TYPE_CHECKING:
     from orchestrator.gateway.history import History
@@ -286,5 +287,5 @@ def _export(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps({"export": str(arguments.output), "rows": len(rows)}))
     else:
-        print(f"{arguments.output}: {len(rows)} rounds")
+        print(f"{arguments.output}: {many(len(rows), 'round')}")
     return 0

@@ -4,7 +4,7 @@ import json
 import time
 from typing import Any, Dict, Mapping, Optional, Sequence
 
-from orchestrator.wire.plain import plain
+from orchestrator.wire.plain import many, plain
 
 _LINE = 4000
 """Characters of a line: a table may be wide."""
@@ -41,7 +41,7 @@ def tables(analysis: Mapping[str, Any]) -> str:
     for each in analysis["tables"]:
         rows = [[plain(number(cell), _CELL) for cell in row] for row in (each["columns"], *each["rows"][:_MOST_ROWS])]
         left = len(each["rows"]) - _MOST_ROWS
-        more = f"\nand {left} rows more, in its file" if left > 0 else ""
+        more = f"\nand {many(left, 'row')} more, in its file" if left > 0 else ""
         parts.append(f"{each['name']}\n{table(rows)}{more}")
     return "\n\n".join([*parts, *analysis["notes"]])
 

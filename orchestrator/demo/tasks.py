@@ -13,6 +13,7 @@ import numpy as np
 
 from orchestrator.demo import heart
 from orchestrator.errors import DataError, UsageError
+from orchestrator.wire.plain import many
 from orchestrator.wire.protection import Aggregation, Privacy
 from orchestrator.wire.schema import Feature, Schema
 from orchestrator.wire.task import Rounds, Task
@@ -64,7 +65,9 @@ def uneven_parts(y: np.ndarray, nodes: int, random: np.random.Generator) -> List
         for part, chosen in zip(parts, np.split(members, cuts)):
             part.extend(chosen)
     if min(len(part) for part in parts) < 8:
-        raise UsageError(f"{len(y)} training records are too few for {nodes} nodes: choose fewer with --nodes")
+        raise UsageError(
+            f"{many(len(y), 'training record')} for {many(nodes, 'node')}: too few, choose fewer with --nodes"
+        )
     return [np.array(sorted(part)) for part in parts]
 
 
@@ -85,7 +88,9 @@ def under_secure_sums(task: Task) -> Task:
     """The same task with masked sums; with privacy on, every node adds a share of the noise, so a round is one step."""
     nodes = task.rounds.nodes
     if nodes < 3:
-        raise UsageError(f"--secure with {nodes} nodes: a sum over two shows each what the other sent; it takes three")
+        raise UsageError(
+            f"--secure with {many(nodes, 'node')}: a sum over two shows each what the other sent; it takes three"
+        )
     honest = max(3, nodes - 1)
     training, privacy = task.training, task.privacy
     if privacy.on:

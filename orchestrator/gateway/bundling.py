@@ -22,6 +22,7 @@ from orchestrator.gateway.progress import Progress
 from orchestrator.gateway.run import Trained
 from orchestrator.privacy.standardization import standardize
 from orchestrator.privacy.statement_page import markdown
+from orchestrator.wire.plain import many
 from orchestrator.wire.process import ends_with
 from orchestrator.wire.schema import Feature, Schema
 from orchestrator.wire.task import Task, plain_data
@@ -135,7 +136,7 @@ def anomaly_of(task: Task, rows: bool, evaluated: Sequence[Dict[str, Any]]) -> O
     if not federated or federated[-1][1].get("threshold") is None:
         return None
     number, said = federated[-1]
-    of = f"{said['records']:.0f} records that nodes held out, by the weights of round {number}, before int8"
+    of = f"{many(said['records'], 'record')} that nodes held out, by the weights of round {number}, before int8"
     return {"quantile": quantile, "threshold": said["threshold"], "of": of}
 
 

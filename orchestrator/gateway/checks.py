@@ -21,6 +21,7 @@ from orchestrator.gateway.run import neighbour_objections, strategy_objections
 from orchestrator.gateway.settings import GatewaySettings
 from orchestrator.gateway.training_checks import (
     figure_mistakes,
+    noise_mistakes,
     number_mistakes,
     personal_mistakes,
     steering_mistakes,
@@ -32,6 +33,7 @@ from orchestrator.privacy.vector_layout import Part, bits_for
 from orchestrator.rounds.stages import ANALYSIS
 from orchestrator.wire.bounds import count, host_name, near, within
 from orchestrator.wire.link import BrokerAddress
+from orchestrator.wire.plain import many
 from orchestrator.wire.schema import Feature, Schema
 from orchestrator.wire.topics import check_name
 
@@ -78,6 +80,7 @@ def mistakes(parts: Parts, base: Optional[Path] = None) -> List[str]:
             check_name(parts.aggregation.key_holder, "key_holder")
         except UsageError as error:
             found.append(f"task.aggregation.{error}")
+    found += noise_mistakes(parts)
     if parts.training is not None:
         found += [f"task.training.{line}" for line in number_mistakes(parts.training)]
         found += figure_mistakes(parts, parts.training)
@@ -297,8 +300,8 @@ def _model(model: Dict[str, Any], schema: Optional[Schema], base: Optional[Path]
         and min(widths, default=1 << 30) >= shape[0]
     ):
         yield (
-            f"hidden: {widths}, of {shape[0]} inputs: a model without a layer that is narrower gives back whatever it is given, "
-            "and every score is 0"
+            f"hidden: {widths}, of {many(shape[0], 'input')}: a model without a layer that is narrower gives back whatever it is "
+            "given, and every score is 0"
         )
     if parameters > MAX_PARAMETERS:
         yield f"{parameters:,} weights, at most {MAX_PARAMETERS:,} fit into what nodes accept: use smaller layers"

@@ -5,8 +5,8 @@ from typing import Any, Dict, Iterable, Mapping, Optional
 
 import numpy as np
 
+from orchestrator.analyses.intervals import Z
 from orchestrator.errors import WireError
-from orchestrator.gateway.intervals import Z
 from orchestrator.gateway.scores import SHOWN
 from orchestrator.privacy.noisy_sum import training_sum
 from orchestrator.wire.task import Task

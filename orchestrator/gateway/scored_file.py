@@ -4,6 +4,7 @@ import hashlib
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
+from orchestrator.analyses.performance_options import categories_of
 from orchestrator.analyses.scored_model import MOST_MODEL_BYTES, ScoredModel, Scoring
 from orchestrator.errors import EdgewardError, GraphError, UsageError
 from orchestrator.node.graph_check import check_model
@@ -16,7 +17,7 @@ from orchestrator.wire.task import Task
 OPTION = "model"
 FLOAT_FILE = "model_float.tflite"
 _BY_GATEWAY = ("sha256", "size")
-_OF_BUNDLE = ("inputs", "mean", "std", "output")
+_OF_BUNDLE = ("inputs", "mean", "std", "output", "outputs")
 _UNREAD = {"sha256": "0" * 64, "size": 1}
 """In the place of a file that cannot be read, so that all else that is wrong is said as well."""
 
@@ -43,6 +44,10 @@ def with_model(data: Dict[str, Any], base: Path, needed: bool) -> Tuple[Dict[str
     schema: Optional[Schema] = attempt({**unlabelled, **declared}, Schema)[0] if isinstance(declared, dict) else None
     path = base / said["file"]
     found, more = _read(path, said, schema, analysis) if needed or path.exists() else (dict(_UNREAD), [])
+    if schema is not None and not found.get(
+        "outputs"
+    ):  # a file that cannot be read is not the reason of another mistake
+        found.update(_outputs(said, _categories_at_once(schema, analysis)))
     wrong += more
     return _replaced(data, {**said, **found}), [f"task.analysis.{OPTION}: {line}" for line in wrong]
 
@@ -97,19 +102,37 @@ def _read(
         )
         return found, [*wrong, f"{path}: {error}. {hint}"]
     if not path.is_dir():
-        number, why = _output(said, checked.classes)
-        found["output"] = number
-        wrong += [f"{path}: {why}"] if why else []
+        found.update(_outputs(said, _categories_at_once(schema, analysis)))
+        if "outputs" not in found:
+            number, why = _output(said, checked.classes)
+            found["output"] = number
+            wrong += [f"{path}: {why}"] if why else []
         scored, _ = attempt({**said, **found}, ScoredModel)
         outcome = analysis.get("outcome")
         if schema is not None and scored is not None and isinstance(outcome, str):
-            width = Scoring(scored, schema, outcome).width
+            scoring = Scoring(scored, schema, outcome)
+            width, lacks = scoring.width, scoring.lacks(checked.classes) if scored.outputs else ""
+            wrong += [f"{path}: has {lacks}"] if lacks else []
             if checked.input_shape != (width,):
                 takes = " x ".join(map(str, checked.input_shape))
                 wrong.append(
                     f"{path}: takes {takes} numbers of a record, its columns are {width}: name them as `inputs`"
                 )
     return found, wrong
+
+
+def _categories_at_once(schema: Optional[Schema], analysis: Dict[str, Any]) -> Tuple[str, ...]:
+    """Those of the outcome, where an edgeward.toml has a model judged by all of its classes; () where by one score."""
+    outcome = analysis.get("outcome")
+    if schema is None or analysis.get("event") or not isinstance(outcome, str):
+        return ()
+    found = categories_of(schema, outcome)
+    return found if len(found) > 2 else ()
+
+
+def _outputs(said: Dict[str, Any], categories: Tuple[str, ...]) -> Dict[str, Any]:
+    """{"outputs": of the categories, as they come where a file does not say it}; {} where there is one score."""
+    return {"outputs": said.get("outputs") or list(range(len(categories)))} if categories else {}
 
 
 def _output(said: Dict[str, Any], outputs: int) -> Tuple[int, str]:
@@ -150,9 +173,14 @@ def _of_bundle(
             found = {"output": 0}
         by_name = {feature.name: feature for feature in schema.features}
         outcome = by_name.get(str(analysis.get("outcome")))
-        number, why = _class_of(bundle.schema, outcome, str(analysis.get("event") or ""))
-        found["output"] = number
-        wrong += [f"{folder}: {why}"] if why else []
+        categories = _categories_at_once(schema, analysis)
+        if categories and outcome is not None:
+            found["outputs"], lines = classes_of(bundle.schema, outcome)
+            wrong += [f"{folder}: {line}" for line in lines]
+        else:
+            number, why = _class_of(bundle.schema, outcome, str(analysis.get("event") or ""))
+            found["output"] = number
+            wrong += [f"{folder}: {why}"] if why else []
     return found, wrong, (folder / FLOAT_FILE).read_bytes()
 
 
@@ -182,11 +210,35 @@ def _class_of(trained: Schema, outcome: Optional[Feature], event: str) -> Tuple[
     if outcome is None or len(outcome.categories) < 2:
         return 0, ""  # said of the outcome
     event = event or outcome.categories[1]
-    if event in trained.label_values:
-        return trained.label_values[event], ""
-    if event in trained.classes:
-        return trained.classes.index(event), ""
+    number = _class_called(trained, event)
+    if number is not None:
+        return number, ""
     values = ", ".join(repr(value) for value in [*trained.label_values, *trained.classes])
     return 0, (
         f"{outcome.name} = {event!r} is no class of its model, whose {trained.label!r} has {values}: name one as `event`"
     )
+
+
+def classes_of(trained: Schema, outcome: Feature) -> Tuple[List[int], List[str]]:
+    """(which output is of each category, why that cannot be said of all of them)."""
+    hint = "name one as `event`, to judge it against all others"
+    found = [_class_called(trained, category) for category in outcome.categories]
+    unknown = [category for category, number in zip(outcome.categories, found) if number is None]
+    if unknown:
+        known = dict.fromkeys([*trained.label_values, *trained.classes])
+        named, values = (", ".join(map(repr, those)) for those in (unknown, known))
+        return [], [f"{outcome.name} = {named}: no class of its model, whose {trained.label!r} has {values}; {hint}"]
+    twice = [category for category, number in zip(outcome.categories, found) if found.count(number) > 1]
+    if twice:
+        return [], [f"{outcome.name} = {' and '.join(map(repr, twice))}: one class of its model; {hint}"]
+    rest = [name for number, name in enumerate(trained.classes) if number not in found]
+    if rest:
+        return [], [f"its model's class {', '.join(map(repr, rest))} is no category of {outcome.name!r}; {hint}"]
+    return [int(number or 0) for number in found], []
+
+
+def _class_called(trained: Schema, category: str) -> Optional[int]:
+    """The class that a cell stands for in the model's label, or that is called so."""
+    if category in trained.label_values:
+        return trained.label_values[category]
+    return trained.classes.index(category) if category in trained.classes else None

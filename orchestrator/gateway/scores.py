@@ -14,9 +14,9 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from orchestrator.gateway import intervals
+from orchestrator.analyses import intervals
+from orchestrator.analyses.intervals import Interval, Z
 from orchestrator.gateway.counts import Counts
-from orchestrator.gateway.intervals import Interval, Z
 from orchestrator.wire.evaluation import LOSS_BOUND
 
 WANTED_SENSITIVITY = 0.9

@@ -7,6 +7,7 @@ from orchestrator.gateway.scores import STEERS_WITHIN
 from orchestrator.privacy import terms
 from orchestrator.privacy.evaluation_outlook import most_held_out, outlook
 from orchestrator.wire.bounds import within
+from orchestrator.wire.protection import NOISES
 from orchestrator.wire.training import Training
 
 MAX_ROUNDS, MAX_STEPS, MAX_BATCH = 1_000_000, 100_000, 1_000_000
@@ -44,6 +45,22 @@ def threshold_mistakes(parts: Parts) -> Iterator[str]:
         yield (
             f"task.schema.target: {parts.schema.learned.kind!r} needs records it is not trained on, for the threshold of its "
             "scores: set share in [task.evaluation] (the nodes hold records out), or name rows of your own in [evaluation]"
+        )
+
+
+def noise_mistakes(parts: Parts) -> Iterator[str]:
+    """Noise that is stated and that nothing would ever have."""
+    privacy, training = parts.privacy, parts.training
+    if privacy is None:
+        return
+    stated = [name for name in NOISES if getattr(privacy, name)]
+    if not privacy.on:
+        for name in stated:
+            yield f"task.privacy.{name}: {getattr(privacy, name):g}, and unit 'none' has no noise: leave it out, or name a unit"
+    elif "score_noise_multiplier" in stated and training is not None and not training.cross_scored:
+        yield (
+            f"task.privacy.score_noise_multiplier: {privacy.score_noise_multiplier:g}, and strategy {training.strategy!r} has no "
+            "scores of other nodes' models: leave it out"
         )
 
 

@@ -105,7 +105,7 @@ def export_trees(result: Path, out: Path, name: str = "", rows: Optional[Path] =
 def _page(claim: Dict[str, Any], where: Path) -> str:
     try:
         return markdown(claim)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
         raise EdgewardError(f"{where}: privacy: not the statement that a run writes") from error
 
 
@@ -123,7 +123,12 @@ def read_result(path: Path) -> Finished:
         report = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise EdgewardError(f"{file}: not JSON: {error}") from error
-    return parse_result(report, str(file))
+    found = parse_result(report, str(file))
+    if found.claim is None and report.get("tried") is not True:
+        raise EdgewardError(
+            f"{file}: privacy: missing: a bundle has the statement that a run writes, whatever it promises"
+        )
+    return found
 
 
 def parse_result(report: Any, where: str) -> Finished:

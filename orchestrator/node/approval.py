@@ -20,7 +20,7 @@ from orchestrator.node.policy import own_noise
 from orchestrator.privacy import terms
 from orchestrator.privacy.releases import noise_multipliers
 from orchestrator.wire.json_text import from_json
-from orchestrator.wire.plain import hex_name
+from orchestrator.wire.plain import hex_name, many
 from orchestrator.wire.stated import describe_model
 from orchestrator.wire.task import Task, digest_of, task_from_dict, task_to_dict
 
@@ -170,7 +170,7 @@ def summary_of(task: Task, epsilon: Optional[float] = None) -> List[str]:
         ]
     return [
         f"task {_quoted(task.name)}: predicts {task.schema.learned.words(_quoted)}",
-        f"model {_short(describe_model(task.model))}, {_short(task.training.strategy)}, {task.training.rounds} rounds",
+        f"model {_short(describe_model(task.model))}, {_short(task.training.strategy)}, {many(task.training.rounds, 'round')}",
         *_decided(task, epsilon),
     ]
 
@@ -241,9 +241,11 @@ def leaves(task: Task) -> List[str]:
     if not task.trains:
         exchange = exchange_of(task)
         sums = _times(task.training.rounds - (exchange is not None), f"{noised}sum")
-        sent = [f"{counts}{sums} of {task.training.parameters} values over all its {terms.counted(task.privacy)}"]
+        sent = [
+            f"{counts}{sums} of {many(task.training.parameters, 'value')} over all its {terms.counted(task.privacy)}"
+        ]
         if exchange is not None:
-            sent.append(f"what it comes to with its neighbours, {task.training.parameters} values")
+            sent.append(f"what it comes to with its neighbours, {many(task.training.parameters, 'value')}")
             messages = _times(exchange.messages, "message")
             sent.append(
                 f"to each neighbour in the graph {messages} with {exchange.what}, computed from its records, without noise"
@@ -253,9 +255,9 @@ def leaves(task: Task) -> List[str]:
     if task.privacy.clip_tally and task.privacy.within_node:
         sent.append(f"as often a noised number of {terms.units_of(task.privacy)} whose gradients were clipped")
     if task.standardizes:
-        sent.append(f"{noised}sums of {len(task.schema.numbers())} columns, once")
+        sent.append(f"{noised}sums of {many(len(task.schema.numbers()), 'column')}, once")
     if task.evaluations:
-        sent.append(f"{noised}sums over held-out records, {task.evaluations} times")
+        sent.append(f"{noised}sums over held-out records, {many(task.evaluations, 'time')}")
     if task.scorings:
         sent.append(
             f"{task.scorings} {noised}scores, each of another node's model on held-out records; each of this node's models, as "

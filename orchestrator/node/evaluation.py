@@ -14,6 +14,7 @@ from orchestrator.node.runtime import TrainingGraph
 from orchestrator.node.units import rows_of_units
 from orchestrator.privacy.noisy_sum import NoisyCounts, evaluation_counts
 from orchestrator.privacy.secure_random import SecureRandom
+from orchestrator.wire.plain import many
 from orchestrator.wire.targets.base import Target
 from orchestrator.wire.task import Task
 
@@ -40,7 +41,7 @@ def hold_out(dataset: Dataset, share: float, key: bytes) -> Tuple[Dataset, Datas
         held = np.array([drawn(b"patient" + int(one).to_bytes(8, "big", signed=True)) for one in whose])[each]
     if held.all() or not held.any():
         raise DataError(
-            f"{dataset.records} records cannot be split into some to train on and a share of {share:g} to evaluate on"
+            f"{many(dataset.records, 'record')} cannot be split into some to train on and a share of {share:g} to evaluate on"
         )
     return dataset.take(~held), dataset.take(held)
 

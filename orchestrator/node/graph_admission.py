@@ -14,6 +14,7 @@ from orchestrator.errors import GraphError
 from orchestrator.node.graph_check import SCORES, CheckedGraph, check_graph, check_model
 from orchestrator.node.graph_process import GraphProcess, Limits
 from orchestrator.node.store import NodeStore
+from orchestrator.wire.plain import many
 from orchestrator.wire.task import Task
 
 TRIED, RUNS, REFUSED = ("tried", "tried again", "tried a third time"), "runs", "refused"
@@ -47,13 +48,14 @@ def check_scored(checked: CheckedGraph, analysis: Analysis) -> None:
     """GraphError unless the model takes the columns that the analysis gives it, and has the output that is its score."""
     scoring = analysis.scored
     assert scoring is not None
-    width, output = scoring.width, scoring.model.output
+    width = scoring.width
     if checked.input_shape != (width,):
         raise GraphError(
-            f"the model file takes records of {checked.input_shape}, the task's columns are {width} inputs"
+            f"the model file takes records of {checked.input_shape}, the task's columns are {many(width, 'input')}"
         )
-    if output >= checked.classes:
-        raise GraphError(f"the model file has {checked.classes} outputs, the task counts number {output} from 0")
+    why = scoring.lacks(checked.classes)
+    if why:
+        raise GraphError(f"the model file has {why}")
 
 
 def _admit(

@@ -25,6 +25,7 @@ from orchestrator.privacy.noisy_sum import parties_of
 from orchestrator.privacy.releases import noise_multipliers, releases_of
 from orchestrator.wire.bounds import near
 from orchestrator.wire.claims import oversized, too_likely
+from orchestrator.wire.plain import many
 from orchestrator.wire.protection import LEAST_NOISE, UNITS
 from orchestrator.wire.schema import Schema
 from orchestrator.wire.structure import structure
@@ -263,10 +264,11 @@ class Policy:
         privacy, aggregation, require = task.privacy, task.aggregation, self.require
         shared = privacy.distributed
         if aggregation.secure and not aggregation.key_holder and aggregation.neighbours < require.neighbours:
-            reason = f"{aggregation.neighbours} neighbours in the graph of masks, [require] neighbours is {require.neighbours}"
+            some = many(aggregation.neighbours, "neighbour")
+            reason = f"{some} in the graph of masks, [require] neighbours is {require.neighbours}"
             return Refusal("policy.noise", reason)
         if shared and self.allow.honest and aggregation.honest > self.allow.honest:
-            reason = f"noise in shares of {aggregation.honest} nodes, [allow] honest is {self.allow.honest}"
+            reason = f"noise in shares of {many(aggregation.honest, 'node')}, [allow] honest is {self.allow.honest}"
             return Refusal("policy.noise", reason)
         if aggregation.key_holder and require.steady and not privacy.on:
             reason = "under CKKS a node does not see over whom sums are, which without noise [require] steady asks for"

@@ -18,8 +18,8 @@ def with_scores(
     data: Dataset,
     limits: Limits = Limits(),  # noqa: B008 (immutable)
 ) -> Dataset:
-    """The data with each record's score behind its inputs, within 0 and 1; NaN where the model gives no finite number, or a
-    value that it takes is missing. As they are where the analysis has no model. GraphError where the model fails.
+    """The data with each record's score behind its inputs (`Scoring.scores`); NaN also where a value that the model takes is
+    missing. As they are where the analysis has no model. GraphError where the model fails.
 
     Every record is run by itself, and zeros in the place of one that lacks a value: how long it takes follows from how many
     there are.
@@ -36,9 +36,7 @@ def with_scores(
         for start in range(0, data.records, piece):
             rows = inputs[start : start + piece, np.newaxis]
             answers = process.run(SCORES, np.zeros(1, np.float32), rows)
-            found[start : start + piece] = answers[:, 0, analysis.scored.model.output]
+            found[start : start + piece] = analysis.scored.scores(answers[:, 0])
     finally:
         process.close()
-    kept = used & np.isfinite(found)
-    scores = np.where(kept, np.clip(np.where(kept, found, 0.0), 0.0, 1.0), np.nan)
-    return data._replace(x=np.column_stack([data.x, scores]))
+    return data._replace(x=np.column_stack([data.x, np.where(used, found, np.nan)]))

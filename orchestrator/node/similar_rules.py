@@ -5,6 +5,7 @@ from typing import Dict, List, Tuple
 
 from orchestrator.privacy.similar_cells import COUNTS, DISTANCES, SHOWN, Shown
 from orchestrator.wire.bounds import near
+from orchestrator.wire.plain import many
 
 NOTHING = "nothing"
 MOST_WITHIN = 256
@@ -82,14 +83,15 @@ def similar_in_words(rules: Similar) -> List[str]:
     """One line a rule, for people."""
     if rules.show == NOTHING:
         return ["search for similar patients: nobody may"]
+    bits = many(rules.within, "bit")
     what = {
-        COUNTS: f"patients of each class within {rules.within} bits, with noise of epsilon {rules.epsilon_count:g} a question",
-        DISTANCES: f"patients of each class at each distance up to {rules.within} bits, exactly",
+        COUNTS: f"patients of each class within {bits}, with noise of epsilon {rules.epsilon_count:g} a question",
+        DISTANCES: f"patients of each class at each distance up to {bits}, exactly",
     }[rules.show]
     who = ", ".join(sorted(rules.queriers)) or "nobody"
     return [
         f"search for similar patients: {what}",
-        f"search: by {who}, each for {rules.queries} patients in all and {rules.a_day} a day",
+        f"search: by {who}, each for {many(rules.queries, 'patient')} in all and {rules.a_day} a day",
         f"search: by the coders {', '.join(digest[:16] for digest in rules.coders) or 'none'}",
         f"search: classes of fewer than {max(1, rules.minimum_cell)} patients are left out",
     ]

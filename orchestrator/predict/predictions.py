@@ -16,7 +16,7 @@ class Predictions(NamedTuple):
 
     outputs: float32 (n, outputs) as the exported model gives them, of classes their probabilities; (n, 1) of a model with scores.
     threshold: the largest score that is not unusual. spread: float32 (n,), of a model with several heads: the standard deviation
-    over them of the probability of the class that is predicted.
+    over them of the probability of the class that is predicted. codes: float32 (n, width), where they are asked for.
     """
 
     schema: Schema
@@ -24,6 +24,7 @@ class Predictions(NamedTuple):
     outputs: np.ndarray
     threshold: Optional[float] = None
     spread: Optional[np.ndarray] = None
+    codes: Optional[np.ndarray] = None
 
     @property
     def place(self) -> str:
@@ -36,7 +37,9 @@ class Predictions(NamedTuple):
         return np.asarray(self.data.y != UNLABELLED)
 
     def rows(self) -> Iterator[Dict[str, Any]]:
-        """{line or record, predicted[, probabilities {class: share}][, label]} of each record; label None where it has none."""
+        """{line or record, predicted[, probabilities {class: share}][, codes {number: value}][, label]} of each record; label
+        None where it has none.
+        """
         learned, any_label = self.schema.learned, bool(self.labelled.any())
         assert self.data.places is not None
         for at, (place, label, values) in enumerate(zip(self.data.places, self.data.y, self.outputs)):
@@ -45,6 +48,8 @@ class Predictions(NamedTuple):
                 row["spread"] = float(f"{self.spread[at]:.6g}")
             if self.threshold is not None:
                 row["unusual"] = bool(values[0] > np.float32(self.threshold))
+            if self.codes is not None:
+                row["codes"] = {str(number): float(f"{code:.6g}") for number, code in enumerate(self.codes[at], 1)}
             if any_label:
                 row["label"] = None if label == UNLABELLED else learned.label(int(label))
             yield row
@@ -84,7 +89,7 @@ def _flat(row: Dict[str, Any]) -> Dict[str, Any]:
     flat: Dict[str, Any] = {}
     for name, value in row.items():
         if isinstance(value, dict):
-            one = {"probabilities": "probability"}.get(name, name)
+            one = {"probabilities": "probability", "codes": "code"}.get(name, name)
             flat.update({f"{one} {of}": each for of, each in value.items()})
         else:
             flat[name] = value

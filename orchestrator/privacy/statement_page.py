@@ -148,8 +148,8 @@ def _noun(said: Dict[str, Any]) -> str:
 
 def _made_in(said: Dict[str, Any]) -> str:
     if "of" in said:
-        return f"{said['rounds']} round{'' if said['rounds'] == 1 else 's'} at most, one noised sum in each"
-    return f"Training {said['run']}: {said['rounds']} rounds, {said['steps']} noised steps in all"
+        return f"{_some(said['rounds'], 'round')} at most, one noised sum in each"
+    return f"Training {said['run']}: {_some(said['rounds'], 'round')}, {_some(said['steps'], 'noised step')} in all"
 
 
 def _beside(said: Dict[str, Any]) -> str:
@@ -200,7 +200,13 @@ def _planned(said: Dict[str, Any]) -> str:
     runs = said["runs_planned"]
     skipped = said["rounds_skipped"]
     text = f"; the budget was planned for {runs} trainings" if runs > 1 else ""
-    return text + (f"; {skipped} rounds were given up, and are charged all the same" if skipped else "")
+    given_up = f"{_some(skipped, 'round')} {'was' if skipped == 1 else 'were'} given up"
+    return text + (f"; {given_up}, and charged all the same" if skipped else "")
+
+
+def _some(number: Any, word: str) -> str:
+    """A number of a statement, which a file may hold anything in the place of: `many` is for numbers that are."""
+    return f"{number} {word}{'' if number == 1 else 's'}"
 
 
 def _survivors(honest: Dict[str, Any]) -> str:

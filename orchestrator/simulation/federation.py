@@ -32,6 +32,7 @@ from orchestrator.rounds.coordinator import Coordinator
 from orchestrator.rounds.state import GATHERING
 from orchestrator.simulation.turns import Party, take_turns
 from orchestrator.wire.clock import SYSTEM, Clock
+from orchestrator.wire.plain import many
 from orchestrator.wire.post import Post
 from orchestrator.wire.task import Task
 from orchestrator.wire.topics import check_name
@@ -134,7 +135,9 @@ def simulate(config: Config, base: Path, data: Mapping[str, Path], out: Path, pr
     task = config.task
     wanted = task.rounds.least_nodes
     if len(data) < wanted:
-        raise UsageError(f"the task needs {wanted} nodes and data of {len(data)} are named: name one file a node")
+        raise UsageError(
+            f"the task needs {many(wanted, 'node')} and data of {len(data)} are named: name one file a node"
+        )
     if task.aggregation.key_holder in data:
         raise UsageError(f"{task.aggregation.key_holder!r} is the task's key holder, and has no data")
     if config.gateway.sites:

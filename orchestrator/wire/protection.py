@@ -34,12 +34,18 @@ OFTEN = 20.0
 CERTAIN = 6.0
 """Deviations within which noise stays but for once in a billion times."""
 
+NOISES = (
+    "noise_multiplier",
+    "statistics_noise_multiplier",
+    "evaluation_noise_multiplier",
+    "score_noise_multiplier",
+    "count_noise_multiplier",
+)
+"""Noise on each kind of release; one of 0 is planned."""
+
 _MOST = {
     "epsilon": 1e6,
-    "noise_multiplier": 1e6,
-    "statistics_noise_multiplier": 1e6,
-    "evaluation_noise_multiplier": 1e6,
-    "score_noise_multiplier": 1e6,
+    **dict.fromkeys(NOISES, 1e6),
     "count_noise_multiplier": MOST_COUNT_NOISE,
     "clip_norm": 1e12,
     "statistics_clip_norm": 1e12,
@@ -107,14 +113,7 @@ class Privacy:
         if not 0 < self.sampling_rate <= 1:
             yield f"sampling_rate: {self.sampling_rate}, expected a number in (0, 1]"
         yield from not_negative("clip_norm", self.clip_norm, "0 (let it follow the model's size) or more")
-        for name in (
-            "noise_multiplier",
-            "statistics_noise_multiplier",
-            "statistics_clip_norm",
-            "evaluation_noise_multiplier",
-            "score_noise_multiplier",
-            "count_noise_multiplier",
-        ):
+        for name in (*NOISES, "statistics_clip_norm"):
             yield from not_negative(name, getattr(self, name), "0 (let the gateway plan it) or more")
         for name, most in _MOST.items():
             if getattr(self, name) > most:

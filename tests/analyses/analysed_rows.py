@@ -60,6 +60,12 @@ DECLARED: Dict[str, Dict[str, Any]] = {
         "by": "sex",
         "bins": 9,
     },
+    "performance of all classes": {
+        "kind": "performance",
+        "outcome": "smoker",
+        "model": {"file": "out/bundle", "sha256": "5" * 64, "size": 300, "inputs": ("age",), "outputs": (2, 0, 1)},
+        "by": "sex",
+    },
     "regression": {"kind": "regression", "outcome": "sex", "family": "logistic"},
     "weighted regression": {
         "kind": "regression",

@@ -108,7 +108,7 @@ def test_edited_results_are_refused(
         export_trees(tmp_path, tmp_path / "bundle")
 
 
-@pytest.mark.parametrize("privacy", [True, [], {}, {"unit": "record"}, "none"])
+@pytest.mark.parametrize("privacy", [True, [], {}, {"unit": "record"}, "none", {"unit": "none", "rounds": 10**400}])
 def test_a_statement_that_is_none_makes_no_bundle(
     reports: Dict[str, Dict[str, Any]], tmp_path: Path, privacy: Any
 ) -> None:
@@ -116,6 +116,20 @@ def test_a_statement_that_is_none_makes_no_bundle(
     with pytest.raises(EdgewardError, match="privacy: not the statement that a run writes"):
         export_trees(tmp_path, tmp_path / "bundle")
     assert not (tmp_path / "bundle").exists()
+
+
+@pytest.mark.parametrize("without", [{}, {"privacy": None}, {"tried": False}, {"tried": "true"}])
+def test_a_statement_that_was_deleted_makes_no_bundle(
+    reports: Dict[str, Dict[str, Any]], tmp_path: Path, without: Dict[str, Any]
+) -> None:
+    """A bundle that says nothing of privacy would pass for one of data that need none."""
+    left = {name: said for name, said in reports["forest"].items() if name != "privacy"}
+    (tmp_path / "result.json").write_text(json.dumps({**left, **without}))
+    with pytest.raises(EdgewardError, match=r"result\.json: privacy: missing"):
+        export_trees(tmp_path, tmp_path / "bundle")
+    assert not (tmp_path / "bundle").exists()
+    (tmp_path / "result.json").write_text(json.dumps({**left, "tried": True}))
+    export_trees(tmp_path, tmp_path / "bundle")
 
 
 @pytest.mark.parametrize(

@@ -136,7 +136,7 @@ def small_result(folder: Path, outcome: str) -> np.ndarray:
     x = np.column_stack([draw.uniform(18, 95, 400), iron, sex, smoker])
     task = task_of("boosted", schema=SMALL, outcome=outcome, trees=8, depth=2, bins=16, least=5, held_out=0.0)
     result = try_planned(task, [Dataset(x, np.zeros(400, np.int32))]).result
-    (folder / "result.json").write_text(json.dumps({"analysis": report_of(result, task)}))
+    (folder / "result.json").write_text(json.dumps({"tried": True, "analysis": report_of(result, task)}))
     return x
 
 
@@ -172,6 +172,6 @@ def test_a_category_that_is_called_as_missing_values_are_is_refused(tmp_path: Pa
     schema = Schema("table", "", (), {}, (town, ill))
     task = task_of("boosted", schema=schema, outcome="ill", trees=2, depth=1, bins=4, least=5, held_out=0.0)
     result = try_planned(task, [Dataset(x, np.zeros(300, np.int32))]).result
-    (tmp_path / "result.json").write_text(json.dumps({"analysis": report_of(result, task)}))
+    (tmp_path / "result.json").write_text(json.dumps({"tried": True, "analysis": report_of(result, task)}))
     with pytest.raises(EdgewardError, match="a category '.missing.', which is also what stands for values that are"):
         export_trees(tmp_path, tmp_path / "out")

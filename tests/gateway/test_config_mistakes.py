@@ -13,6 +13,7 @@ import pytest
 from orchestrator.errors import UsageError
 from orchestrator.gateway.config import load_config
 from orchestrator.gateway.reference import TABLES
+from orchestrator.wire.protection import Privacy
 
 BASE: Dict[str, str] = {
     "": "",
@@ -111,3 +112,22 @@ def test_a_value_of_another_type_is_refused_by_its_key(tmp_path: Path, table: st
         assert len(said) < 3000
     assert len(right) <= 2, right
     assert not {"a date", "a time", "an hour"} & set(right), right
+
+
+NOISES = [field.name for field in dataclasses.fields(Privacy) if field.name.endswith("noise_multiplier")]
+
+
+@pytest.mark.parametrize("name", NOISES)
+def test_noise_that_nothing_would_have_is_refused(tmp_path: Path, name: str) -> None:
+    """Who states it believes that it is there."""
+    path = written(tmp_path, "task.privacy", f'unit = "none"\n{name} = 2.0')
+    with pytest.raises(
+        UsageError, match=f"task.privacy.{name}: 2, and unit 'none' has no noise: leave it out, or name a unit"
+    ):
+        load_config(path)
+
+
+def test_noise_on_scores_is_of_one_strategy(tmp_path: Path) -> None:
+    path = written(tmp_path, "task.privacy", 'unit = "record"\nscore_noise_multiplier = 2.0')
+    with pytest.raises(UsageError, match="score_noise_multiplier: 2, and strategy 'fedavg' has no scores"):
+        load_config(path)

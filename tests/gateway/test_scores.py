@@ -8,7 +8,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, f1_score, log_loss, roc_auc_score
 
-from orchestrator.gateway import intervals
+from orchestrator.analyses import intervals
 from orchestrator.gateway.counts import of_rows, of_sums
 from orchestrator.gateway.scores import figures, steers
 from orchestrator.wire.evaluation import LOSS_BOUND, count, vector_size

@@ -1,7 +1,7 @@
 """The schemas and weights these tests know, and bundles made of them as a gateway makes them."""
 
 from pathlib import Path
-from typing import NamedTuple, Optional
+from typing import NamedTuple, Optional, Sequence
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from orchestrator.gateway.run import Trained
 from orchestrator.privacy.accounting_process import statement_apart
 from orchestrator.wire.protection import Privacy
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Task
+from orchestrator.wire.task import Evaluation, Task
 
 TABLE = Schema(
     "table",
@@ -43,6 +43,25 @@ def table_bundle(out: Path) -> Known:
     task = Task("sepsis", TABLE, {"kind": "mlp", "hidden": []}, privacy=Privacy(unit="none"))
     trained = Trained(np.concatenate([kernel.ravel(), bias]), mean, std)
     return Known(_made(task, trained, None, out), mean, std, kernel, bias)
+
+
+def three_class_bundle(out: Path) -> Path:
+    """Of TABLE's columns: the higher age and lactate are, the graver is a state."""
+    classes = ("well", "ill", "grave")
+    schema = Schema("table", "state", classes, {"0": 0, "1": 1, "2": 2, **dict(zip(classes, range(3)))}, TABLE.features)
+    mean, std = np.array([55.0, 0, 0, 0, 4.0], "f4"), np.array([20.0, 1, 1, 1, 2.8], "f4")
+    kernel = np.array([[-0.3, 0, 0.3], [0.3, 0, 0], [0, 0.2, 0], [0, 0, 0], [-2.4, 0, 2.2]], "f4")
+    task = Task("states", schema, {"kind": "mlp", "hidden": []}, privacy=Privacy(unit="none"))
+    return _made(task, Trained(np.append(kernel.ravel(), np.array([0, 0.6, -0.6], "f4")), mean, std), None, out)
+
+
+def autoencoder_bundle(out: Path, hidden: Sequence[int], weights: np.ndarray, activation: str = "tanh") -> Path:
+    """Of TABLE's columns, which it gives back; inputs are not standardized."""
+    schema = Schema("table", "", (), {}, TABLE.features, target={"kind": "none"})
+    model = {"kind": "mlp", "hidden": list(hidden), "activation": activation}
+    task = Task("codes", schema, model, privacy=Privacy(unit="none"), evaluation=Evaluation(0.2))
+    width = schema.input_shape[0]
+    return _made(task, Trained(weights.astype("f4"), np.zeros(width, "f4"), np.ones(width, "f4")), None, out)
 
 
 def signal_bundle(out: Path) -> Path:

@@ -10,6 +10,7 @@ from typing import Any, Dict, Iterator, List, Sequence, Tuple
 
 import numpy as np
 
+from orchestrator.wire.plain import many
 from orchestrator.wire.targets.base import LOSS, Declared, Figures, Quoted
 
 Z = 1.959964
@@ -72,7 +73,7 @@ class Nothing(Declared):
         return []
 
     def words(self, quoted: Quoted) -> str:
-        return f"nothing: how unusual a record is, by what a model of its {self.outputs} inputs gives back"
+        return f"nothing: how unusual a record is, by what a model of its {many(self.outputs, 'input')} gives back"
 
     def answers(self, outputs: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
         """float64 (n,): scores."""
@@ -135,7 +136,8 @@ class Nothing(Declared):
     def _warning(self, records: float) -> str:
         if (1 - self.options.quantile) * records >= LEAST_TAIL:
             return ""
-        return f"{records:.0f} records are few for quantile {self.options.quantile:g}: a threshold rests on the largest of them"
+        few = f"{many(records, 'record')} {'is' if round(records) == 1 else 'are'} few"
+        return f"{few} for quantile {self.options.quantile:g}: a threshold rests on the largest of them"
 
     def said(self, values: np.ndarray) -> Dict[str, Any]:
         return {"score": float(f"{float(values[0]):.6g}")}

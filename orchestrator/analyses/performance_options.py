@@ -1,0 +1,39 @@
+"""What a task says of an analysis of kind "performance"."""
+
+from dataclasses import dataclass, field
+from typing import Dict, Tuple
+
+from orchestrator.analyses.scored_model import NO_MODEL, ScoredModel
+from orchestrator.wire.schema import Schema
+
+LATER = ("event", "model", "model.outputs")
+"""As of `Analysis.later`."""
+
+
+@dataclass(frozen=True)
+class PerformanceOptions:
+    """Of kind "performance". One of `score`, `coefficients` and `model`."""
+
+    outcome: str  # column of categories, of which `event` is predicted, of two the second [a column]
+    score: str = ""  # column with the score, a number; one within 0 and 1 is a probability [a column, or empty]
+    # of a logistic model: "(intercept)", of a number by its unit, of a category for a level as "sex = m" [names = numbers]
+    coefficients: Dict[str, float] = field(default_factory=dict)
+    by: str = ""  # column with categories: figures of each, besides those of all [a column, or empty]
+    bins: int = 100  # of equal width over the score's range; of all classes at once there are none [2 to 1000]
+    # of the score; rounded to the edge of a bin; of a model .5 where none is named [numbers]
+    thresholds: Tuple[float, ...] = ()
+    # which category of the outcome is predicted, against all others; empty: the second of two, and by a model file all categories
+    # of three and more at once [a category, or empty]
+    event: str = ""
+    # a bundle or a float .tflite that is run on each record; its keys are below [a folder or a file, or a table]
+    model: ScoredModel = NO_MODEL
+
+
+def of_classes(schema: Schema, options: PerformanceOptions) -> bool:
+    """Whether a model file is judged by all of its classes at once: the outcome has three categories or more, none is named."""
+    return options.model != NO_MODEL and not options.event and len(categories_of(schema, options.outcome)) > 2
+
+
+def categories_of(schema: Schema, column: str) -> Tuple[str, ...]:
+    """Of a column; () where it has none, or is not there."""
+    return next((feature.categories for feature in schema.features if feature.name == column), ())
