@@ -62,7 +62,9 @@ def study(shared_data: Callable[[str], Path], tmp_path_factory: pytest.TempPathF
     for name, (kind, options) in OPTIONS.items():
         task = task_of(kind, schema=SCHEMA, **options)
         results[name] = folder / f"{name}.json"
-        results[name].write_text(json.dumps({"analysis": report_of(try_planned(task, sites).result, task)}))
+        results[name].write_text(
+            json.dumps({"tried": True, "analysis": report_of(try_planned(task, sites).result, task)})
+        )
     return Study(np.concatenate([site.x for site in sites]), files, results)
 
 

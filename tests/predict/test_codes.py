@@ -3,7 +3,7 @@
 import csv
 import json
 from pathlib import Path
-from typing import List, Tuple
+from typing import Callable, Dict, List, Tuple
 
 import numpy as np
 import pytest
@@ -44,7 +44,12 @@ def test_codes_are_what_the_narrowest_layer_gives(
     """Behind its activation, whether that is an operator of its own or not."""
     made = layers(WIDTHS)
     bundle = autoencoder_bundle(tmp_path, WIDTHS[1:-1], flat(made), activation)
-    apply = {"tanh": np.tanh, "relu": lambda values: np.maximum(values, 0), "linear": lambda values: values}[activation]
+    functions: Dict[str, Callable[[np.ndarray], np.ndarray]] = {
+        "tanh": np.tanh,
+        "relu": lambda values: np.maximum(values, 0),
+        "linear": lambda values: values,
+    }
+    apply = functions[activation]
     expected = inputs()
     for kernel, bias in made[:2]:
         expected = apply(expected @ kernel + bias)
