@@ -6,7 +6,7 @@ from typing import Dict, Tuple
 from orchestrator.analyses.scored_model import NO_MODEL, ScoredModel
 from orchestrator.wire.schema import Schema
 
-LATER = ("event", "model", "model.outputs")
+LATER = ("event", "model", "model.outputs", "model.numbers")
 """As of `Analysis.later`."""
 
 
@@ -25,7 +25,7 @@ class PerformanceOptions:
     # which category of the outcome is predicted, against all others; empty: the second of two, and by a model file all categories
     # of three and more at once [a category, or empty]
     event: str = ""
-    # a bundle or a float .tflite that is run on each record; its keys are below [a folder or a file, or a table]
+    # a bundle or a .tflite that is run on each record; its keys are below [a folder or a file, or a table]
     model: ScoredModel = NO_MODEL
 
 

@@ -7,12 +7,13 @@ from typing import Callable, Iterator, List, NamedTuple, Tuple
 
 import numpy as np
 
-from orchestrator.wire.bounds import count, near
+from orchestrator.wire.bounds import count, near, one_of
 from orchestrator.wire.plain import many
 from orchestrator.wire.schema import Feature, Schema
 
 MOST_MODEL_BYTES = 64 << 20
 MOST_OUTPUTS = 1 << 16
+FLOAT, INT8 = NUMBERS = ("float", "int8")
 MOST_NAMED = 5
 """Columns that are shown to an owner here; all are in the declaration."""
 
@@ -21,7 +22,7 @@ MOST_NAMED = 5
 class ScoredModel:
     """`[task.analysis.model]`; the name of a file in its place is `file` alone."""
 
-    file: str = ""  # a bundle, of which its float model is run, or a float .tflite [a folder or a file]
+    file: str = ""  # a bundle, or a .tflite of one model [a folder or a file]
     sha256: str = ""  # of the model's bytes [set by the gateway]
     size: int = 0  # of the model, in bytes [set by the gateway]
     # columns that it takes, in this order; none: all but the outcome; of a bundle left out [columns]
@@ -31,6 +32,7 @@ class ScoredModel:
     # what each is then divided by; none: 1; of a bundle left out [numbers above 0, one for each input]
     std: Tuple[float, ...] = ()
     output: int = 0  # which of its outputs is the score; needed of three and more, of two it is 1 [0 or more]
+    numbers: str = "float"  # in which it computes: of a bundle which of its models is run [float, int8]
     # of all classes at once: which output is of each category of the outcome; none: in their order; of a bundle left out
     # [whole numbers from 0, one for each category]
     outputs: Tuple[int, ...] = ()
@@ -77,6 +79,7 @@ class Scoring(NamedTuple):
             yield "model.std: expected numbers from 1e-30 to 1e30"
         if not re.fullmatch("[0-9a-f]{64}", model.sha256):
             yield "model.sha256: expected 64 hexadecimal digits"
+        yield from one_of("model.numbers", model.numbers, NUMBERS)
         yield from count("model.size", model.size, 1, MOST_MODEL_BYTES)
         yield from count("model.output", model.output, 0, 1 << 16)
         if len(model.outputs) > MOST_OUTPUTS:
@@ -108,7 +111,8 @@ class Scoring(NamedTuple):
         named = ", ".join(map(quoted, names[:MOST_NAMED]))
         more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
         file = f"the file {quoted(model.file)}, {model.size} bytes, SHA-256 {model.sha256},"
-        return f"{file} is run on {named}{more} of each record"
+        whole = ", in whole numbers (int8)," if model.numbers == INT8 else ""
+        return f"{file} is run{whole} on {named}{more} of each record"
 
     def inputs(self, x: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
         """(float32 (n, width) as the model takes them, which records lack none); x as of `Analysis.vectors`."""

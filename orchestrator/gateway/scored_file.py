@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
 from orchestrator.analyses.performance_options import categories_of
-from orchestrator.analyses.scored_model import MOST_MODEL_BYTES, ScoredModel, Scoring
+from orchestrator.analyses.scored_model import FLOAT, INT8, MOST_MODEL_BYTES, ScoredModel, Scoring
 from orchestrator.errors import EdgewardError, GraphError, UsageError
 from orchestrator.node.graph_check import check_model
+from orchestrator.node.int8_model import is_int8, read_int8
 from orchestrator.wire.bounds import near
 from orchestrator.wire.schema import Feature, Schema
 from orchestrator.wire.special_files import read_file
@@ -17,6 +18,7 @@ from orchestrator.wire.task import Task
 OPTION = "model"
 FLOAT_FILE = "model_float.tflite"
 _BY_GATEWAY = ("sha256", "size")
+INT8_FILE = "model.tflite"
 _OF_BUNDLE = ("inputs", "mean", "std", "output", "outputs")
 _UNREAD = {"sha256": "0" * 64, "size": 1}
 """In the place of a file that cannot be read, so that all else that is wrong is said as well."""
@@ -58,7 +60,7 @@ def model_path(task: Task, base: Path) -> Optional[Path]:
     if not isinstance(named, dict):
         return None
     path = base / str(named["file"])
-    return path / FLOAT_FILE if path.is_dir() else path
+    return path / (INT8_FILE if named.get("numbers") == INT8 else FLOAT_FILE) if path.is_dir() else path
 
 
 def model_of(scored: Optional[ScoredModel], path: Optional[Path]) -> bytes:
@@ -94,29 +96,31 @@ def _read(
     if len(content) > MOST_MODEL_BYTES:
         return dict(_UNREAD), [f"{path}: {len(content)} bytes, at most {MOST_MODEL_BYTES}"]
     found.update(sha256=hashlib.sha256(content).hexdigest(), size=len(content))
+    numbers = said.get("numbers", FLOAT)
+    if not path.is_dir():
+        numbers = found["numbers"] = INT8 if is_int8(content) else FLOAT
+        if said.get("numbers", numbers) != numbers:
+            wrong.append(f"{path}: numbers: {said['numbers']!r}, and the model is of {numbers}: leave it out")
     try:
-        checked = check_model(content)
+        takes, outputs = _edges(content, numbers)
     except GraphError as error:
-        hint = (
-            "int8 models are not supported here: name the bundle, of which the float model is run, or a float .tflite"
-        )
-        return found, [*wrong, f"{path}: {error}. {hint}"]
+        return found, [*wrong, f"{path}: {error}"]
     if not path.is_dir():
         found.update(_outputs(said, _categories_at_once(schema, analysis)))
         if "outputs" not in found:
-            number, why = _output(said, checked.classes)
+            number, why = _output(said, outputs)
             found["output"] = number
             wrong += [f"{path}: {why}"] if why else []
         scored, _ = attempt({**said, **found}, ScoredModel)
         outcome = analysis.get("outcome")
         if schema is not None and scored is not None and isinstance(outcome, str):
             scoring = Scoring(scored, schema, outcome)
-            width, lacks = scoring.width, scoring.lacks(checked.classes) if scored.outputs else ""
+            width, lacks = scoring.width, scoring.lacks(outputs) if scored.outputs else ""
             wrong += [f"{path}: has {lacks}"] if lacks else []
-            if checked.input_shape != (width,):
-                takes = " x ".join(map(str, checked.input_shape))
+            if takes != (width,):
+                many_numbers = " x ".join(map(str, takes))
                 wrong.append(
-                    f"{path}: takes {takes} numbers of a record, its columns are {width}: name them as `inputs`"
+                    f"{path}: takes {many_numbers} numbers of a record, its columns are {width}: name them as `inputs`"
                 )
     return found, wrong
 
@@ -133,6 +137,15 @@ def _categories_at_once(schema: Optional[Schema], analysis: Dict[str, Any]) -> T
 def _outputs(said: Dict[str, Any], categories: Tuple[str, ...]) -> Dict[str, Any]:
     """{"outputs": of the categories, as they come where a file does not say it}; {} where there is one score."""
     return {"outputs": said.get("outputs") or list(range(len(categories)))} if categories else {}
+
+
+def _edges(content: bytes, numbers: Any) -> Tuple[Tuple[int, ...], int]:
+    """(shape of a record, outputs) of a model, as nodes check it."""
+    if numbers == INT8:
+        model = read_int8(content)
+        return (model.width,), model.classes
+    checked = check_model(content)
+    return checked.input_shape, checked.classes
 
 
 def _output(said: Dict[str, Any], outputs: int) -> Tuple[int, str]:
@@ -153,8 +166,13 @@ def _of_bundle(
 
     bundle = read_described(folder)
     wrong = [f"{name}: the bundle says it: leave it out" for name in _OF_BUNDLE if name in said]
-    if "float_model" not in bundle.manifest:
-        raise UsageError(f"{folder}: holds no float model, and nodes run no int8 one: name a bundle that has one")
+    int8 = said.get("numbers") == INT8
+    if bundle.of_trees:
+        raise UsageError(
+            f"{folder}: its model is of trees, which nodes do not run: name a bundle with a model of layers"
+        )
+    if not int8 and "float_model" not in bundle.manifest:
+        raise UsageError(f'{folder}: holds no float model: say numbers = "int8" for the one it has')
     if bundle.schema.kind != "table":
         raise UsageError(f"{folder}: its model is of signals, and analyses are of tables")
     if bundle.schema.target:
@@ -181,7 +199,7 @@ def _of_bundle(
             number, why = _class_of(bundle.schema, outcome, str(analysis.get("event") or ""))
             found["output"] = number
             wrong += [f"{folder}: {why}"] if why else []
-    return found, wrong, (folder / FLOAT_FILE).read_bytes()
+    return found, wrong, (folder / (INT8_FILE if int8 else FLOAT_FILE)).read_bytes()
 
 
 def _differences(trained: Schema, schema: Schema) -> List[str]:

@@ -7,12 +7,14 @@ loaded, and one that was being tried whenever this node ended, three times in a 
 make it another.
 """
 
-from typing import Callable, List
+from typing import Callable, List, Tuple
 
 from orchestrator.analyses.base import Analysis
+from orchestrator.analyses.scored_model import INT8
 from orchestrator.errors import GraphError
 from orchestrator.node.graph_check import SCORES, CheckedGraph, check_graph, check_model
 from orchestrator.node.graph_process import GraphProcess, Limits
+from orchestrator.node.int8_model import Int8Model, read_int8
 from orchestrator.node.store import NodeStore
 from orchestrator.wire.plain import many
 from orchestrator.wire.task import Task
@@ -39,21 +41,38 @@ def admit_model(
     analysis: Analysis,
     limits: Limits = Limits(),  # noqa: B008 (immutable)
 ) -> None:
-    """The same of the model file by which an analysis scores records."""
+    """The same of the model file by which an analysis scores records. An int8 one no process runs, and none is tried."""
+    if of_int8(analysis):
+        checked_int8(model, analysis)
+        return
     checked = check_model(model)
     _admit(store, checked, "model file", lambda: check_scored(checked, analysis), [SCORES], limits)
 
 
+def of_int8(analysis: Analysis) -> bool:
+    """Whether it scores records by a model of whole numbers (node/int8_model.py)."""
+    return analysis.scored is not None and analysis.scored.model.numbers == INT8
+
+
+def checked_int8(model: bytes, analysis: Analysis) -> Int8Model:
+    """The model of an analysis that is `of_int8`. GraphError as of `read_int8` and `check_scored`."""
+    found = read_int8(model)
+    _check_fits((found.width,), found.classes, analysis)
+    return found
+
+
 def check_scored(checked: CheckedGraph, analysis: Analysis) -> None:
     """GraphError unless the model takes the columns that the analysis gives it, and has the output that is its score."""
+    _check_fits(checked.input_shape, checked.classes, analysis)
+
+
+def _check_fits(takes: Tuple[int, ...], outputs: int, analysis: Analysis) -> None:
     scoring = analysis.scored
     assert scoring is not None
     width = scoring.width
-    if checked.input_shape != (width,):
-        raise GraphError(
-            f"the model file takes records of {checked.input_shape}, the task's columns are {many(width, 'input')}"
-        )
-    why = scoring.lacks(checked.classes)
+    if takes != (width,):
+        raise GraphError(f"the model file takes records of {takes}, the task's columns are {many(width, 'input')}")
+    why = scoring.lacks(outputs)
     if why:
         raise GraphError(f"the model file has {why}")
 
@@ -93,9 +112,10 @@ def refuse_graph(store: NodeStore, graph: bytes) -> None:
     store.note_graph(check_graph(graph).digest(), REFUSED)
 
 
-def refuse_model(store: NodeStore, model: bytes) -> None:
-    """The same of a model file."""
-    store.note_graph(check_model(model).digest(), REFUSED)
+def refuse_model(store: NodeStore, model: bytes, analysis: Analysis) -> None:
+    """The same of the model file of an analysis, where a process runs it."""
+    if not of_int8(analysis):
+        store.note_graph(check_model(model).digest(), REFUSED)
 
 
 def try_graph(graph: CheckedGraph, names: List[str], limits: Limits = Limits()) -> None:  # noqa: B008 (immutable)

@@ -143,7 +143,7 @@ class Opening:
         try:
             return with_scores(analysis_of(asked.task), asked.graph, loaded)
         except GraphError:
-            refuse_model(self._store, asked.graph)
+            refuse_model(self._store, asked.graph, analysis_of(asked.task))
             raise
 
     def _look_for(self, task: Task) -> Union[str, Refusal]:

@@ -1,10 +1,11 @@
-"""Each record's score by a model file, computed in the process that graphs run in (node/graph_process.py)."""
+"""Each record's score by a model file: of floats in the process that graphs run in (node/graph_process.py), of int8 here."""
 
 import numpy as np
 
 from orchestrator.analyses.base import Analysis
+from orchestrator.analyses.scored_model import Scoring
 from orchestrator.data.dataset import Dataset
-from orchestrator.node.graph_admission import check_scored
+from orchestrator.node.graph_admission import check_scored, checked_int8, of_int8
 from orchestrator.node.graph_check import SCORES, check_model
 from orchestrator.node.graph_process import GraphProcess, Limits, call_bytes
 
@@ -26,17 +27,26 @@ def with_scores(
     """
     if analysis.scored is None:
         return data
+    inputs, used = analysis.scored.inputs(data.x)
+    if of_int8(analysis):
+        found = analysis.scored.scores(checked_int8(model, analysis).run(inputs))
+    else:
+        found = _in_process(model, analysis, analysis.scored, inputs, limits)
+    return data._replace(x=np.column_stack([data.x, np.where(used, found, np.nan)]))
+
+
+def _in_process(model: bytes, analysis: Analysis, scoring: Scoring, inputs: np.ndarray, limits: Limits) -> np.ndarray:
+    """float64 (n,): the score of each record, by a float model in a process of its own."""
     checked = check_model(model)
     check_scored(checked, analysis)
-    inputs, used = analysis.scored.inputs(data.x)
     piece = max(1, _PIECE_BYTES // call_bytes(checked.functions[SCORES]))
-    found = np.full(data.records, np.nan)
+    found = np.full(len(inputs), np.nan)
     process = GraphProcess(checked, limits)
     try:
-        for start in range(0, data.records, piece):
+        for start in range(0, len(inputs), piece):
             rows = inputs[start : start + piece, np.newaxis]
             answers = process.run(SCORES, np.zeros(1, np.float32), rows)
-            found[start : start + piece] = analysis.scored.scores(answers[:, 0])
+            found[start : start + piece] = scoring.scores(answers[:, 0])
     finally:
         process.close()
-    return data._replace(x=np.column_stack([data.x, np.where(used, found, np.nan)]))
+    return found

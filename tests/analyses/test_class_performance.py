@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -22,6 +23,7 @@ from orchestrator.cli.main import main
 from orchestrator.data.dataset import load_for
 from orchestrator.errors import DisclosureError, UsageError
 from orchestrator.gateway.config import load_config
+from orchestrator.gateway.described_bundle import read_described, read_rows
 from orchestrator.gateway.scored_file import model_path
 from orchestrator.gateway.trial import try_analysis
 from orchestrator.node.analysed import total, unit_vectors
@@ -30,6 +32,7 @@ from orchestrator.node.graph_file import tflite_file
 from orchestrator.node.guard import DisclosureGuard
 from orchestrator.node.scores import with_scores
 from orchestrator.node.store import NodeStore
+from orchestrator.predict.engines import outputs_of
 
 metrics = pytest.importorskip("sklearn.metrics", reason="scikit-learn comes with the gateway, not on a node")
 if find_spec("tensorflow") is None:  # not imported: in one process with TenSEAL it crashes
@@ -116,10 +119,10 @@ def _write(path: Path, rows: Sequence[Dict[str, str]]) -> None:
         writer.writerows(rows)
 
 
-def _predicted(folder: Path) -> np.ndarray:
-    """What `edgeward predict` says of all rows in one file, by the float model."""
+def _predicted(folder: Path, model: str = "float") -> np.ndarray:
+    """What `edgeward predict` says of all rows in one file."""
     out = folder / "predicted.csv"
-    words = ["predict", str(folder / "bundle"), "--data", str(folder / "pooled.csv"), "--model", "float"]
+    words = ["predict", str(folder / "bundle"), "--data", str(folder / "pooled.csv"), "--model", model]
     assert main([*words, "--out", str(out)]) == 0
     with out.open() as file:
         return np.array([row["predicted"] for row in csv.DictReader(file)])
@@ -171,6 +174,40 @@ def _are_of_classes(rows: List[Dict[str, Any]], y: np.ndarray, p: np.ndarray, or
         assert each["F1"] == pytest.approx(f1[at], abs=1e-12)
         assert each["PPV"] == (pytest.approx(ppv[at], abs=1e-12) if (p == name).any() else None)
         assert each["F1 from"] <= each["F1"] <= each["F1 to"]
+
+
+@pytest.mark.parametrize("event", ["", 'event = "ill"\n'])
+def test_of_the_int8_model_scores_are_those_of_predict_bit_for_bit(study: Study, event: str) -> None:
+    """The model that boards run; a .tflite of it, with its columns named, is the same."""
+    described = read_described(study.folder / "bundle")
+    shutil.copy(study.folder / "bundle" / "model.tflite", study.folder / "whole.tflite")
+    said = f"mean = {[float(v) for v in described.mean]}, std = {[float(v) for v in described.std]}"
+    order = "output = 1" if event else "outputs = [2, 0, 1]"
+    named = f'model = {{ file = "whole.tflite", inputs = ["age", "ward", "lactate"], {said}, {order} }}\n'
+    found = []
+    for text in ('model = { file = "bundle", numbers = "int8" }\n', named):
+        task = load_config(study.config(text + event + EXACT), files=True).task
+        path = model_path(task, study.folder)
+        assert path is not None
+        assert spelled_out(task).analysis["model"]["numbers"] == "int8"
+        scored = with_scores(analysis_of(task), path.read_bytes(), load_for(study.folder / "pooled.csv", task))
+        found.append(scored.x[:, -1])
+    np.testing.assert_array_equal(*found)
+    outputs = outputs_of(described, described.inputs(read_rows(study.folder / "pooled.csv", described.schema)), "int8")
+    if event:
+        np.testing.assert_array_equal(found[0].astype(np.float32), outputs[:, 1])
+    else:
+        labels = np.array(["grave", "well", "ill"])[found[0].astype(int)]
+        np.testing.assert_array_equal(labels, np.array(described.schema.classes)[outputs.argmax(axis=1)])
+
+
+def test_the_int8_model_is_evaluated_over_a_federation(study: Study, tmp_path: Path) -> None:
+    report = simulated(study, 'model = { file = "bundle", numbers = "int8" }\n' + EXACT + METHODS["masked"], tmp_path)
+    labels = _predicted(study.folder, "int8")
+    confusion = tables(report)["confusion"]
+    matrix = [[row[f"predicted {name}"] for name in ("grave", "well", "ill")] for row in confusion]
+    expected = metrics.confusion_matrix(study.truth, labels, labels=["grave", "well", "ill"])
+    np.testing.assert_array_equal(matrix, expected)
 
 
 def test_tables_and_a_picture_are_written(study: Study, tmp_path: Path) -> None:

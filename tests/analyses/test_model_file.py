@@ -251,7 +251,16 @@ MISTAKES: Dict[str, Tuple[str, str, List[str]]] = {
         ["model: mean: the bundle says it", "model: output: the bundle says it"],
     ),
     "what the gateway says": ("", 'model = { file = "bundle", size = 3 }', ["model: size: set by the gateway"]),
-    "an int8 model": ("", 'model = "bundle/model.tflite"', ["int8 models are not supported here: name the bundle"]),
+    "an int8 model called float": (
+        "",
+        'model = { file = "bundle/model.tflite", inputs = ["age", "ward", "lactate"], numbers = "float" }',
+        ["numbers: 'float', and the model is of int8: leave it out"],
+    ),
+    "other numbers": (
+        "",
+        'model = { file = "bundle", numbers = "int16" }',
+        ["model.numbers 'int16': expected one of float, int8"],
+    ),
     "another width": (
         "",
         'model = { file = "bundle/model_float.tflite", inputs = ["age"] }',

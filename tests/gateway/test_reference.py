@@ -35,6 +35,7 @@ CNN = {"kind": "cnn1d", "filters": [4]}
 NODE_UNIT = {"task.privacy.unit": "node", "task.privacy.noise": "gateway", "task.schema.standardization": "range"}
 WITH: Dict[str, Dict[str, Any]] = {
     # What a key needs of others before its own range counts.
+    "task.privacy.score_noise_multiplier": {"task.training.strategy": "fuala"},
     "task.schema.features.minimum": {"task.schema.features": [{"name": "x", "maximum": 1e30, "minimum": -1e30}]},
     "task.schema.features.maximum": {"task.schema.features": [{"name": "x", "maximum": 1e30, "minimum": -1e30}]},
     "task.schema.samples": {"calibration": "c.npz", "task.schema": SIGNAL, "task.model": CNN},

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from agent_at_post import AtPost
 from graph_samples import Builder, mutants, softmax_regression, training_file
+from int8_samples import classifier, int8_file
 
 from orchestrator.analyses.performance import Performance
 from orchestrator.analyses.registry import analysis_of, spelled_out
@@ -18,7 +19,7 @@ from orchestrator.errors import GraphError
 from orchestrator.node.agent import NodeAgent
 from orchestrator.node.analysed import total, unit_vectors
 from orchestrator.node.approval import Approvals
-from orchestrator.node.graph_admission import REFUSED, RUNS, admit_model
+from orchestrator.node.graph_admission import REFUSED, RUNS, admit_model, refuse_model
 from orchestrator.node.graph_check import check_model
 from orchestrator.node.graph_file import Function, tflite_file
 from orchestrator.node.graph_process import Limits
@@ -195,6 +196,24 @@ def test_a_model_of_another_shape_than_the_task_says_is_refused(
     for check in (lambda of: admit_model(store, model, of), lambda of: with_scores(of, model, rows([1.0]))):
         with pytest.raises(GraphError, match=said):
             check(analysis_of(task_of(model, **changed)))
+
+
+def test_an_int8_model_is_checked_and_no_process_tries_it(store: NodeStore) -> None:
+    """What a task calls int8 has to be, and the other way round; nothing is noted of it, since nothing can end."""
+    whole = int8_file(*classifier())
+    analysis = analysis_of(task_of(whole, numbers="int8"))
+    admit_model(store, whole, analysis)
+    refuse_model(store, whole, analysis)
+    admit_model(store, whole, analysis)
+    assert store.graphs() == []
+    with pytest.raises(GraphError, match="float32; an int8 model has int8 tensors"):
+        admit_model(store, model_of(), analysis)
+    with pytest.raises(GraphError, match="version 4 is not accepted in a model file"):
+        admit_model(store, whole, analysis_of(task_of(whole)))
+    with pytest.raises(GraphError, match="columns are 2 inputs"):
+        admit_model(store, whole, analysis_of(task_of(whole, numbers="int8", inputs=("sex",), mean=(), std=())))
+    with pytest.raises(GraphError, match="4 outputs, the task counts number 4 from 0"):
+        admit_model(store, whole, analysis_of(task_of(whole, numbers="int8", output=4)))
 
 
 def test_a_model_is_tried_once_and_one_that_overruns_never_again(store: NodeStore) -> None:

@@ -55,6 +55,22 @@ def three_class_bundle(out: Path) -> Path:
     return _made(task, Trained(np.append(kernel.ravel(), np.array([0, 0.6, -0.6], "f4")), mean, std), None, out)
 
 
+def layered_bundle(out: Path, hidden: Sequence[int], activation: str, seed: int) -> Path:
+    """Of TABLE's columns three classes, by layers of random weights."""
+    schema = Schema("table", "state", ("x", "y", "z"), {"0": 0, "1": 1, "2": 2}, TABLE.features)
+    task = Task(
+        "layers",
+        schema,
+        {"kind": "mlp", "hidden": list(hidden), "activation": activation},
+        privacy=Privacy(unit="none"),
+    )
+    draw, widths, weights = np.random.default_rng(seed), [schema.input_shape[0], *hidden, 3], []
+    for width, units in zip(widths, widths[1:]):
+        weights += [draw.normal(0, 1.5 / width**0.5, width * units), draw.normal(0, 0.3, units)]
+    mean, std = np.array([55.0, 0.3, 0.3, 0.3, 4.0], "f4"), np.array([20.0, 0.5, 0.5, 0.5, 3.0], "f4")
+    return _made(task, Trained(np.concatenate(weights).astype("f4"), mean, std), None, out)
+
+
 def autoencoder_bundle(out: Path, hidden: Sequence[int], weights: np.ndarray, activation: str = "tanh") -> Path:
     """Of TABLE's columns, which it gives back; inputs are not standardized."""
     schema = Schema("table", "", (), {}, TABLE.features, target={"kind": "none"})
