@@ -108,6 +108,7 @@ NAMES_OPERATORS: Dict[str, str] = {
     "model_export/relu6.py": "a file about one operator that becomes another",
     "model_export/tflite_names.py": "all names of the schema, by number",
     "orchestrator/cli/score.py": "what a linear model consists of",
+    "orchestrator/node/int8_model.py": "what nodes let int8 models that they evaluate do",
     **{
         f"orchestrator/node/graph_{part}.py": "what nodes let training graphs do: float, and whether engine/direct has it or not"
         for part in ("ops", "rewriting", "row_parts", "row_windows", "rows", "shapes")

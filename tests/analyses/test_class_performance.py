@@ -192,7 +192,7 @@ def test_of_the_int8_model_scores_are_those_of_predict_bit_for_bit(study: Study,
         assert spelled_out(task).analysis["model"]["numbers"] == "int8"
         scored = with_scores(analysis_of(task), path.read_bytes(), load_for(study.folder / "pooled.csv", task))
         found.append(scored.x[:, -1])
-    np.testing.assert_array_equal(*found)
+    np.testing.assert_array_equal(found[0], found[1])
     outputs = outputs_of(described, described.inputs(read_rows(study.folder / "pooled.csv", described.schema)), "int8")
     if event:
         np.testing.assert_array_equal(found[0].astype(np.float32), outputs[:, 1])

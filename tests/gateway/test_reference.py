@@ -51,7 +51,6 @@ WITH: Dict[str, Dict[str, Any]] = {
     },
     "task.privacy.bands": {**NODE_UNIT, "task.selection.cohort": 1, "task.rounds.nodes": 5000},
     "task.privacy.clip_quantile": NODE_UNIT,
-    "task.privacy.score_noise_multiplier": {"task.training.strategy": "fuala", "task.evaluation.share": 0.2},
     "task.training.patience": {"task.evaluation.share": 0.2},
 }
 

@@ -15,7 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from int8_samples import Made, Operator, classifier, int8_file
 
-from model_export import plan_math, plan_tables
+from model_export import plan_math
+from model_export.operators import lut
+from model_export.operators.softmax import softmax_table
 from orchestrator.errors import GraphError
 from orchestrator.node import fixed_point
 from orchestrator.node.int8_model import MOST_WEIGHTS, Edge, is_int8, read_int8
@@ -27,8 +29,8 @@ ROWS = np.random.default_rng(1).normal(0, 3, (400, 3)).astype("f4")
 
 @given(scale=SCALES, zero=ZEROS)
 def test_tables_are_those_of_the_exporter(scale: float, zero: int) -> None:
-    np.testing.assert_array_equal(fixed_point.logistic_table(scale, zero), plan_math.logistic_table(scale, zero))
-    np.testing.assert_array_equal(fixed_point.tanh_table(scale, zero), plan_tables.tanh_table(scale, zero))
+    np.testing.assert_array_equal(fixed_point.logistic_table(scale, zero), lut.logistic_table(scale, zero))
+    np.testing.assert_array_equal(fixed_point.tanh_table(scale, zero), lut.tanh_table(scale, zero))
 
 
 @given(real=st.floats(0, 1e9), x=st.integers(-(2**20), 2**20))
@@ -48,7 +50,7 @@ def test_products_are_rounded_as_the_exporter_does(real: float, x: int) -> None:
 def test_a_softmax_is_a_sum_over_the_exporters_table(values: List[int], scale: float, seed: int) -> None:
     """One value after the other, in Python's integers (firmware/engine/direct/softmax.cpp)."""
     beta = (0.5, 1.0, 2.0)[seed % 3]
-    exps = plan_math.softmax_table(beta, scale)
+    exps = softmax_table(beta, scale)
     below = [max(values) - value for value in values]
     whole = sum(plan_math.rounding_shift(exps[d], 12) for d in below if d < len(exps))
     leading = 32 - whole.bit_length()
