@@ -1,7 +1,7 @@
 """Whole-number arithmetic of int8 models on arrays, as TensorFlow Lite Micro rounds: gemmlowp's products, exp and reciprocal.
 
-The exporter (model_export/plan_math.py, operators/) has the same for one number at a time, which a node's rooms do without; a test
-compares the two. All arrays are int64 and hold what 32 bits hold.
+The exporter (model_export/plan_math.py, operators/) has the same for one number at a time, which a node's rooms do without; a
+test compares the two. All arrays are int64 and hold what 32 bits hold.
 """
 
 import math
