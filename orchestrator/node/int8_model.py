@@ -29,6 +29,7 @@ MOST_BYTES = 4 << 20
 MOST_WEIGHTS = 1 << 20
 """Of all layers: what a board holds. A node computes them for each record, without the time limits of a process."""
 
+TOO_MANY = f"more than {MOST_WEIGHTS} weights, which no int8 model here may have"
 MOST_TENSORS = MOST_OPERATORS = 1000
 MOST_DEPTH = 4095
 """Of a softmax: the sum of more has no room in 32 bits."""
@@ -51,7 +52,7 @@ _CLAMPS: Dict[int, Tuple[Optional[float], Optional[float]]] = {
     2: (-1.0, 1.0),
     3: (0.0, 6.0),
 }
-_PIECE = 1 << 20
+_PIECE = 1 << 17
 """Numbers of one layer that are in memory at a time."""
 
 
@@ -214,7 +215,7 @@ class _Reader:
             if isinstance(layer, Dense):
                 weights += layer.weights.size
             if weights > MOST_WEIGHTS:
-                raise GraphError(f"{what}: more than {MOST_WEIGHTS} weights, which no int8 model here may have")
+                raise GraphError(f"{what}: {TOO_MANY}")
             layers += [] if layer is None else [layer]
             now, widest = outputs[0], max(widest, size_of(target.shape))
         last = self._tensor(now)
@@ -348,6 +349,8 @@ def _dense(what: str, source: _Tensor, target: _Tensor, rest: List[Optional[_Ten
     if kernel is None or kernel.data is None or kernel.kind != "int8" or len(kernel.shape) != 2 or len(rest) > 2:
         raise ValueError("expected a constant int8 kernel of rank 2, and perhaps a bias")
     units, width = kernel.shape
+    if units * width > MOST_WEIGHTS:
+        raise ValueError(TOO_MANY)
     if size_of(source.shape) != width or size_of(target.shape) != units:
         raise ValueError(f"a kernel of {kernel.shape} from {source.shape} to {target.shape}")
     if len(kernel.scales) not in (1, units) or kernel.zero_points.any() or (len(kernel.scales) > 1 and kernel.axis):

@@ -306,3 +306,16 @@ def test_reasons_are_no_more_than_people_read() -> None:
         assert len(str(refused.value).split("\n")) <= 20
     with pytest.raises(UsageError, match="crosstabs: 1001"):
         make({"kind": "statistics", "crosstabs": [["sex", "smoker"]] * 1001}, SCHEMA)
+
+
+def test_owners_read_of_one_as_of_one() -> None:
+    """Texts for owners, of a task with one round, one column and the like."""
+    one = replace(SCHEMA, features=SCHEMA.features[:1])
+    lines = analysis_of(task_of("statistics", schema=one, crosstabs=(), bins=1)).words(repr)
+    lines += analysis_of(task_of("kmeans", schema=one, rounds=1)).words(repr)
+    lines += analysis_of(task_of("mixture", schema=one, rounds=1)).words(repr)
+    text = " ".join(lines)
+    assert "statistics of 1 column:" in text
+    assert "in at most 1 round" in text
+    for wrong in ("1 columns", "1 rounds", "1 numbers", "1 bins"):
+        assert wrong not in text
