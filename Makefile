@@ -32,14 +32,14 @@ $(VENV)/.installed: pyproject.toml Makefile
 demo: setup
 	$(BIN)/edgeward demo --out out/demo
 
-# Six files at a time, also on two cores: much of a test is waiting. `$(BIN)/python -m pytest FILE` runs one by itself.
+# Five files at a time, also on two cores: much of a test is waiting. `$(BIN)/python -m pytest FILE` runs one by itself.
 # Threads of so many processes would only wait for each other.
 test test-fast: export OMP_NUM_THREADS = 1
 test test-fast: export OPENBLAS_NUM_THREADS = 1
 test test-fast: export TF_NUM_INTRAOP_THREADS = 1
 test test-fast: export TF_NUM_INTEROP_THREADS = 1
 test: setup
-	$(BIN)/python -m pytest -n 6 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 5 --dist loadfile --no-loadscope-reorder
 
 # For the inner loop, under 90 s on two idle cores: without what is marked slow (real federations, simulators, training, attacks).
 test-fast: setup

@@ -66,7 +66,7 @@ def uneven_parts(y: np.ndarray, nodes: int, random: np.random.Generator) -> List
             part.extend(chosen)
     if min(len(part) for part in parts) < 8:
         raise UsageError(
-            f"{many(len(y), 'training record')} for {many(nodes, 'node')}: too few, choose fewer with --nodes"
+            f"{many(len(y), 'training record')}: too few for {many(nodes, 'node')}, choose fewer with --nodes"
         )
     return [np.array(sorted(part)) for part in parts]
 

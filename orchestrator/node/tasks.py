@@ -21,6 +21,7 @@ from orchestrator.node.policy import Refusal
 from orchestrator.node.presence import Presence
 from orchestrator.node.reservation import keep_newest
 from orchestrator.node.run import Run
+from orchestrator.rounds.declared import STRATEGIES
 from orchestrator.wire.announcing import TaskAnnounced
 from orchestrator.wire.presence import RunDeclined, RunReady, RunWaiting
 from orchestrator.wire.task import Task, digest_of, task_from_dict
@@ -97,6 +98,11 @@ class Tasks:
         declared = announced.task
         task = task_from_dict(declared, "the gateway's task")
         graph = training_graph(task, tensors)
+        if task.training.strategy not in STRATEGIES:
+            raise UsageError(
+                f"task {task.name!r}: strategy {task.training.strategy!r} is not one of this version: what it has nodes do would "
+                "be left out"
+            )
         if not task.trains:
             check(task)
         exchange = exchange_of(task)

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Dict, Iterator, Tuple, Union
 
-from orchestrator.rounds.declared import STRATEGIES, declared
+from orchestrator.rounds.declared import declared
 from orchestrator.wire.bounds import at_least_one, count, not_negative, one_of, positive, refuse
 from orchestrator.wire.schedule import SCHEDULES, learning_rate_at
 
@@ -65,7 +65,6 @@ class Training:
             yield from at_least_one(name, getattr(self, name))
         for name in ("learning_rate", "server_learning_rate"):
             yield from positive(name, getattr(self, name))
-        yield from one_of("strategy", self.strategy, tuple(STRATEGIES))
         yield from one_of("metric", self.metric, METRICS)
         yield from one_of("personal", self.personal, tuple(PERSONAL))
         yield from one_of("schedule", self.schedule, SCHEDULES)

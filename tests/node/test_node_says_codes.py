@@ -31,6 +31,7 @@ from orchestrator.wire.post import Post
 from orchestrator.wire.protection import Aggregation, Privacy
 from orchestrator.wire.refusals import TEXTS, UNKNOWN, code_in, text_of
 from orchestrator.wire.task import Evaluation, Rounds, Task, task_to_dict
+from orchestrator.wire.training import Training
 
 SECRET = "Zwqx7431"
 """In a cell, a label, a header and a patient's name of the data; in no message of the node."""
@@ -111,6 +112,11 @@ STRICT = "[require]\nunits = ['record']\nstages = ['noise']\n"
         (STRICT + "[allow]\nsigners = ['0123456789abcdef']\n", private(), "policy.signer"),
         (STRICT + "[approval]\nrequired = true\n", private(), "policy.approval"),
         ("nonsense = 1\n", private(), "policy.unreadable"),
+        (
+            STRICT,
+            private(training=Training("fedmagic")),
+            "task",
+        ),  # of a newer version: nodes' half of it would be left out
     ],
 )
 def test_data_are_not_opened_for_a_task_that_is_not_accepted(

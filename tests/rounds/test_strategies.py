@@ -7,7 +7,6 @@ import pytest
 
 from orchestrator.rounds.strategies import STRATEGIES, make_strategy
 from orchestrator.rounds.strategy import State, Update, weighted_mean
-from orchestrator.wire.training import Training
 
 
 def updates(count: int, size: int, seed: int = 0) -> List[Update]:
@@ -123,9 +122,3 @@ def test_what_is_unknown_is_refused_with_what_is_known() -> None:
 def test_no_updates_is_an_error() -> None:
     with pytest.raises(ValueError, match="positive weight"):
         weighted_mean([], 3)
-
-
-def test_a_node_refuses_a_strategy_it_does_not_know() -> None:
-    """It would leave out what that strategy has nodes do."""
-    with pytest.raises(ValueError, match="strategy 'fedprx': expected one of .*did you mean"):
-        Training("fedprx")
