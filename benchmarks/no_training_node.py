@@ -10,6 +10,7 @@ from typing import Optional
 import numpy as np
 
 from orchestrator.data.dataset import Dataset
+from orchestrator.errors import UsageError
 from orchestrator.node.agent import NodeAgent
 from orchestrator.wire.link import BrokerAddress
 from orchestrator.wire.task import Task
@@ -25,7 +26,7 @@ class NoTraining:
         return np.float32(1e-3) * self._random.standard_normal(weights.size, np.float32)
 
     def gradient_sum(self, weights: np.ndarray, limit: int) -> np.ndarray:
-        raise NotImplementedError("its tasks have no distributed noise")
+        raise UsageError("this node answers tasks without noise in shares only")
 
 
 def main() -> None:

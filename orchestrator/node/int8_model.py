@@ -162,7 +162,7 @@ class _Tensor(NamedTuple):
 
     @property
     def edge(self) -> Edge:
-        """Of an activation; GraphError for what is none of int8 with one scale."""
+        """Of an activation; GraphError for a tensor that is not int8 with one scale and a batch of 1."""
         if self.kind != "int8" or self.data is not None:
             raise GraphError(
                 f"{self.what}: {self.kind}; an int8 model passes int8 from layer to layer, and no mixture of types"

@@ -1,13 +1,11 @@
 """A model of several classes judged by all of them at once: scikit-learn's figures of the labels of `edgeward predict`."""
 
 import csv
-import json
 import shutil
-import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
+from typing import Any, Dict, List, NamedTuple, Tuple
 
 import numpy as np
 import pytest
@@ -16,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "predict"))
 
 import known_bundles
 from graph_samples import Builder
+from scored_hospitals import EXACT, METHODS, NODES, simulated, write_rows
 
 from orchestrator.analyses.class_figures import macro_f1, of_all, of_classes
 from orchestrator.analyses.registry import analysis_of, spelled_out
@@ -38,7 +37,6 @@ metrics = pytest.importorskip("sklearn.metrics", reason="scikit-learn comes with
 if find_spec("tensorflow") is None:  # not imported: in one process with TenSEAL it crashes
     pytest.skip("TensorFlow makes bundles, at gateways", allow_module_level=True)
 
-NODES = ("north", "south", "west")
 CLASSES = ("well", "ill", "grave")
 WARDS = ("a", "b", "?")
 TASK = """
@@ -61,12 +59,6 @@ kind = "performance"
 outcome = "state"
 """
 MODEL = 'model = "bundle"\nby = "ward"\n'
-EXACT = '[task.privacy]\nunit = "none"\n'
-METHODS = {
-    "plain": "",
-    "masked": '[task.aggregation]\nmethod = "masked"\n',
-    "ckks": '[task.aggregation]\nmethod = "ckks"\nkey_holder = "board"\n',
-}
 
 
 class Study(NamedTuple):
@@ -104,19 +96,12 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
             else:
                 pooled.append(row)
             rows.append(row)
-        _write(folder / f"{node}.csv", rows)
-    _write(folder / "pooled.csv", pooled)
+        write_rows(folder / f"{node}.csv", rows)
+    write_rows(folder / "pooled.csv", pooled)
     predicted = _predicted(folder)
     truth, ward = (np.array([row[name] for row in pooled]) for name in ("state", "ward"))
     assert set(predicted) == set(CLASSES), "or figures of a class that never wins are compared"
     return Study(folder, truth, predicted, ward, missing)
-
-
-def _write(path: Path, rows: Sequence[Dict[str, str]]) -> None:
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def _predicted(folder: Path, model: str = "float") -> np.ndarray:
@@ -128,15 +113,6 @@ def _predicted(folder: Path, model: str = "float") -> np.ndarray:
         return np.array([row["predicted"] for row in csv.DictReader(file)])
 
 
-def simulated(study: Study, text: str, out: Path) -> Dict[str, Any]:
-    """By the command, in a process of its own: TenSEAL crashes where another test imported TensorFlow."""
-    words = ["simulate", str(study.config(text)), "--data", *map(str, study.files()), "--out", str(out), "--json"]
-    done = subprocess.run([sys.executable, "-m", "orchestrator.cli.main", *words], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    found: Dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
-
-
 def tables(report: Dict[str, Any]) -> Dict[str, List[Dict[str, Any]]]:
     found = report["analysis"]["tables"]
     return {each["name"]: [dict(zip(each["columns"], row)) for row in each["rows"]] for each in found}
@@ -146,7 +122,7 @@ def tables(report: Dict[str, Any]) -> Dict[str, List[Dict[str, Any]]]:
 def test_figures_are_scikit_learns_of_predicted_labels(study: Study, method: str, tmp_path: Path) -> None:
     if method == "ckks":
         pytest.importorskip("tenseal")
-    report = simulated(study, MODEL + EXACT + METHODS[method], tmp_path)
+    report = simulated(study.config(MODEL + EXACT + METHODS[method]), study.files(), tmp_path)
     found = tables(report)
     order = ["grave", "well", "ill"]
     assert [row["ward"] for row in found["performance"]] == ["all", *WARDS]
@@ -202,7 +178,11 @@ def test_of_the_int8_model_scores_are_those_of_predict_bit_for_bit(study: Study,
 
 
 def test_the_int8_model_is_evaluated_over_a_federation(study: Study, tmp_path: Path) -> None:
-    report = simulated(study, 'model = { file = "bundle", numbers = "int8" }\n' + EXACT + METHODS["masked"], tmp_path)
+    report = simulated(
+        study.config('model = { file = "bundle", numbers = "int8" }\n' + EXACT + METHODS["masked"]),
+        study.files(),
+        tmp_path,
+    )
     labels = _predicted(study.folder, "int8")
     confusion = tables(report)["confusion"]
     matrix = [[row[f"predicted {name}"] for name in ("grave", "well", "ill")] for row in confusion]
@@ -211,7 +191,7 @@ def test_the_int8_model_is_evaluated_over_a_federation(study: Study, tmp_path: P
 
 
 def test_tables_and_a_picture_are_written(study: Study, tmp_path: Path) -> None:
-    simulated(study, MODEL + EXACT, tmp_path)
+    simulated(study.config(MODEL + EXACT), study.files(), tmp_path)
     (folder,) = (tmp_path / "analysis").iterdir()
     names = {path.name for path in folder.iterdir()}
     assert {"result.md", "result.png", "privacy.md"} < names
@@ -225,8 +205,10 @@ def test_tables_and_a_picture_are_written(study: Study, tmp_path: Path) -> None:
 def test_with_noise_figures_are_near_and_intervals_are_wider(study: Study, tmp_path: Path) -> None:
     pytest.importorskip("dp_accounting")
     noise = '[task.privacy]\nunit = "record"\nepsilon = 3.0\ndelta = 1e-3\nnoise = "distributed"\n'
-    report = simulated(study, 'model = "bundle"\n' + noise + METHODS["masked"], tmp_path / "noisy")
-    exact = simulated(study, 'model = "bundle"\n' + EXACT, tmp_path / "exact")
+    report = simulated(
+        study.config('model = "bundle"\n' + noise + METHODS["masked"]), study.files(), tmp_path / "noisy"
+    )
+    exact = simulated(study.config('model = "bundle"\n' + EXACT), study.files(), tmp_path / "exact")
     (row,), (bare,) = tables(report)["performance"], tables(exact)["performance"]
     assert 2 < report["privacy"]["epsilon"] <= 3
     assert row["accuracy"] == pytest.approx(bare["accuracy"], abs=0.1)

@@ -3,7 +3,6 @@
 import csv
 import json
 import shutil
-import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "predict"))
 
 import known_bundles
+from scored_hospitals import EXACT, METHODS, NODES, simulated, write_rows
 
 from orchestrator.analyses.registry import analysis_of
 from orchestrator.cli.main import main
@@ -32,7 +32,6 @@ metrics = pytest.importorskip("sklearn.metrics", reason="scikit-learn comes with
 if find_spec("tensorflow") is None:  # not imported: in one process with TenSEAL it crashes
     pytest.skip("TensorFlow makes bundles, at gateways", allow_module_level=True)
 
-NODES = ("north", "south", "west")
 TASK = """
 [task]
 name = "check"
@@ -53,12 +52,6 @@ kind = "performance"
 outcome = "sick"
 """
 MODEL = 'model = "bundle"\nby = "ward"\nbins = 200\n'
-EXACT = '[task.privacy]\nunit = "none"\n'
-METHODS = {
-    "plain": "",
-    "masked": '[task.aggregation]\nmethod = "masked"\n',
-    "ckks": '[task.aggregation]\nmethod = "ckks"\nkey_holder = "board"\n',
-}
 
 
 class Study(NamedTuple):
@@ -95,8 +88,8 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
             else:
                 pooled.append(row)
             rows.append(row)
-        _write(folder / f"{node}.csv", rows)
-    _write(folder / "pooled.csv", pooled)
+        write_rows(folder / f"{node}.csv", rows)
+    write_rows(folder / "pooled.csv", pooled)
     described = read_described(bundle)
     data = read_rows(folder / "pooled.csv", described.schema)
     p = outputs_of(described, described.inputs(data), "float")[:, 1].astype(np.float64)
@@ -104,33 +97,16 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     return Study(folder, p, sick, wards, missing)
 
 
-def _write(path: Path, rows: List[Dict[str, str]]) -> None:
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-
-
 def tables(report: Dict[str, Any]) -> Dict[str, List[Dict[str, Any]]]:
     found = report["analysis"]["tables"]
     return {each["name"]: [dict(zip(each["columns"], row)) for row in each["rows"]] for each in found}
-
-
-def simulated(study: Study, text: str, out: Path) -> Dict[str, Any]:
-    """By the command, in a process of its own: TenSEAL crashes where another test imported TensorFlow."""
-    words = ["simulate", str(study.config(text)), "--data", *map(str, study.files()), "--out", str(out), "--json"]
-    command = [sys.executable, "-m", "orchestrator.cli.main", *words]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    found: Dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_figures_are_those_of_predictions_on_all_rows(study: Study, method: str, tmp_path: Path) -> None:
     if method == "ckks":
         pytest.importorskip("tenseal")
-    report = simulated(study, MODEL + EXACT + METHODS[method], tmp_path)
+    report = simulated(study.config(MODEL + EXACT + METHODS[method]), study.files(), tmp_path)
     found = tables(report)
     binned = np.minimum(np.floor(study.p * 200), 199)
     for row, confusion in zip(found["performance"], found["confusion"]):
@@ -154,7 +130,9 @@ def test_figures_are_those_of_predictions_on_all_rows(study: Study, method: str,
 def test_with_noise_figures_are_near_and_the_ledgers_are_charged(study: Study, tmp_path: Path) -> None:
     pytest.importorskip("dp_accounting")
     noise = '[task.privacy]\nunit = "record"\nepsilon = 8.0\ndelta = 1e-3\nnoise = "distributed"\n'
-    report = simulated(study, 'model = "bundle"\nbins = 10\n' + noise + METHODS["masked"], tmp_path)
+    report = simulated(
+        study.config('model = "bundle"\nbins = 10\n' + noise + METHODS["masked"]), study.files(), tmp_path
+    )
     (row,) = tables(report)["performance"]
     assert 7 < report["privacy"]["epsilon"] <= 8
     assert abs(row["records"] - len(study.y)) < 60

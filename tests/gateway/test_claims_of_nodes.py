@@ -39,14 +39,14 @@ def start(tmp_path: Path, aggregation: str) -> Tuple[Gateway, List[Dict[str, Any
     )  # fmt: skip
     store = Store(tmp_path / "gateway.sqlite")
     store.create_run("run", task_to_dict(task), b"graph", np.zeros(8, np.float32))
-    told: List[Dict[str, Any]] = []
-    gateway = Gateway(store, "run", "f", BrokerAddress("127.0.0.1", 1), progress=told.append)
+    shown: List[Dict[str, Any]] = []
+    gateway = Gateway(store, "run", "f", BrokerAddress("127.0.0.1", 1), progress=shown.append)
     sent.clear()
     gateway.link.publish = lambda topic, payload, retain=False: sent.append((topic, payload))  # type: ignore[method-assign]
     for node in NODES:
         ready = {"kind": "ready", "run": "run", "records": RECORDS, "units": UNITS}
         gateway.receive(Message(f"edgeward/1/f/node/{node}/presence", encode_body(ready)))
-    return gateway, told
+    return gateway, shown
 
 
 def send(gateway: Gateway, node: str, header: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> None:
@@ -66,9 +66,9 @@ CLAIMS = [("records", RECORDS + 1), ("units", UNITS + 1), ("records", 0), ("unit
 
 @pytest.mark.parametrize(("what", "claimed"), CLAIMS)
 def test_an_update_of_more_than_its_node_joined_with_is_refused(tmp_path: Path, what: str, claimed: int) -> None:
-    gateway, told = start(tmp_path, "plain")
+    gateway, shown = start(tmp_path, "plain")
     update(gateway, "a", **{what: claimed})
-    assert f"claims {claimed} {what}" in told[-1]["reason"]
+    assert f"claims {claimed} {what}" in shown[-1]["reason"]
     assert not gateway.coordinator.arrived
     update(gateway, "a")
     assert list(gateway.coordinator.arrived) == ["a"]
@@ -76,13 +76,13 @@ def test_an_update_of_more_than_its_node_joined_with_is_refused(tmp_path: Path, 
 
 @pytest.mark.parametrize(("what", "claimed"), CLAIMS)
 def test_so_is_a_masked_vector(tmp_path: Path, what: str, claimed: int) -> None:
-    gateway, told = start(tmp_path, "masked")
+    gateway, shown = start(tmp_path, "masked")
     about = until_masked(gateway)
     masked = {"masked": np.zeros(20, np.uint8)}
     counts = {"records": RECORDS, "units": UNITS}
     send(gateway, "a", {**about, "step": "masked", **counts, what: claimed}, masked)
-    assert told[-1]["event"] == "refused"
-    assert f"{claimed} {what}" in told[-1]["reason"]
+    assert shown[-1]["event"] == "refused"
+    assert f"{claimed} {what}" in shown[-1]["reason"]
     assert not gateway.coordinator.arrived
     send(gateway, "a", {**about, "step": "masked", **counts}, masked)
     assert list(gateway.coordinator.arrived) == ["a"]
@@ -139,7 +139,7 @@ def test_a_plain_round_whose_privacy_fails_ends_the_run(tmp_path: Path, monkeypa
 
 @pytest.mark.parametrize("aggregation", ["plain", "masked"])
 def test_an_older_state_put_back_between_two_presences_shows_by_the_answers(tmp_path: Path, aggregation: str) -> None:
-    gateway, told = start(tmp_path, aggregation)
+    gateway, shown = start(tmp_path, aggregation)
     head = {"entries": 32, "hash": "a" * 64, "process": "first", "n": 7}
     if aggregation == "masked":
         vector = {**until_masked(gateway), "step": "masked", "records": RECORDS, "units": UNITS, "ledger": head}
@@ -155,8 +155,8 @@ def test_an_older_state_put_back_between_two_presences_shows_by_the_answers(tmp_
     older = {"entries": 22, "hash": "b" * 64, "process": "second", "n": 1}
     hello = encode_body({"kind": "hello", "ledger": older})
     gateway.receive(Message("edgeward/1/f/node/a/presence", hello))
-    assert told[-1]["reason"].startswith("its ledger lost 10 of 32 entries")
-    assert told[-1]["code"] == "ledger.rollback"
+    assert shown[-1]["reason"].startswith("its ledger lost 10 of 32 entries")
+    assert shown[-1]["code"] == "ledger.rollback"
 
 
 def test_an_answer_from_an_older_state_is_not_counted(tmp_path: Path) -> None:

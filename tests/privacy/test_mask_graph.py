@@ -164,8 +164,8 @@ def test_all_nonces_keys_and_the_session_decide_the_order() -> None:
     base = Graph(Session(b"s", 12), adverts, nonces).order
 
     def changed(**other: Any) -> List[str]:
-        told: Dict[str, Any] = {"session": Session(b"s", 12), "adverts": adverts, "nonces": nonces, **other}
-        return Graph(told["session"], told["adverts"], told["nonces"]).order
+        given: Dict[str, Any] = {"session": Session(b"s", 12), "adverts": adverts, "nonces": nonces, **other}
+        return Graph(given["session"], given["adverts"], given["nonces"]).order
 
     assert changed() == base
     assert changed(session=Session(b"t", 12)) != base
