@@ -14,7 +14,8 @@ from orchestrator.analyses.scored_model import INT8
 from orchestrator.errors import GraphError
 from orchestrator.node.graph_check import SCORES, CheckedGraph, check_graph, check_model
 from orchestrator.node.graph_process import GraphProcess, Limits
-from orchestrator.node.int8_model import Int8Model, read_int8
+from orchestrator.node.int8_layers import Int8Model
+from orchestrator.node.int8_model import read_int8
 from orchestrator.node.store import NodeStore
 from orchestrator.wire.plain import many
 from orchestrator.wire.task import Task

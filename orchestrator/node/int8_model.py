@@ -18,18 +18,24 @@ from orchestrator.node.fixed_point import (
     INT8_MIN,
     logistic_table,
     multiplier_of,
-    rescaled,
     softmax,
     tanh_table,
 )
 from orchestrator.node.graph_file import IDENTIFIER, SCHEMA_VERSION
 from orchestrator.node.graph_shapes import size_of
+from orchestrator.node.int8_layers import Dense, Edge, Int8Model, Softmax, Table, work_of
 
 MOST_BYTES = 4 << 20
 MOST_WEIGHTS = 1 << 20
 """Of all layers: what a board holds. A node computes them for each record, without the time limits of a process."""
 
 TOO_MANY = f"more than {MOST_WEIGHTS} weights, which no int8 model here may have"
+MOST_WORK = 1 << 21
+"""What all layers take of a record: a product counts one, an entry of a table 4, a sum that is rescaled 16, a share of a softmax
+32, which is about how long they take beside each other.
+"""
+
+TOO_LONG = f"more than {MOST_WORK} steps of work for a record, which no int8 model here may take"
 MOST_TENSORS = MOST_OPERATORS = 1000
 MOST_DEPTH = 4095
 """Of a softmax: the sum of more has no room in 32 bits."""
@@ -52,84 +58,6 @@ _CLAMPS: Dict[int, Tuple[Optional[float], Optional[float]]] = {
     2: (-1.0, 1.0),
     3: (0.0, 6.0),
 }
-_PIECE = 1 << 17
-"""Numbers of one layer that are in memory at a time."""
-
-
-class Edge(NamedTuple):
-    """Of a tensor: real = scale (int8 - zero point)."""
-
-    scale: float
-    zero_point: int
-
-    def quantized(self, values: np.ndarray) -> np.ndarray:
-        """int64, of finite float32: halves to even, kept within int8; as `edgeward predict` does."""
-        with np.errstate(over="ignore"):  # what becomes infinite is an end of int8
-            whole = np.rint(values / np.float32(self.scale)) + self.zero_point
-        return np.clip(whole, INT8_MIN, INT8_MAX).astype(np.int64)
-
-    def real(self, values: np.ndarray) -> np.ndarray:
-        """float32, of int8 values."""
-        return np.asarray((values.astype(np.float32) - self.zero_point) * np.float32(self.scale), np.float32)
-
-
-class Dense(NamedTuple):
-    """weights: float64 (width, units) of whole numbers, so that their product is one of BLAS and exact."""
-
-    weights: np.ndarray
-    bias: np.ndarray  # int64 (units,)
-    multipliers: np.ndarray  # int64 (units,) or (1,)
-    shifts: np.ndarray
-    zero_points: Tuple[int, int]  # of input and output
-    clamp: Tuple[int, int]
-
-    def apply(self, rows: np.ndarray) -> np.ndarray:
-        """int64 (n, units)."""
-        products = (rows - self.zero_points[0]).astype(np.float64) @ self.weights
-        found = rescaled(products.astype(np.int64) + self.bias, self.multipliers, self.shifts) + self.zero_points[1]
-        return np.clip(found, *self.clamp)
-
-
-class Table(NamedTuple):
-    """What is made of each int8 value."""
-
-    entries: np.ndarray  # int64 (256,)
-
-    def apply(self, rows: np.ndarray) -> np.ndarray:
-        return np.asarray(self.entries[rows - INT8_MIN])
-
-
-class Softmax(NamedTuple):
-    depth: int
-    scale: float
-    beta: float
-
-    def apply(self, rows: np.ndarray) -> np.ndarray:
-        return softmax(rows.reshape(-1, self.depth), self.scale, self.beta).reshape(rows.shape)
-
-
-class Int8Model(NamedTuple):
-    """layers: Dense, Table or Softmax, each on what the one before gives."""
-
-    width: int
-    classes: int
-    layers: Tuple[Any, ...]
-    given: Edge
-    made: Edge
-    widest: int
-
-    def run(self, inputs: np.ndarray) -> np.ndarray:
-        """float32 (n, classes) for float32 (n, width); NaN throughout for a row that is not of finite numbers."""
-        found = np.full((len(inputs), self.classes), np.nan, np.float32)
-        finite = np.flatnonzero(np.isfinite(inputs).all(axis=1))
-        piece = max(1, _PIECE // self.widest)
-        for start in range(0, len(finite), piece):
-            chosen = finite[start : start + piece]
-            rows = self.given.quantized(inputs[chosen])
-            for layer in self.layers:
-                rows = layer.apply(rows)
-            found[chosen] = self.made.real(rows)
-        return found
 
 
 def read_int8(model: bytes) -> Int8Model:
@@ -200,7 +128,7 @@ class _Reader:
         entry, leave = (self._indices(self._graph, field) for field in (1, 2))
         if len(entry) != 1 or len(leave) != 1 or min(*entry, *leave) < 0:
             raise GraphError(f"the model file has {len(entry)} inputs and {len(leave)} outputs, expected one of each")
-        now, layers, weights = entry[0], [], 0
+        now, layers, weights, work, seen = entry[0], [], 0, 0, {entry[0]}
         first = self._tensor(now)
         given, widest = first.edge, size_of(first.shape)
         for table in self._graph.tables(3, "operators", MOST_OPERATORS):
@@ -209,6 +137,9 @@ class _Reader:
             what = f"{table.what} ({name})"
             if not inputs or inputs[0] != now or len(outputs) != 1 or outputs[0] < 0:
                 raise GraphError(f"{what}: does not take what the operator before it gives, or gives several")
+            if outputs[0] in seen:
+                raise GraphError(f"{what}: gives a tensor that there is already")
+            seen.add(outputs[0])
             source, target = self._tensor(now), self._tensor(outputs[0])
             rest = [None if i < 0 else self._tensor(i) for i in inputs[1:]]
             layer = _layer(name, what, source, target, rest, options)
@@ -216,6 +147,9 @@ class _Reader:
                 weights += layer.weights.size
             if weights > MOST_WEIGHTS:
                 raise GraphError(f"{what}: {TOO_MANY}")
+            work += work_of(layer, size_of(target.shape))
+            if work > MOST_WORK:
+                raise GraphError(f"{what}: {TOO_LONG}")
             layers += [] if layer is None else [layer]
             now, widest = outputs[0], max(widest, size_of(target.shape))
         last = self._tensor(now)

@@ -29,7 +29,9 @@ def with_scores(
         return data
     inputs, used = analysis.scored.inputs(data.x)
     if of_int8(analysis):
-        found = analysis.scored.scores(checked_int8(model, analysis).run(inputs))
+        whole = checked_int8(model, analysis)
+        scores = [analysis.scored.scores(whole.run(rows)) for rows in whole.pieces(inputs)]
+        found = np.concatenate([np.empty(0), *scores])
     else:
         found = _in_process(model, analysis, analysis.scored, inputs, limits)
     return data._replace(x=np.column_stack([data.x, np.where(used, found, np.nan)]))

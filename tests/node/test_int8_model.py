@@ -20,7 +20,8 @@ from model_export.operators import lut
 from model_export.operators.softmax import softmax_table
 from orchestrator.errors import GraphError
 from orchestrator.node import fixed_point
-from orchestrator.node.int8_model import MOST_WEIGHTS, Edge, is_int8, read_int8
+from orchestrator.node.int8_layers import Edge
+from orchestrator.node.int8_model import MOST_WEIGHTS, is_int8, read_int8
 
 SCALES = st.floats(2.0**-26, 2.0**20).map(np.float32).map(float)
 ZEROS = st.integers(-128, 127)
@@ -190,6 +191,57 @@ def test_what_would_take_a_node_hours_is_refused() -> None:
     ]
     with pytest.raises(GraphError, match="weights, which no int8 model here may have"):
         read_int8(int8_file(many, again, leave=4))
+
+
+def unit(*shape: int) -> Made:
+    return Made(shape, scales=(1 / 256,), zero_points=(-128,))
+
+
+def wide(units: int) -> Made:
+    return Made((units, 3), scales=(0.02,), zero_points=(0,), data=np.ones((units, 3), "i1"))
+
+
+DENSE = Operator("FULLY_CONNECTED", 4, (0, 1), (2,), (8, {}))
+
+
+def test_layers_without_weights_take_their_time_too() -> None:
+    """A megabyte of softmaxes, one after the other over the same numbers, took a node seconds for each record."""
+    tensors = [Made((1, 3)), wide(20_000), unit(1, 20_000), *[unit(1, 20, 1000)] * 4]
+    softmaxes = [Operator("SOFTMAX", 2, (at,), (at + 1,), (9, {0: ("<f", 1.0)})) for at in (3, 4, 5)]
+    with pytest.raises(GraphError, match=r"\(SOFTMAX\): more than \d+ steps of work for a record"):
+        read_int8(int8_file(tensors, [DENSE, Operator("RESHAPE", 1, (2,), (3,)), *softmaxes]))
+
+
+def test_no_operator_is_run_over_its_own_output() -> None:
+    tensors, again = [Made((1, 3)), unit(1, 3)], Operator("LOGISTIC", 2, (1,), (1,))
+    assert read_int8(int8_file(tensors, [again._replace(inputs=(0,))])).classes == 3
+    with pytest.raises(GraphError, match="a tensor that there is already"):
+        read_int8(int8_file(tensors, [again._replace(inputs=(0,)), again]))
+
+
+def test_a_model_of_very_many_outputs_is_refused() -> None:
+    """Its answers took 1.4 MB for each record."""
+    with pytest.raises(GraphError, match="steps of work for a record"):
+        read_int8(int8_file([Made((1, 3)), wide(340_000), Made((1, 340_000))], [DENSE]))
+
+
+def test_how_many_rows_are_computed_does_not_follow_from_what_is_in_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A gateway chooses by mean and std for which values they are infinite, and sees how long a node takes."""
+    counted: List[int] = []
+    quantized = Edge.quantized
+
+    def counting(edge: Edge, values: np.ndarray) -> np.ndarray:
+        counted.append(len(values))
+        return quantized(edge, values)
+
+    monkeypatch.setattr(Edge, "quantized", counting)
+    model, rows = read_int8(int8_file(*classifier())), np.zeros((40, 3), "f4")
+    for odd in (0.0, np.inf, -np.inf, np.nan):
+        rows[5:25, 1] = odd
+        found = model.run(rows)
+        assert np.isnan(found).all(axis=1).sum() == (0 if odd == 0.0 else 20)
+        assert np.isfinite(found[25:]).all()
+    assert counted == [40] * 4
 
 
 def test_a_damaged_file_is_read_or_refused_and_gives_int8() -> None:
