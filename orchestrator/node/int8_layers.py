@@ -1,4 +1,4 @@
-"""What an int8 model of dense layers computes, in whole numbers: each record by itself, in a time that follows from their number."""
+"""What an int8 model of dense layers computes, in whole numbers: each record by itself, in a time that follows from how many."""
 
 from typing import Any, Iterator, NamedTuple, Tuple
 
