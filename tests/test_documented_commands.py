@@ -1,4 +1,4 @@
-"""Every `edgeward ...` that the documents print is one the command line knows: its words are parsed by the real parser."""
+"""Every `edgeward ...` that the documents print is one the command line knows, and every link leads somewhere."""
 
 import argparse
 import contextlib
@@ -137,3 +137,20 @@ def test_the_readme_has_every_command() -> None:
     (group,) = (a for a in build_parser()._actions if isinstance(a, argparse._SubParsersAction))
     named = {command.words[0] for command in FOUND if command.words}
     assert set(group.choices) <= named
+
+
+def _anchors(path: Path) -> List[str]:
+    """Of a document's headings, as Markdown makes them."""
+    headings = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return [re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_between_documents_lead_somewhere(document: Path) -> None:
+    nowhere = []
+    for link in re.findall(r"\]\(([^)\s]+)\)", document.read_text(encoding="utf-8")):
+        name, _, anchor = link.partition("#")
+        target = (document.parent / name).resolve() if name else document
+        if ":" not in link and not (target.exists() and (not anchor or anchor in _anchors(target))):
+            nowhere.append(link)
+    assert nowhere == []

@@ -9,7 +9,7 @@ independent, so their canaries may be thrown together like those of one training
 import tempfile
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 from unittest.mock import patch
 
 import numpy as np
@@ -65,8 +65,12 @@ class _Marked:
 class PlayingAnalysis:
     """Nodes of one task with an analysis, for one run after another."""
 
-    def __init__(self, task: Task, datasets: Dict[str, Dataset], progress: Progress) -> None:
-        """`datasets`: by node; of noise "node" the first one answers, of shared noise all do. UsageError without a claim."""
+    def __init__(
+        self, task: Task, datasets: Dict[str, Dataset], progress: Progress, scored: Callable[[Dataset], Dataset]
+    ) -> None:
+        """`datasets`: by node, scored already; of noise "node" the first one answers, of shared noise all do. scored: adds their
+        scores to records. UsageError without a claim.
+        """
         if not task.privacy.on:
             raise UsageError(
                 "the task claims no privacy (unit 'none'): its sums are exact, and there is nothing to attack"
@@ -74,7 +78,7 @@ class PlayingAnalysis:
         self.task, self._progress = task, progress
         self.analysis = analysis_of(task)
         parts = list(datasets.values())[: task.aggregation.honest if task.privacy.distributed else 1]
-        self.row = _longest(self.analysis, list(datasets.values()), task.schema)
+        self.row = _longest(self.analysis, [*datasets.values(), scored(_at_the_ends(task.schema))])
         self._crowds = [_crowd(part, unit_of(task.privacy), self.row) for part in parts]
         self._sum = analysis_sum(task)
         variance = len(parts) * party_variance(self._sum.mechanism, self._sum.std)
@@ -216,25 +220,25 @@ def _layout(task: Task, number: int, size: int, units: int) -> Layout:
     return Layout(parts, bits_for(parts, parties * units, parties), parties, parties * units, parties * units)
 
 
-def _longest(analysis: Analysis, datasets: List[Dataset], schema: Schema) -> np.ndarray:
-    """The record with the longest vector as the analysis begins: of the nodes', and of some at the ends of all ranges."""
+def _longest(analysis: Analysis, datasets: List[Dataset]) -> np.ndarray:
+    """The record with the longest vector as the analysis begins."""
     question, found = analysis.question(analysis.begin(0)), []
-    for x in (*(dataset.x[:_CANDIDATES] for dataset in datasets), _at_the_ends(schema)):
+    for x in (dataset.x[:_CANDIDATES] for dataset in datasets):
         lengths = np.linalg.norm(analysis.vectors(question, x.astype(np.float64)), axis=1)
         best = int(np.argmax(lengths))
         found.append((float(lengths[best]), x[best].astype(np.float64)))
     return max(found, key=lambda each: each[0])[1]
 
 
-def _at_the_ends(schema: Schema) -> np.ndarray:
-    """float64 (n, inputs): records whose numbers are at either end of their ranges, and whose levels are drawn."""
+def _at_the_ends(schema: Schema) -> Dataset:
+    """Records whose numbers are at either end of their ranges, and whose levels are drawn."""
     draw, columns = np.random.default_rng(0), []
     for feature in schema.features:
         if feature.categories:
             columns.append(np.eye(len(feature.categories))[draw.integers(0, len(feature.categories), _INVENTED)])
         else:
             columns.append(draw.choice(feature.scaled_range, (_INVENTED, 1)))
-    return np.concatenate(columns, axis=1)
+    return Dataset(np.concatenate(columns, axis=1), np.zeros(_INVENTED, np.int32))
 
 
 def _crowd(dataset: Dataset, unit: str, canary: np.ndarray) -> Dataset:

@@ -7,6 +7,7 @@ import json
 import tempfile
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
@@ -14,7 +15,7 @@ import numpy as np
 
 from model_export.client import run_worker
 from model_export.errors import ExportError
-from orchestrator.analyses.registry import analysis_of, check, scored_by, spelled_out
+from orchestrator.analyses.registry import analysis_of, check, spelled_out
 from orchestrator.audit.analysed import AnalysisBench, PlayingAnalysis
 from orchestrator.audit.broken import broken_build, check_broken
 from orchestrator.audit.examine import examine, examine_analysis, summary
@@ -30,6 +31,7 @@ from orchestrator.errors import EdgewardError, UsageError
 from orchestrator.gateway.settings import Config
 from orchestrator.node.evaluation import hold_out
 from orchestrator.node.runtime import TrainingGraph
+from orchestrator.node.scores import with_scores
 from orchestrator.node.store import NodeStore
 from orchestrator.node.units import units_in
 from orchestrator.privacy import terms
@@ -99,14 +101,16 @@ def audit(
     request: Request,
     progress: Progress,
     prepared: Optional[Prepared] = None,
+    model: bytes = b"",
 ) -> Dict[str, Any]:
     """Attacks the task of `config` on the data of `files`, one node each. Relative paths of the configuration start at `base`.
 
-    prepared: where the model was prepared already. Raises EdgewardError subclasses for what a user can fix.
+    prepared: where the model was prepared already. model: of an analysis, the model file by which it scores records. Raises
+    EdgewardError subclasses for what a user can fix.
     """
     task = config.task
     if not task.trains:
-        return _audit_analysis(task, files, request, progress)
+        return _audit_analysis(task, files, request, progress, model)
     check_playable(task)
     if request.broken:
         check_broken(request.broken, [task, *_imagined(task, request.deep)])
@@ -133,20 +137,21 @@ def audit(
     return _judged(report, part.failures)
 
 
-def _audit_analysis(task: Task, files: Sequence[Path], request: Request, progress: Progress) -> Dict[str, Any]:
-    """Of a task with an analysis: canaries in many runs, and probes. There is no model to attack."""
+def _audit_analysis(
+    task: Task, files: Sequence[Path], request: Request, progress: Progress, model: bytes
+) -> Dict[str, Any]:
+    """Of a task with an analysis: canaries in many runs, and probes. There is no model to attack; one by which records are scored
+    (`model`) is run on them first, as a node does before a round.
+    """
     if request.broken:
         check_broken(request.broken, [task])
-    if scored_by(task) is not None:
-        raise UsageError(
-            f"task {task.name!r}: scores by a model file, which an audit does not run: name a column, or coefficients"
-        )
-    datasets, task = _datasets(task, files), spelled_out(task)
+    scored = partial(with_scores, analysis_of(task), model)
+    datasets, task = {name: scored(data) for name, data in _datasets(task, files).items()}, spelled_out(task)
     progress("planning noise", 0, 1)
     task, _ = plan_apart(replace(task, training=replace(task.training, parameters=analysis_of(task).sums.size)))
     check(task)
     _check_declined(task, datasets)
-    playing = PlayingAnalysis(task, datasets, progress)
+    playing = PlayingAnalysis(task, datasets, progress, scored)
     with broken_build(request.broken, playing.fewest) if request.broken else nullcontext():
         report = _begun(task, datasets, playing.parameters, request)
         measured, part, claim = Measured(), _Parts(), report["claim"]

@@ -121,12 +121,14 @@ def _at_least(least: int) -> Any:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    from orchestrator.analyses.registry import scored_by
     from orchestrator.audit.plot import plot_audit
     from orchestrator.audit.run import BROKEN, Request, audit
     from orchestrator.audit.statement import check_claim, write_audit
     from orchestrator.cli.arguments import check_output
     from orchestrator.errors import UsageError
     from orchestrator.gateway.config import load_config
+    from orchestrator.gateway.scored_file import model_of, model_path
 
     check_output(arguments.plot, "--plot")
     if arguments.statement is not None:
@@ -137,8 +139,10 @@ def _run(arguments: argparse.Namespace) -> int:
             f"--statement {arguments.statement}: {arguments.config} has an analysis, which makes no bundle"
         )
     request = Request(arguments.canaries, arguments.seeds, arguments.broken, arguments.deep)
+    base = arguments.config.resolve().parent
+    model = model_of(scored_by(config.task), model_path(config.task, base))
     with _progress(arguments.json) as progress:
-        report = audit(config, arguments.config.resolve().parent, arguments.data, request, progress)
+        report = audit(config, base, arguments.data, request, progress, model=model)
     if arguments.plot is not None:
         plot_audit(report, arguments.plot)
     if arguments.statement is not None:

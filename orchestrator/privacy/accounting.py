@@ -22,6 +22,7 @@ from orchestrator.privacy.charges import (
 )
 from orchestrator.privacy.clipping import with_clipping
 from orchestrator.privacy.closeness import Correction, correction
+from orchestrator.privacy.gaussian_losses import composition, repeated
 from orchestrator.privacy.grids import grids_of
 from orchestrator.privacy.releases import GROUPS, KINDS, noise_multipliers, work_of
 from orchestrator.privacy.terms import unit_of
@@ -300,8 +301,6 @@ class _Running:
         return lambda delta: max(epsilon(delta) for epsilon in found)
 
     def _of_group(self, group: str, charges: List[Charge]) -> Callable[[float], float]:
-        from dp_accounting.pld import privacy_loss_distribution as losses
-
         if all(charge.sampling_rate == 1 for charge in charges) or any(
             charge.noise_multiplier < LEAST_EXACT for charge in charges
         ):
@@ -312,7 +311,7 @@ class _Running:
             wanted[one] = wanted.get(one, 0) + charge.count
         composed, counted = self._groups.get(group, (None, {}))
         if composed is None or any(wanted.get(one, 0) < count for one, count in counted.items()):
-            composed, counted = losses.identity(_FINE), {}
+            composed, counted = composition((), _FINE), {}
         for one, count in wanted.items():
             more = count - counted.get(one, 0)
             if more:
@@ -323,16 +322,5 @@ class _Running:
 
 @lru_cache(maxsize=8)  # some MiB each
 def _losses_of(noise_multiplier: float, sampling_rate: float, count: int) -> Any:
-    """The losses of `count` releases, composed as dp-accounting's PLDAccountant does; once for all rounds that are alike."""
-    if sampling_rate == 1:  # so many Gaussian mechanisms are one
-        return _losses_of_one(noise_multiplier / math.sqrt(count), 1.0)
-    return _losses_of_one(noise_multiplier, sampling_rate).self_compose(count)
-
-
-@lru_cache(maxsize=8)
-def _losses_of_one(noise_multiplier: float, sampling_rate: float) -> Any:
-    from dp_accounting.pld import privacy_loss_distribution as losses
-
-    return losses.from_gaussian_mechanism(
-        noise_multiplier, value_discretization_interval=_FINE, sampling_prob=sampling_rate
-    )
+    """The losses of `count` releases, once for all rounds that are alike."""
+    return repeated(noise_multiplier, sampling_rate, count, _FINE)

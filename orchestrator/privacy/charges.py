@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Tuple
 
 from orchestrator.errors import PrivacyError
+from orchestrator.privacy.gaussian_losses import composition
 from orchestrator.privacy.releases import GROUPS, KINDS, Release, releases_of
 from orchestrator.wire.task import Task
 
@@ -116,14 +117,6 @@ def merged(charges: Iterable[Charge]) -> List[Charge]:
     return found
 
 
-def event_of(charge: Charge) -> Any:
-    """dp-accounting's name for one release of the charge."""
-    from dp_accounting import dp_event
-
-    event = dp_event.GaussianDpEvent(charge.noise_multiplier)
-    return event if charge.sampling_rate == 1 else dp_event.PoissonSampledDpEvent(charge.sampling_rate, event)
-
-
 def _charge(task: Task, release: Release, run: int) -> Charge:
     if release.kind == "training" and task.privacy.bands > 1:
         return _correlated(task, release, run)
@@ -151,17 +144,13 @@ def _correlated(task: Task, release: Release, run: int) -> Charge:
 
 
 def _of_group(charges: List[Charge], discretization: float) -> Callable[[float], float]:
-    from dp_accounting import pld
-
     if any(charge.noise_multiplier < LEAST_EXACT for charge in charges):
         return _without_samples(charges)
     few = merged(charges)
     if len(few) == 1 and few[0].sampling_rate == 1:
         return _gaussian(few[0].noise_multiplier)
-    accountant = pld.PLDAccountant(value_discretization_interval=discretization)
-    for charge in few:
-        accountant.compose(event_of(charge), charge.count)
-    return lambda delta: float(accountant.get_epsilon(delta))
+    composed = composition([(c.noise_multiplier, c.sampling_rate, c.count) for c in few], discretization)
+    return lambda delta: float(composed.get_epsilon_for_delta(delta))
 
 
 def _without_samples(charges: List[Charge]) -> Callable[[float], float]:

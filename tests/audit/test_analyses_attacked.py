@@ -1,12 +1,14 @@
 """Audits of tasks with an analysis: honest builds are left alone, broken ones lose more than they claim."""
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Tuple
 
 import numpy as np
 import pytest
+from int8_samples import classifier, int8_file
 
 import orchestrator.audit.run as run_module
 from orchestrator.analyses.registry import analysis_of
@@ -45,6 +47,17 @@ PATIENT = Privacy("patient", epsilon=1.0, delta=1e-4, sampling_rate=1.0, noise="
 RECORD = replace(PATIENT, unit="record")
 
 
+def scored_by_a_file() -> Tuple[Task, bytes]:
+    """(a task of the performance of a small int8 model, that model)."""
+    kernel = np.random.default_rng(3).integers(-127, 128, (4, 2)).astype("i1")
+    model = int8_file(*classifier(x={"shape": (1, 2)}, kernel={"shape": (4, 2), "data": kernel}))
+    declared = {"file": "model.tflite", "sha256": hashlib.sha256(model).hexdigest(), "size": len(model)}
+    declared.update(inputs=["age", "ferritin"], mean=[50.0, 5.0], std=[20.0, 2.0], output=2, numbers="int8")
+    said = {"kind": "performance", "outcome": "sex", "model": declared, "bins": 9}
+    task = replace(task_of("performance"), analysis=said)
+    return replace(task, privacy=replace(task.privacy, clip_norm=analysis_of(task).sums.bound)), model
+
+
 def task_of(kind: str, privacy: Privacy = RECORD, multiplier: float = 3.3) -> Task:
     """With its noise, so that planning is left out; multiplier 3.3 is about epsilon 1 at delta 1e-4 for one release."""
     rounds = Rounds(3, 3) if privacy.noise == "distributed" else Rounds(2, 2)
@@ -75,8 +88,11 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_module, "examine_analysis", lambda *_: iter(()))
 
 
-def attacked(task: Task, files: List[Path], runs: int, broken: str = "", seeds: int = 1) -> Dict[str, Any]:
-    return audit(Config(task), Path(), files, Request(runs, seeds, broken), lambda what, done, of: None)
+def attacked(
+    task: Task, files: List[Path], runs: int, broken: str = "", seeds: int = 1, model: bytes = b""
+) -> Dict[str, Any]:
+    request = Request(runs, seeds, broken)
+    return audit(Config(task), Path(), files, request, lambda what, done, of: None, model=model)
 
 
 def check_noise(report: Dict[str, Any]) -> None:
@@ -126,6 +142,14 @@ def test_more_than_claimed_is_lost_by_a_broken_build(files: List[Path], quick: N
     assert report["verdict"] == BROKEN
     assert report["because"][0].startswith("epsilon is at least")
     assert any(bound["epsilon"] > 1.5 * bound["claimed"] for bound in report["canaries"]["bounds"])
+
+
+def test_records_that_a_model_file_scores(files: List[Path], quick: None) -> None:
+    task, model = scored_by_a_file()
+    report = attacked(task, files, 40, model=model)
+    assert (report["verdict"], report["because"]) == (CONSISTENT, [])
+    check_noise(report)
+    assert attacked(task, files, 250, "clip-off", model=model)["verdict"] == BROKEN
 
 
 def test_sums_with_shared_noise_and_masks(files: List[Path], quick: None) -> None:

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any, Dict, List
 
 import pytest
@@ -14,6 +15,7 @@ from orchestrator.wire.training import Training
 
 pytest.importorskip("dp_accounting")
 
+from orchestrator.privacy import gaussian_losses
 from orchestrator.privacy.accounting import correction_of, epsilon_by_round, epsilon_spent, plan_noise
 from orchestrator.privacy.charges import Charge, epsilon_of
 from orchestrator.privacy.statement import statement
@@ -200,18 +202,17 @@ def test_a_curve_ends_where_the_statement_does_and_never_falls() -> None:
 def test_losses_of_equal_rounds_are_computed_once_and_are_those_of_the_accountant(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from dp_accounting import pld
-
     made: List[float] = []
-    make = pld.privacy_loss_distribution.from_gaussian_mechanism
 
-    def counted(*given: Any, **more: Any) -> Any:
-        made.append(more.get("standard_deviation", *given))
-        return make(*given, **more)
+    def counted(noise_multiplier: float, sampling_rate: float, discretization: float) -> Any:
+        made.append(noise_multiplier)
+        return make(noise_multiplier, sampling_rate, discretization)
+
+    make = gaussian_losses.losses_of.__wrapped__
 
     noises: Dict[str, Any] = {"noise_multiplier": 1.37, "statistics_noise_multiplier": 4.1, "statistics_clip_norm": 1.0}
     with monkeypatch.context() as patch:
-        patch.setattr(pld.privacy_loss_distribution, "from_gaussian_mechanism", counted)
+        patch.setattr(gaussian_losses, "losses_of", lru_cache(counted))
         points = dict(epsilon_by_round(task(Privacy(delta=1e-4, sampling_rate=0.1, **noises), rounds=8)))
     assert len(points) == 9
     assert len(made) == len(set(made)) == 3, "of training, statistics and the count"
