@@ -63,7 +63,7 @@ def python38() -> List[str]:
             shutil.rmtree(venv, ignore_errors=True)
             subprocess.run([interpreter, "-m", "venv", str(venv)], check=True)
             packages = ["-e", f"{ROOT}[node]", "pytest", "pytest-timeout", "hypothesis"]
-            install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+            install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"]
             subprocess.run([*install, "--upgrade", "pip"], check=True)
             subprocess.run([*install, *packages], check=True)
             stamp.write_text((ROOT / "pyproject.toml").read_text())
