@@ -40,6 +40,17 @@ ANALYSES: Tuple[Dict[str, Any], ...] = (
     {"kind": "cox", "time": "age", "event": "sex", "steps": 4},
     {"kind": "regression", "outcome": "sex", "family": "logistic", "rounds": 6},
 )
+LATER: Tuple[Dict[str, Any], ...] = (
+    {"kind": "quantiles", "columns": ["age"], "bins": 8},
+    {"kind": "performance", "outcome": "sex", "coefficients": {"age": 0.05}, "bins": 9, "by": "ward"},
+    {"kind": "mixture", "components": 2, "rounds": 3},
+    {"kind": "hashing", "outcome": "sex", "bits": 8, "bins": 8},
+    {"kind": "dosing", "weight": "age", "doses": 2, "pairs": 3, "rounds": 3},
+    {"kind": "policy", "action": "ward", "reward": "age", "episodes": True, "pairs": 3, "rounds": 3},
+    {"kind": "forest", "outcome": "sex", "trees": 6, "depth": 3, "bins": 4},
+    {"kind": "boosted", "outcome": "sex", "trees": 3, "depth": 2, "bins": 4},
+)
+"""Those that came later, under masks alone."""
 METHODS: Tuple[Tuple[str, Dict[str, Any]], ...] = (
     ("plain", {}),
     ("masked", {"honest": 4, "colluding": 1}),
@@ -88,7 +99,7 @@ def make(
 
 
 def declared() -> Iterator[Task]:
-    """About 40 tasks: unit x noise x method x strategy, and the rarer fields one at a time."""
+    """About 90 tasks: unit x noise x method x strategy, and the rarer fields one at a time."""
     for (method, (way, _)), (strategy, (kind, _)) in itertools.product(enumerate(METHODS), enumerate(STRATEGIES)):
         if not (method and kind in ("scaffold", "median", "fedbuff")):
             yield make(f"open {way} {kind}", Privacy("none"), method, strategy)
@@ -120,6 +131,11 @@ def declared() -> Iterator[Task]:
                 if analysis["kind"] == "cox" and privacy.on:
                     continue  # refused
                 yield analysed(f"{analysis['kind']} {METHODS[method][0]} {kind}", analysis, privacy, method)
+    shared = Privacy("record", 1.0, 1e-4, noise="distributed", sampling_rate=1.0, clip_norm=0.0)
+    for analysis in LATER:
+        yield analysed(f"{analysis['kind']} masked open", analysis, Privacy("none"), 1)
+        if analysis["kind"] != "boosted":  # refused
+            yield analysed(f"{analysis['kind']} masked private", analysis, shared, 1)
 
 
 def analysed(name: str, analysis: Dict[str, Any], privacy: Privacy, method: int) -> Task:
