@@ -145,6 +145,12 @@ def forest_loss(noised: Result, exact: Result, task: Task, sites: Sequence[Datas
     return one - other
 
 
+def performance(noised: Result, exact: Result, task: Task, sites: Sequence[Dataset]) -> Optional[float]:
+    """How far the AUC of a score is off."""
+    one, other = (table(each, "performance")[0]["AUC"] for each in (noised, exact))
+    return None if one is None else float(abs(one - other))
+
+
 def curves(noised: Result, exact: Result, task: Task, sites: Sequence[Dataset]) -> Optional[float]:
     """The longest vertical distance, up to where the noised curve ends."""
     found = []
@@ -250,6 +256,31 @@ CASES = (
         {"family": "logistic", "outcome": "outcome", "inputs": ("baseline", "treat"), "rounds": 3},
         AUC,
         loss_of_auc,
+    ),
+    Case(
+        "rand-hie",
+        "performance",
+        {"outcome": "child", "coefficients": {"(intercept)": -1.0, "ghindx": 0.02, "income": -2e-5}},
+        "AUC of a known score: error",
+        performance,
+    ),
+    Case(
+        "heart-disease",
+        "performance",
+        {"outcome": "disease", "bins": 20, "coefficients": {"(intercept)": 5.0, "thalach": -0.04, "exang = 1": 1.5}},
+        "AUC of a known score: error",
+        performance,
+    ),
+    Case(
+        "respiratory",
+        "performance",
+        {
+            "outcome": "outcome",
+            "bins": 10,
+            "coefficients": {"(intercept)": -1.0, "baseline = 1": 1.9, "treat = A": 1.0},
+        },
+        "AUC of a known score: error",
+        performance,
     ),
     Case(
         "nwtco",
