@@ -1,4 +1,4 @@
-"""Which builds that are broken on purpose `edgeward audit` finds, by what, and whether it leaves honest ones alone.
+"""Which builds that are broken on purpose `edgeward attack` finds, by what, and whether it leaves honest ones alone.
 
     python benchmarks/audit_broken.py --out benchmarks/results/audit_broken.json
     python benchmarks/audit_broken.py --honest 10

@@ -225,7 +225,7 @@ def test_only_the_command_line_imports_the_audit() -> None:
         str(path.relative_to(ROOT))
         for folder in ("orchestrator", "model_export")
         for path in sorted((ROOT / folder).rglob("*.py"))
-        if not path.is_relative_to(ROOT / "orchestrator/audit") and path != ROOT / "orchestrator/cli/audit.py"
+        if not path.is_relative_to(ROOT / "orchestrator/audit") and path != ROOT / "orchestrator/cli/attack.py"
         if any(name.startswith("orchestrator.audit") for name in imports(path))
     ]
     assert broken == []
@@ -272,7 +272,7 @@ def test_only_the_command_line_imports_the_audit() -> None:
         *(["similar", verb] for verb in ("coder", "ask", "answer", "read")),
         ["predict"],
         ["completion"],
-        ["audit"],
+        ["attack"],
         ["doctor"],
     ],
 )

@@ -26,7 +26,10 @@ COMMANDS: Dict[str, str] = {
     "flash": "write a model, or firmware and model, to a board",
     "monitor": "watch the records of boards",
     "score": "score encrypted records with a linear model",
-    "audit": "attack a task's own training; hold the result against its privacy claim",
+    "attack": "attack a task's own training; hold the result against its privacy claim",
     "doctor": "check broker, certificates, clock, disk, runtime, boards, data",
     "completion": "print a script that completes edgeward's words in a shell",
 }
+
+RENAMED = {"audit": "attack"}
+"""What a command was called in 0.1; understood until 0.3. (The gateway's audit log is another thing.)"""

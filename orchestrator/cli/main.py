@@ -34,6 +34,18 @@ def _command(words: List[str]) -> str:
     return next((word for word in words if not word.startswith("-")), "")
 
 
+def _renamed(words: List[str]) -> List[str]:
+    """The same with the name that a command has now."""
+    from orchestrator.cli.commands import RENAMED
+
+    old = _command(words)
+    if old not in RENAMED:
+        return words
+    print(f"edgeward: `{old}` is called `{RENAMED[old]}` now, and goes by its old name until 0.3", file=sys.stderr)
+    place = words.index(old)
+    return [*words[:place], RENAMED[old], *words[place + 1 :]]
+
+
 def _version() -> str:
     from orchestrator import __version__
 
@@ -65,6 +77,7 @@ def _open_streams() -> None:
 def main(argv: Optional[List[str]] = None) -> int:
     _open_streams()
     words = sys.argv[1:] if argv is None else argv
+    words = _renamed(words)
     arguments = build_parser(_command(words)).parse_args(words)
     arguments.words = words  # as they were given, for a command that is to be given again
     from orchestrator.errors import EdgewardError

@@ -17,7 +17,7 @@ class Declared(NamedTuple):
     cross_scored: bool = False
     """A node scores the model of another beside its own update."""
     audited: bool = True
-    """`edgeward audit` plays it."""
+    """`edgeward attack` plays it."""
 
 
 STRATEGIES: Dict[str, Declared] = {

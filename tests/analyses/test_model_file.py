@@ -314,10 +314,23 @@ def test_a_hospital_compares_its_data_with_a_task_without_the_model(
     assert f"{tmp_path / 'bundle'}: No such file" in capsys.readouterr().err
 
 
-def test_an_audit_says_that_it_runs_no_model_file(study: Study, capsys: pytest.CaptureFixture[str]) -> None:
-    path = study.config(MODEL + EXACT)
-    assert main(["audit", str(path), "--data", str(study.files()[0])]) == 2
-    assert "an audit does not run" in capsys.readouterr().err
+def test_an_attack_runs_the_model_as_nodes_do(
+    study: Study, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("dp_accounting")
+    monkeypatch.setattr("orchestrator.audit.run.examine_analysis", lambda *_: iter(()))
+    private = '[task.privacy]\nunit = "record"\nepsilon = 3.0\ndelta = 1e-4\nnoise = "node"\n'
+    words = [
+        "attack",
+        str(study.config(MODEL + private)),
+        "--data",
+        str(study.files()[0]),
+        "--canaries",
+        "16",
+        "--json",
+    ]
+    assert main(words) == 0
+    assert json.loads(capsys.readouterr().out)["verdict"] == "consistent with the claim"
 
 
 def test_what_a_task_says_of_a_model_is_its_digest_and_no_word_of_tasks_without(study: Study) -> None:

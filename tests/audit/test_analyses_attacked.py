@@ -214,7 +214,7 @@ def test_on_the_command_line(
         f'[task]\nname = "study"\n[task.analysis]\nkind = "statistics"\nbins = 5\n[task.schema]\nkind = "table"\n'
         f'features = {features}\n[task.privacy]\nunit = "record"\nepsilon = 1.0\ndelta = 1e-4\nnoise = "node"\n'
     )
-    words = ["audit", str(tmp_path / "edgeward.toml"), "--data", str(files[0]), "--data", str(files[1])]
+    words = ["attack", str(tmp_path / "edgeward.toml"), "--data", str(files[0]), "--data", str(files[1])]
     assert main([*words, "--canaries", "100", "--plot", str(tmp_path / "audit.svg")]) == 0
     shown = capsys.readouterr().out
     for said in ("study claims epsilon", "consistent with the claim", "runs of the analysis", "epsilon at delta"):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Dict
 
 import pytest
+from orchestrator.cli.audit import _rows
 
 import orchestrator.audit.run as run_module
 import orchestrator.privacy.noisy_sum as noisy_sum
@@ -15,7 +16,6 @@ from orchestrator.audit.one_run import reach
 from orchestrator.audit.plot import plot_audit
 from orchestrator.audit.run import BROKEN, CONFIDENCE, CONSISTENT, NO_CLAIM, TOO_FEW, Prepared, Request, audit
 from orchestrator.audit.statement import PAGE, write_audit
-from orchestrator.cli.audit import _rows
 from orchestrator.cli.main import main
 from orchestrator.demo.tasks import Prepared as DemoTask
 from orchestrator.errors import DataError, UsageError
@@ -202,7 +202,7 @@ def test_a_bundle_is_asked_for_before_the_audit_begins(
     task: Task, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The folder of a bundle is what --statement means: it was refused as no file."""
-    words = ["audit", str(tmp_path / "none.toml"), "--data", str(tmp_path / "none.csv"), "--statement"]
+    words = ["attack", str(tmp_path / "none.toml"), "--data", str(tmp_path / "none.csv"), "--statement"]
     assert main([*words, str(tmp_path)]) == 2
     assert "no bundle; name the folder" in capsys.readouterr().err
     assert main([*words, str(bundle(tmp_path / "bundle", task))]) == 2

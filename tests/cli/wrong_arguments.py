@@ -164,6 +164,6 @@ def _usual(words: List[str], action: argparse.Action) -> Optional[str]:
     }
     if words == ["demo"]:
         usual = {"--task": "heart-disease", "--data": "@/nowhere/at-all", "--out": "@/out"}
-    if words == ["audit"]:
+    if words == ["attack"]:
         usual["--data"] = "@/nowhere/at-all"  # or it would go on to train
     return usual.get(name)

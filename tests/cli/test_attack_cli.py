@@ -1,4 +1,4 @@
-"""`edgeward audit` from a configuration file to table, JSON and exit code, with the real worker and runtime."""
+"""`edgeward attack` from a configuration file to table, JSON and exit code, with the real worker and runtime."""
 
 import json
 import os
@@ -11,7 +11,7 @@ import tomli_w
 
 import orchestrator.audit.run as run_module
 from orchestrator.audit.broken import KINDS
-from orchestrator.cli.audit import BROKEN_KINDS
+from orchestrator.cli.attack import BROKEN_KINDS
 from orchestrator.cli.main import main
 from orchestrator.demo.tasks import Request, breast_cancer
 from orchestrator.wire.task import Task, task_to_dict
@@ -32,7 +32,7 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> List[str]:
     rows = {name: os.path.relpath(path, out) for name, path in demo.test_files.items()}
     (out / "edgeward.toml").write_text(tomli_w.dumps({"task": plain, "evaluation": rows}))
     files = [word for path in demo.node_files.values() for word in ("--data", str(path))]
-    return ["audit", str(out / "edgeward.toml"), *files, "--canaries", "400"]
+    return ["attack", str(out / "edgeward.toml"), *files, "--canaries", "400"]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -85,3 +85,10 @@ def test_mistakes_of_the_user(words: List[str], capsys: pytest.CaptureFixture[st
 def test_every_broken_build_can_be_asked_for() -> None:
     """The command's help must not import the audit, so it has the list of its own."""
     assert tuple(KINDS) == BROKEN_KINDS
+
+
+def test_its_old_name_is_understood(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["audit", "absent.toml", "--data", "absent.csv"]) == 2
+    said = capsys.readouterr().err
+    assert "`audit` is called `attack` now" in said
+    assert "absent.toml" in said

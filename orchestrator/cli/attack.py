@@ -1,4 +1,4 @@
-"""`edgeward audit`: attacks a task's own training, or its analysis, and prints what that shows next to what the task claims."""
+"""`edgeward attack`: attacks a task's own training, or its analysis, and prints what that shows next to what the task claims."""
 
 from __future__ import annotations
 
@@ -66,15 +66,15 @@ BROKEN_KINDS = (
 )
 
 _EPILOG = """example:
-  edgeward audit edgeward.toml --data node-1.csv --data node-2.csv --canaries 1000
+  edgeward attack edgeward.toml --data node-1.csv --data node-2.csv --canaries 1000
 
 Exit code 1: the measurements contradict the claim. --broken shows that they would: it audits a build with that mistake."""
 
 
 def register(subparsers: Any) -> None:
     parser = subparsers.add_parser(
-        "audit",
-        help=COMMANDS["audit"],
+        "attack",
+        help=COMMANDS["attack"],
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
