@@ -78,6 +78,9 @@ class Analysis(ABC):
     default, so that approvals still hold.
     """
 
+    of_signals: ClassVar[bool] = False
+    """Whether it takes signals, too, of which it sees label and score alone (analyses/signals.py)."""
+
     in_steps: ClassVar[bool] = False
     """Whether its cells are steps in a row, of which published ones with few records count together with those after them."""
 

@@ -12,8 +12,9 @@ from orchestrator.analyses.base import Analysis, Folded, Result, State, Sums, Ta
 from orchestrator.analyses.blocks import CELLS, EVERYBODY, MARGINS, Block, aside, places
 from orchestrator.analyses.class_figures import OF_A_CLASS, OF_ALL, confusion, of_all, of_classes, plain
 from orchestrator.analyses.inputs import columns_of
-from orchestrator.analyses.performance_options import LATER, PerformanceOptions, categories_of
+from orchestrator.analyses.performance_options import LATER, PerformanceOptions, categories_of, objections_of_signals
 from orchestrator.analyses.scored_model import Scoring
+from orchestrator.analyses.signals import SIGNALS
 from orchestrator.wire.bounds import near
 from orchestrator.wire.plain import many
 from orchestrator.wire.schema import Schema
@@ -23,7 +24,7 @@ class ClassPerformance(Analysis):
     """The vector: for each group a cell for each true and predicted class; in the last cell 1 where something is missing."""
 
     Options = PerformanceOptions
-    later = LATER
+    later, of_signals = LATER, True
 
     def __init__(self, schema: Schema, options: PerformanceOptions) -> None:
         self._classes = categories_of(schema, options.outcome)
@@ -33,13 +34,14 @@ class ClassPerformance(Analysis):
     def objections(self) -> Iterator[str]:
         """Each output is of one category, groups are categories, and nothing is said of a single score."""
         options: PerformanceOptions = self.options
-        if options.by and not self._groups:
+        yield from objections_of_signals(self.schema, options)
+        if options.by and not self._groups and self.schema.kind != SIGNALS:
             known = [feature.name for feature in self.schema.features]
             there = options.by in known
             yield f"by: {options.by!r}: " + (
                 "expected a column with some categories" if there else f"no such column{near(options.by, known)}"
             )
-        if options.score or options.coefficients:
+        if (options.score or options.coefficients) and self.schema.kind != SIGNALS:
             yield "score: either the column with the score, or coefficients of a model, or a model's file"
         if options.thresholds:
             yield "thresholds: of all classes at once the largest output decides: name an `event`, or leave them out"
@@ -75,7 +77,7 @@ class ClassPerformance(Analysis):
     def vectors(self, question: np.ndarray, x: np.ndarray) -> np.ndarray:
         """See the class. Behind the inputs is the place of the category that the model names, whatever a process made of it."""
         columns = columns_of(x, self.schema)
-        named, truth = x[:, self.schema.input_shape[0]], columns[self.options.outcome]
+        named, truth = x[:, -1], columns[self.options.outcome]
         groups = columns[self.options.by] if self.options.by else np.ones((len(x), 1))
         used = np.isfinite(named) & (truth.sum(axis=1) > 0.5) & (groups.sum(axis=1) > 0.5)
         k = len(self._classes)
@@ -89,7 +91,7 @@ class ClassPerformance(Analysis):
         """Crosstabs of true and predicted classes by group. The model is of the columns of its inputs, whatever it makes of them:
         what it names may follow a number, as bins do.
         """
-        outcome, inputs = self.options.outcome, tuple(feature.name for feature in self.scored.features)
+        outcome, inputs = self.options.outcome, self.scored.columns
         cells = places(0, len(self._groups), len(self._classes), len(self._classes))
         parts = [((self.options.by, level) if self.options.by else EVERYBODY, level) for level in self._groups]
         parts += [(EVERYBODY, "of all groups")] if self.options.by else []

@@ -15,8 +15,9 @@ from orchestrator.analyses.blocks import CELLS, EVERYBODY, MARGINS, PRODUCTS, Bl
 from orchestrator.analyses.class_performance import ClassPerformance
 from orchestrator.analyses.inputs import columns_of
 from orchestrator.analyses.performance_figures import CONFUSION, Scale, notes
-from orchestrator.analyses.performance_options import LATER, PerformanceOptions, of_classes
+from orchestrator.analyses.performance_options import LATER, PerformanceOptions, objections_of_signals, of_classes
 from orchestrator.analyses.scored_model import NO_MODEL, ScoredModel, Scoring
+from orchestrator.analyses.signals import SIGNALS
 from orchestrator.wire.bounds import count, near
 from orchestrator.wire.schema import Feature, Schema
 
@@ -54,7 +55,7 @@ class Performance(Analysis):
     """
 
     Options = PerformanceOptions
-    later = LATER
+    later, of_signals = LATER, True
 
     @classmethod
     def over(cls, schema: Schema, options: PerformanceOptions) -> Analysis:
@@ -69,11 +70,23 @@ class Performance(Analysis):
         """The outcome has two values, the score is a number, groups are categories, and coefficients have columns."""
         options: PerformanceOptions = self.options
         yield from count("bins", options.bins, 2, 1000)
-        yield from self._of_categories("outcome", options.outcome, 0 if options.event else 2)
-        outcome = self._by_name.get(options.outcome)
-        if options.event and outcome is not None and options.event not in outcome.categories:
-            known = outcome.categories
-            yield f"event: {options.outcome!r} has no category {options.event!r}{near(options.event, known)}"
+        yield from objections_of_signals(self.schema, options)
+        of_table, known = self.schema.kind != SIGNALS, self._by_name
+        if of_table or options.outcome in known:
+            yield from self._of_categories("outcome", options.outcome, 0 if options.event else 2)
+        categories = known[options.outcome].categories if options.outcome in known else ()
+        if options.event and options.outcome in known and options.event not in categories:
+            yield f"event: {options.outcome!r} has no category {options.event!r}{near(options.event, categories)}"
+        yield from self._of_columns() if of_table else ()
+        if self.scored is not None:
+            yield from self.scored.objections()
+            if self.options.model.outputs:
+                yield "model.outputs: one `output` is judged here: leave them out"
+        if not all(math.isfinite(each) for each in options.thresholds):
+            yield "thresholds: expected finite numbers"
+
+    def _of_columns(self) -> Iterator[str]:
+        options: PerformanceOptions = self.options
         if options.by:
             yield from self._of_categories("by", options.by, 0)
         if [bool(options.score), bool(options.coefficients), self.scored is not None].count(True) != 1:
@@ -85,12 +98,6 @@ class Performance(Analysis):
             elif feature.categories or feature.transform:
                 yield f"score: {options.score!r}: expected a number without a transform"
         yield from self._of_coefficients()
-        if self.scored is not None:
-            yield from self.scored.objections()
-            if self.options.model.outputs:
-                yield "model.outputs: one `output` is judged here: leave them out"
-        if not all(math.isfinite(each) for each in options.thresholds):
-            yield "thresholds: expected finite numbers"
 
     def _of_categories(self, option: str, name: str, wanted: int) -> Iterator[str]:
         feature = self._by_name.get(name)
@@ -199,13 +206,13 @@ class Performance(Analysis):
 
     @property
     def _inputs(self) -> Tuple[str, ...]:
-        return tuple(feature.name for feature in self.scored.features) if self.scored is not None else ()
+        return self.scored.columns if self.scored is not None else ()
 
     def _scores(self, columns: Dict[str, np.ndarray], x: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
         """(the score of each record, which ones have it)."""
         options: PerformanceOptions = self.options
         if self.scored is not None:
-            score = x[:, self.schema.input_shape[0]]
+            score = x[:, -1]
             return score, np.isfinite(score)
         if options.score:
             score = _in_units(columns[options.score], self._by_name[options.score])

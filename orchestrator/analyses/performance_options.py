@@ -1,9 +1,10 @@
 """What a task says of an analysis of kind "performance"."""
 
 from dataclasses import dataclass, field
-from typing import Dict, Tuple
+from typing import Dict, Iterator, Tuple
 
 from orchestrator.analyses.scored_model import NO_MODEL, ScoredModel
+from orchestrator.analyses.signals import SIGNALS
 from orchestrator.wire.schema import Schema
 
 LATER = ("event", "model", "model.outputs", "model.numbers")
@@ -14,7 +15,8 @@ LATER = ("event", "model", "model.outputs", "model.numbers")
 class PerformanceOptions:
     """Of kind "performance". One of `score`, `coefficients` and `model`."""
 
-    outcome: str  # column of categories, of which `event` is predicted, of two the second [a column]
+    # column of categories, of which `event` is predicted, of two the second; of signals the schema's label [a column]
+    outcome: str
     score: str = ""  # column with the score, a number; one within 0 and 1 is a probability [a column, or empty]
     # of a logistic model: "(intercept)", of a number by its unit, of a category for a level as "sex = m" [names = numbers]
     coefficients: Dict[str, float] = field(default_factory=dict)
@@ -32,6 +34,22 @@ class PerformanceOptions:
 def of_classes(schema: Schema, options: PerformanceOptions) -> bool:
     """Whether a model file is judged by all of its classes at once: the outcome has three categories or more, none is named."""
     return options.model != NO_MODEL and not options.event and len(categories_of(schema, options.outcome)) > 2
+
+
+def objections_of_signals(schema: Schema, options: PerformanceOptions) -> Iterator[str]:
+    """What makes no sense of signals, which have no columns but their label; nothing of a table."""
+    if schema.kind != SIGNALS:
+        return
+    label = schema.features[0].name
+    if options.outcome != label:
+        yield f"outcome: {options.outcome!r}: of signals it is the schema's label, {label!r}"
+    if options.by:
+        yield f"by: {options.by!r}: a column, and signals have none: leave it out"
+    for name, given in (("score", bool(options.score)), ("coefficients", bool(options.coefficients))):
+        if given:
+            yield f"{name}: of columns, and signals have none: leave it out"
+    if options.model == NO_MODEL:
+        yield "model: missing; of signals only a model's file can be judged: name a bundle, or a .tflite file"
 
 
 def categories_of(schema: Schema, column: str) -> Tuple[str, ...]:

@@ -6,6 +6,7 @@ from typing import Any, Dict, Iterator, List, Mapping, Optional, Type
 from orchestrator.analyses.agents import Exchange, PeerAnalysis
 from orchestrator.analyses.base import Analysis
 from orchestrator.analyses.scored_model import ScoredModel
+from orchestrator.analyses.signals import SIGNALS, labelled_column
 from orchestrator.errors import UsageError
 from orchestrator.later import Later
 from orchestrator.wire.bounds import near
@@ -52,12 +53,26 @@ def make(declared: Dict[str, Any], schema: Schema) -> Analysis:
         )
     chosen = ANALYSES[kind]
     options, wrong = attempt({name: value for name, value in declared.items() if name != KIND}, chosen.Options)
+    if schema.kind == SIGNALS:
+        unfit = _unlike_signals(chosen, kind, schema)
+        wrong = [*unfit, *wrong]
+        schema = schema if unfit else labelled_column(schema)
     if wrong:
         raise UsageError("\n".join(wrong))
     try:
         return chosen.over(schema, options)
     except ValueError as error:
         raise UsageError(str(error)) from error
+
+
+def _unlike_signals(chosen: Type[Analysis], kind: str, schema: Schema) -> List[str]:
+    """Why an analysis is not one of these signals, if it is not."""
+    if not chosen.of_signals:
+        takers = "'performance' of a model's file"
+        return [f"kind: {kind!r}: of tables, and the schema is of kind {SIGNALS!r}, of which there is {takers} alone"]
+    if not schema.classes:
+        return ["outcome: of signals it is the label, and the schema lacks label, classes and label_values"]
+    return []
 
 
 def analysis_of(task: Task) -> Analysis:

@@ -7,6 +7,7 @@ from typing import Callable, Iterator, List, NamedTuple, Tuple
 
 import numpy as np
 
+from orchestrator.analyses.signals import ARRAY, SIGNALS
 from orchestrator.wire.bounds import count, near, one_of
 from orchestrator.wire.plain import many
 from orchestrator.wire.schema import Feature, Schema
@@ -60,8 +61,44 @@ class Scoring(NamedTuple):
         """How many numbers it takes of a record."""
         return sum(feature.width for feature in self.features)
 
+    @property
+    def of_signals(self) -> bool:
+        """Whether a record is a signal, which it takes whole."""
+        return self.schema.kind == SIGNALS
+
+    @property
+    def shape(self) -> Tuple[int, ...]:
+        """Of a record as it takes it: `width`, or samples and channels."""
+        return self.schema.input_shape if self.of_signals else (self.width,)
+
+    @property
+    def columns(self) -> Tuple[str, ...]:
+        """What its scores are of, as blocks name it; of signals ARRAY."""
+        return (ARRAY,) if self.of_signals else tuple(feature.name for feature in self.features)
+
+    def _objections_of_signals(self) -> Iterator[str]:
+        model = self.model
+        if model.inputs:
+            yield "model.inputs: of columns, and a signal has none: leave it out"
+        for name, numbers in (("mean", model.mean), ("std", model.std)):
+            if numbers:
+                yield f"model.{name}: of columns, and a signal is divided by the schema's unit_scale alone: leave it out"
+        if model.numbers == INT8:
+            yield "model.numbers: 'int8', and of signals nodes run float models alone: name the float model"
+
     def objections(self) -> Iterator[str]:
         """Why no record of this schema can be scored by it."""
+        yield from self._objections_of_signals() if self.of_signals else self._objections_of_columns()
+        model = self.model
+        if not re.fullmatch("[0-9a-f]{64}", model.sha256):
+            yield "model.sha256: expected 64 hexadecimal digits"
+        yield from one_of("model.numbers", model.numbers, NUMBERS)
+        yield from count("model.size", model.size, 1, MOST_MODEL_BYTES)
+        yield from count("model.output", model.output, 0, 1 << 16)
+        if len(model.outputs) > MOST_OUTPUTS:
+            yield f"model.outputs: {len(model.outputs)}, at most {MOST_OUTPUTS}"
+
+    def _objections_of_columns(self) -> Iterator[str]:
         model, known = self.model, [feature.name for feature in self.schema.features]
         for name in model.inputs:
             if name not in known:
@@ -77,13 +114,6 @@ class Scoring(NamedTuple):
             yield "model.mean: expected numbers up to 1e30"
         if not all(1e-30 <= value <= 1e30 for value in model.std):
             yield "model.std: expected numbers from 1e-30 to 1e30"
-        if not re.fullmatch("[0-9a-f]{64}", model.sha256):
-            yield "model.sha256: expected 64 hexadecimal digits"
-        yield from one_of("model.numbers", model.numbers, NUMBERS)
-        yield from count("model.size", model.size, 1, MOST_MODEL_BYTES)
-        yield from count("model.output", model.output, 0, 1 << 16)
-        if len(model.outputs) > MOST_OUTPUTS:
-            yield f"model.outputs: {len(model.outputs)}, at most {MOST_OUTPUTS}"
 
     def lacks(self, outputs: int) -> str:
         """Why a model of so many outputs is not the one that is meant; "" where it may be."""
@@ -111,11 +141,16 @@ class Scoring(NamedTuple):
         named = ", ".join(map(quoted, names[:MOST_NAMED]))
         more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
         file = f"the file {quoted(model.file)}, {model.size} bytes, SHA-256 {model.sha256},"
+        if self.of_signals:
+            samples, channels = self.shape
+            return f"{file} is run on each signal, of {many(samples, 'sample')} and {many(channels, 'channel')}"
         whole = ", in whole numbers (int8)," if model.numbers == INT8 else ""
         return f"{file} is run{whole} on {named}{more} of each record"
 
     def inputs(self, x: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
-        """(float32 (n, width) as the model takes them, which records lack none); x as of `Analysis.vectors`."""
+        """(float32 (n, *shape) as the model takes them, which records lack none); x as of `Analysis.vectors`, or of signals."""
+        if self.of_signals:
+            return x.astype(np.float32, copy=False), np.ones(len(x), bool)
         starts, column = {}, 0
         for feature in self.schema.features:
             starts[feature.name] = column

@@ -45,6 +45,8 @@ def _without_label(data: Dict[str, Any]) -> Tuple[Dict[str, Any], List[str]]:
     schema = task.get("schema") if isinstance(task, dict) else None
     if not isinstance(task, dict) or not isinstance(schema, dict) or "analysis" not in task:
         return data, []
+    if schema.get("kind") == "signal":  # whose label is the outcome
+        return data, []
     given = [name for name in ("label", "classes", "label_values") if name in schema]
     if not given:
         return data, []

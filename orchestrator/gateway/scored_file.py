@@ -6,6 +6,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 from orchestrator.analyses.performance_options import categories_of
 from orchestrator.analyses.scored_model import FLOAT, INT8, MOST_MODEL_BYTES, ScoredModel, Scoring
+from orchestrator.analyses.signals import SIGNALS, labelled_column
 from orchestrator.errors import EdgewardError, GraphError, UsageError
 from orchestrator.node.graph_check import check_model
 from orchestrator.node.int8_model import is_int8, read_int8
@@ -44,6 +45,8 @@ def with_model(data: Dict[str, Any], base: Path, needed: bool) -> Tuple[Dict[str
     declared = task.get("schema")
     unlabelled = {"label": "", "classes": [], "label_values": {}}
     schema: Optional[Schema] = attempt({**unlabelled, **declared}, Schema)[0] if isinstance(declared, dict) else None
+    if schema is not None and schema.kind == SIGNALS:
+        schema = labelled_column(schema) if schema.classes else None
     path = base / said["file"]
     found, more = _read(path, said, schema, analysis) if needed or path.exists() else (dict(_UNREAD), [])
     if schema is not None and not found.get(
@@ -115,13 +118,16 @@ def _read(
         outcome = analysis.get("outcome")
         if schema is not None and scored is not None and isinstance(outcome, str):
             scoring = Scoring(scored, schema, outcome)
-            width, lacks = scoring.width, scoring.lacks(outputs) if scored.outputs else ""
+            lacks = scoring.lacks(outputs) if scored.outputs else ""
             wrong += [f"{path}: has {lacks}"] if lacks else []
-            if takes != (width,):
-                many_numbers = " x ".join(map(str, takes))
-                wrong.append(
-                    f"{path}: takes {many_numbers} numbers of a record, its columns are {width}: name them as `inputs`"
+            if takes != scoring.shape:
+                shapes = (" x ".join(map(str, shape)) for shape in (takes, scoring.shape))
+                said_of = "{}: takes {} numbers of a record, " + (
+                    "and the schema's signals have {}"
+                    if scoring.of_signals
+                    else "its columns are {}: name them as `inputs`"
                 )
+                wrong.append(said_of.format(path, *shapes))
     return found, wrong
 
 
@@ -171,21 +177,27 @@ def _of_bundle(
         raise UsageError(
             f"{folder}: its model is of trees, which nodes do not run: name a bundle with a model of layers"
         )
+    kind = bundle.schema.kind
+    if schema is not None and kind != schema.kind:
+        raise UsageError(
+            f"{folder}: its model is of schema.kind {kind!r}, and the task's schema is of kind {schema.kind!r}"
+        )
+    if int8 and kind == SIGNALS:
+        raise UsageError(
+            f"{folder}: its int8 model is of signals, of which nodes run the float model: leave `numbers` out"
+        )
     if not int8 and "float_model" not in bundle.manifest:
         raise UsageError(f'{folder}: holds no float model: say numbers = "int8" for the one it has')
-    if bundle.schema.kind != "table":
-        raise UsageError(f"{folder}: its model is of signals, and analyses are of tables")
     if bundle.schema.target:
-        kind = bundle.schema.learned.kind
-        raise UsageError(f"{folder}: its model learned target {kind!r}, and a score is of classes")
-    found: Dict[str, Any] = {
-        "inputs": [feature.name for feature in bundle.schema.features],
-        "mean": [float(value) for value in bundle.mean.ravel()],
-        "std": [float(value) for value in bundle.std.ravel()],
-        "output": 0,
-    }
+        learned = bundle.schema.learned.kind
+        raise UsageError(f"{folder}: its model learned target {learned!r}, and a score is of classes")
+    found: Dict[str, Any] = {"output": 0}
+    if kind != SIGNALS:
+        found["inputs"] = [feature.name for feature in bundle.schema.features]
+        found["mean"] = [float(value) for value in bundle.mean.ravel()]
+        found["std"] = [float(value) for value in bundle.std.ravel()]
     if schema is not None:
-        differences = _differences(bundle.schema, schema)
+        differences = (_other_signals if kind == SIGNALS else _differences)(bundle.schema, schema)
         wrong += [f"{folder}: {line}" for line in differences]
         if differences:  # said once, in these words
             found = {"output": 0}
@@ -216,6 +228,15 @@ def _differences(trained: Schema, schema: Schema) -> List[str]:
     return found
 
 
+def _other_signals(trained: Schema, schema: Schema) -> List[str]:
+    """Why the task's signals are not as those that the model was trained on."""
+    return [
+        f"its model's signals have {name} {getattr(trained, name):g}, the schema's {getattr(schema, name):g}"
+        for name in ("samples", "channels", "unit_scale")
+        if getattr(trained, name) != getattr(schema, name)
+    ]
+
+
 def _range(feature: Feature) -> str:
     if feature.categories:
         return f"the categories {', '.join(map(repr, feature.categories))}"
@@ -231,7 +252,7 @@ def _class_of(trained: Schema, outcome: Optional[Feature], event: str) -> Tuple[
     number = _class_called(trained, event)
     if number is not None:
         return number, ""
-    values = ", ".join(repr(value) for value in [*trained.label_values, *trained.classes])
+    values = ", ".join(map(repr, _called(trained)))
     return 0, (
         f"{outcome.name} = {event!r} is no class of its model, whose {trained.label!r} has {values}: name one as `event`"
     )
@@ -243,8 +264,7 @@ def classes_of(trained: Schema, outcome: Feature) -> Tuple[List[int], List[str]]
     found = [_class_called(trained, category) for category in outcome.categories]
     unknown = [category for category, number in zip(outcome.categories, found) if number is None]
     if unknown:
-        known = dict.fromkeys([*trained.label_values, *trained.classes])
-        named, values = (", ".join(map(repr, those)) for those in (unknown, known))
+        named, values = (", ".join(map(repr, those)) for those in (unknown, dict.fromkeys(_called(trained))))
         return [], [f"{outcome.name} = {named}: no class of its model, whose {trained.label!r} has {values}; {hint}"]
     twice = [category for category, number in zip(outcome.categories, found) if found.count(number) > 1]
     if twice:
@@ -256,7 +276,12 @@ def classes_of(trained: Schema, outcome: Feature) -> Tuple[List[int], List[str]]
 
 
 def _class_called(trained: Schema, category: str) -> Optional[int]:
-    """The class that a cell stands for in the model's label, or that is called so."""
-    if category in trained.label_values:
+    """The class that a cell stands for in the model's label, or that is called so. Of signals categories are classes."""
+    if trained.kind != SIGNALS and category in trained.label_values:
         return trained.label_values[category]
     return trained.classes.index(category) if category in trained.classes else None
+
+
+def _called(trained: Schema) -> List[str]:
+    """All that `_class_called` knows."""
+    return [*(trained.label_values if trained.kind != SIGNALS else ()), *trained.classes]

@@ -165,7 +165,7 @@ def summary_of(task: Task, epsilon: Optional[float] = None) -> List[str]:
             *lines[1 : 1 + MOST_SHOWN],
             *_graph(task),
             *([f"and {len(lines) - 1 - MOST_SHOWN} more"] if len(lines) - 1 > MOST_SHOWN else []),
-            f"of the columns {_columns(task)}, in {rounds} at most",
+            f"of {_columns(task)}, in {rounds} at most",
             *_decided(task, epsilon),
         ]
     return [
@@ -197,9 +197,11 @@ def _graph(task: Task) -> List[str]:
 
 
 def _columns(task: Task) -> str:
+    if task.schema.kind == "signal":
+        return f"signals with their label {_quoted(task.schema.label)}"
     names = [_quoted(feature.name) for feature in task.schema.features[:MOST_SHOWN]]
     more = len(task.schema.features) - len(names)
-    return f"{', '.join(names)}{f' and {more} more' if more else ''}"
+    return f"the columns {', '.join(names)}{f' and {more} more' if more else ''}"
 
 
 def _short(text: str) -> str:

@@ -63,15 +63,17 @@ def checked_int8(model: bytes, analysis: Analysis) -> Int8Model:
 
 
 def check_scored(checked: CheckedGraph, analysis: Analysis) -> None:
-    """GraphError unless the model takes the columns that the analysis gives it, and has the output that is its score."""
+    """GraphError unless the model takes what the analysis gives it, columns or a signal, and has the output that is its score."""
     _check_fits(checked.input_shape, checked.classes, analysis)
 
 
 def _check_fits(takes: Tuple[int, ...], outputs: int, analysis: Analysis) -> None:
     scoring = analysis.scored
     assert scoring is not None
-    width = scoring.width
-    if takes != (width,):
+    if takes != scoring.shape:
+        if scoring.of_signals:
+            raise GraphError(f"the model file takes records of {takes}, the task's signals are {scoring.shape}")
+        width = scoring.width
         raise GraphError(f"the model file takes records of {takes}, the task's columns are {many(width, 'input')}")
     why = scoring.lacks(outputs)
     if why:

@@ -20,7 +20,8 @@ def with_scores(
     limits: Limits = Limits(),  # noqa: B008 (immutable)
 ) -> Dataset:
     """The data with each record's score behind its inputs (`Scoring.scores`); NaN also where a value that the model takes is
-    missing. As they are where the analysis has no model. GraphError where the model fails.
+    missing. Of signals their label is in the place of inputs, a 1 for its class among zeros. As they are where the analysis has
+    no model. GraphError where the model fails.
 
     Every record is run by itself, and zeros in the place of one that lacks a value: how long it takes follows from how many
     there are.
@@ -34,7 +35,11 @@ def with_scores(
         found = np.concatenate([np.empty(0), *scores])
     else:
         found = _in_process(model, analysis, analysis.scored, inputs, limits)
-    return data._replace(x=np.column_stack([data.x, np.where(used, found, np.nan)]))
+    columns = data.x
+    if analysis.scored.of_signals:
+        levels = np.arange(len(analysis.schema.features[0].categories))
+        columns = (data.y[:, np.newaxis] == levels).astype(np.float64)
+    return data._replace(x=np.column_stack([columns, np.where(used, found, np.nan)]))
 
 
 def _in_process(model: bytes, analysis: Analysis, scoring: Scoring, inputs: np.ndarray, limits: Limits) -> np.ndarray:

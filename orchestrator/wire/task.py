@@ -189,7 +189,7 @@ class Task:
             ("model", bool(self.model)),
             ("training", self.training != own),
             ("evaluation", self.evaluation != Evaluation()),
-            ("schema.label", self.schema.labelled and not self.schema.target),
+            ("schema.label", self.schema.kind == "table" and self.schema.labelled and not self.schema.target),
             ("schema.target", bool(self.schema.target)),
             ("codec", self.codec != Task.codec),
             ("rounds.weights", self.rounds.weights != Rounds.weights),
@@ -200,8 +200,6 @@ class Task:
             if stated:
                 what = "; list the column among the features" if name == "schema.label" else ""
                 yield f"{name}: {NO_USE}{what}"
-        if self.schema.kind != "table":
-            yield f"analysis: of tables, and the schema is of kind {self.schema.kind!r}"
         if self.schema.drop_missing:
             yield "schema.drop_missing: an analysis counts values that are missing: leave it out"
         if self.privacy.unit == "node":
