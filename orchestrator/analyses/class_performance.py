@@ -12,7 +12,13 @@ from orchestrator.analyses.base import Analysis, Folded, Result, State, Sums, Ta
 from orchestrator.analyses.blocks import CELLS, EVERYBODY, MARGINS, Block, aside, places
 from orchestrator.analyses.class_figures import OF_A_CLASS, OF_ALL, confusion, of_all, of_classes, plain
 from orchestrator.analyses.inputs import columns_of
-from orchestrator.analyses.performance_options import LATER, PerformanceOptions, categories_of, objections_of_signals
+from orchestrator.analyses.performance_options import (
+    LATER,
+    ONE_OUTCOME,
+    PerformanceOptions,
+    categories_of,
+    objections_of_signals,
+)
 from orchestrator.analyses.scored_model import Scoring
 from orchestrator.analyses.signals import SIGNALS
 from orchestrator.wire.bounds import near
@@ -91,7 +97,7 @@ class ClassPerformance(Analysis):
         """Crosstabs of true and predicted classes by group. The model is of the columns of its inputs, whatever it makes of them:
         what it names may follow a number, as bins do.
         """
-        outcome, inputs = self.options.outcome, self.scored.columns
+        truth, inputs = self.scored.truth, self.scored.columns
         cells = places(0, len(self._groups), len(self._classes), len(self._classes))
         parts = [((self.options.by, level) if self.options.by else EVERYBODY, level) for level in self._groups]
         parts += [(EVERYBODY, "of all groups")] if self.options.by else []
@@ -99,16 +105,14 @@ class ClassPerformance(Analysis):
         for at, (among, group) in zip([*cells, cells], parts):
             whole = at.ndim == 3
             if not whole:
-                found.append(Block(f"true and predicted classes {group}", CELLS, at, (outcome, *inputs), among))
-            found.append(Block(f"true classes {group}", MARGINS, np.swapaxes(at, -1, -2), (outcome,), among))
+                found.append(Block(f"true and predicted classes {group}", CELLS, at, (truth, *inputs), among))
+            found.append(Block(f"true classes {group}", MARGINS, np.swapaxes(at, -1, -2), (truth,), among))
             for ordered in (False, True):
                 found.append(Block(f"predicted classes {group}", MARGINS, at, inputs, among, ordered=ordered))
             for place, level in enumerate(self._classes):
                 row = np.atleast_2d(at[..., place, :])
-                what = f"{outcome} = {level}"
-                found.append(
-                    Block(f"predicted classes of {what} {group}", MARGINS, row, inputs, among, ordered=True, what=what)
-                )
+                name = f"predicted classes of {self.options.outcome} = {level} {group}"
+                found.append(Block(name, MARGINS, row, inputs, among, ordered=True, what=ONE_OUTCOME))
         return [*found, aside("left out", cells.size)]
 
     def fold(self, asked: np.ndarray, total: Total) -> Tuple[np.ndarray, Folded]:

@@ -15,7 +15,13 @@ from orchestrator.analyses.blocks import CELLS, EVERYBODY, MARGINS, PRODUCTS, Bl
 from orchestrator.analyses.class_performance import ClassPerformance
 from orchestrator.analyses.inputs import columns_of
 from orchestrator.analyses.performance_figures import CONFUSION, Scale, notes
-from orchestrator.analyses.performance_options import LATER, PerformanceOptions, objections_of_signals, of_classes
+from orchestrator.analyses.performance_options import (
+    LATER,
+    ONE_OUTCOME,
+    PerformanceOptions,
+    objections_of_signals,
+    of_classes,
+)
 from orchestrator.analyses.scored_model import NO_MODEL, ScoredModel, Scoring
 from orchestrator.analyses.signals import SIGNALS
 from orchestrator.wire.bounds import count, near
@@ -39,13 +45,13 @@ def _bins_of_scores(
     for both, level in zip(cells, groups):
         among = (options.by, level) if options.by else EVERYBODY
         for at, what in zip(both, _OUTCOMES):
-            found.append(Block(f"scores {what} {level}", CELLS, at, score, among, ordered=True, what=what))
+            found.append(Block(f"scores {what} {level}", CELLS, at, score, among, ordered=True, what=ONE_OUTCOME))
         found.append(Block(f"scores {level}", MARGINS, both, score, among, ordered=True))
     if options.by:
         found.append(Block("scores of all groups", MARGINS, cells, score, ordered=True))
         for place, what in enumerate(_OUTCOMES):
             at = cells[:, place]
-            found.append(Block(f"scores {what} of all groups", MARGINS, at, score, ordered=True, what=what))
+            found.append(Block(f"scores {what} of all groups", MARGINS, at, score, ordered=True, what=ONE_OUTCOME))
     return found
 
 

@@ -10,6 +10,11 @@ from orchestrator.wire.schema import Schema
 LATER = ("event", "model", "model.outputs", "model.numbers")
 """As of `Analysis.later`."""
 
+ONE_OUTCOME = "of one outcome"
+"""`Block.what` of what a model says of records with the same outcome. One name for all of them, so that these are compared
+whichever is the event, and whatever classes are called.
+"""
+
 
 @dataclass(frozen=True)
 class PerformanceOptions:

@@ -7,7 +7,7 @@ from typing import Callable, Iterator, List, NamedTuple, Tuple
 
 import numpy as np
 
-from orchestrator.analyses.signals import ARRAY, SIGNALS
+from orchestrator.analyses.signals import ARRAY, LABEL, SIGNALS
 from orchestrator.wire.bounds import count, near, one_of
 from orchestrator.wire.plain import many
 from orchestrator.wire.schema import Feature, Schema
@@ -75,6 +75,11 @@ class Scoring(NamedTuple):
     def columns(self) -> Tuple[str, ...]:
         """What its scores are of, as blocks name it; of signals ARRAY."""
         return (ARRAY,) if self.of_signals else tuple(feature.name for feature in self.features)
+
+    @property
+    def truth(self) -> str:
+        """The outcome, as blocks name it; of signals LABEL."""
+        return LABEL if self.of_signals else self.outcome
 
     def _objections_of_signals(self) -> Iterator[str]:
         model = self.model

@@ -76,6 +76,21 @@ def test_one_patient_between_cells_of_two_kinds_is_seen(tmp_path: Path, way: str
     assert "disclosure.difference" in node.refusal(task_of(second, others), data)
 
 
+def test_records_with_an_outcome_are_the_same_whichever_is_the_event(tmp_path: Path) -> None:
+    """Ten men move between the bins beside the one woman, so that bins of all differ in eleven."""
+    data = one_between()
+    x = data.x.copy()
+    x[:, 1] = 0.0
+    x[np.flatnonzero(x[:, 3] > 0.5)[:10], 1] = 900.0
+    before = {**MODEL, "event": "m", "coefficients": {"age": 0.1, "cost": 1e-9, "(intercept)": -5.0}}
+    after = {**MODEL, "event": "f", "coefficients": {"age": 0.1, "cost": 0.01, "(intercept)": -5.05}}
+    first, second = (task_of(*asked(declared)) for declared in (before, after))
+    Node(tmp_path / "alone", minimum_cell=5).passed(second, data._replace(x=x))
+    node = Node(tmp_path, minimum_cell=5)
+    node.passed(first, data._replace(x=x))
+    assert "disclosure.difference" in node.refusal(second, data._replace(x=x))
+
+
 def test_a_group_is_the_same_one_however_its_level_is_spelled(tmp_path: Path) -> None:
     """Counts of everybody and of the other group stay as they are: only the group's own tell."""
     spelled, otherwise = Feature("sex", categories=("0", "1")), Feature("sex", categories=("00", "1.0"))

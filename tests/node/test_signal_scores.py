@@ -59,7 +59,7 @@ def slow() -> bytes:
 
 def task_of(model: bytes, schema: Schema = SCHEMA, **options: Any) -> Task:
     said = {"file": "m.tflite", "sha256": hashlib.sha256(model).hexdigest(), "size": len(model), "output": 1}
-    analysis = {"kind": "performance", "outcome": "beat", "bins": 2, "model": {**said, **options}}
+    analysis = {"kind": "performance", "outcome": schema.label or "beat", "bins": 2, "model": {**said, **options}}
     task = Task("t", schema, {}, Training(rounds=1), Privacy("none"), Rounds(3, 3), analysis=analysis)
     return spelled_out(replace(task, training=Training(rounds=1, parameters=analysis_of(task).sums.size)))
 
@@ -106,6 +106,52 @@ def test_three_classes_are_held_to_the_same(tmp_path: Path) -> None:
     assert "disclosure.cell" in node.refusal(*judged(58.0))
     node.passed(*judged(30.0))
     assert "disclosure.difference" in node.refusal(*judged(33.0))
+
+
+def named(schema: Schema, y: np.ndarray, predicted: np.ndarray) -> Tuple[Task, Dataset]:
+    """A task over signals of whose label the file holds y, and what a model made of them."""
+    k = len(schema.classes)
+    options: Dict[str, Any] = {"output": 0, "outputs": tuple(range(k))} if k > 2 else {}
+    truth = np.eye(k)[[schema.label_values[str(value)] for value in y]]
+    x = np.column_stack([truth, predicted.astype(np.float64)])
+    return task_of(b"m", schema, **options), Dataset(x, np.zeros(len(x), np.int32), places=np.arange(len(x)))
+
+
+FOUR = Schema("signal", "beat", tuple("NVSF"), {"0": 0, "1": 1, "2": 2, "3": 3}, samples=4, channels=2)
+OTHERS = [(0, 8), (15, 23), (30, 38)]
+"""Signals of all other classes that the second model predicts as the last one."""
+RENAMED: Dict[str, Tuple[Schema, Schema, List[Tuple[int, int, int]]]] = {
+    "classes in another order": (
+        SCHEMA,
+        replace(SCHEMA, classes=("V", "N"), label_values={"0": 1, "1": 0}),
+        [(59, 60, 0)],
+    ),
+    "classes by other names": (  # two pairs of predictions trade, so that no cell of the matrix tells
+        FOUR,
+        replace(FOUR, classes=tuple("nvsf")),
+        [(0, 7, 1), (15, 22, 0), (30, 37, 3), (45, 52, 2), (40, 41, 1)],
+    ),
+    "a label by another name": (FOUR, replace(FOUR, label="rhythm"), [(0, 7, 3), (40, 41, 1)]),
+}
+
+
+@pytest.mark.parametrize("what", RENAMED)
+def test_signals_of_a_class_are_the_same_whatever_a_gateway_calls_it(tmp_path: Path, what: str) -> None:
+    """One signal of the first class moves alone, and so many of all others that counts of all classes together tell nothing."""
+    first, second, moves = RENAMED[what]
+    k = len(first.classes)
+    turn, y = np.divmod(np.arange(60 * k), k)
+    before = turn * k // 60
+    after = before.copy()
+    for start, end in OTHERS:
+        after[(y > 0) & (start <= turn) & (turn < end)] = k - 1
+    for start, end, predicted in moves:
+        after[(y == 0) & (start <= turn) & (turn < end)] = predicted
+    asked = named(second, y, after)
+    Node(tmp_path / "alone", minimum_cell=5).passed(*asked)
+    node = Node(tmp_path, minimum_cell=5)
+    node.passed(*named(first, y, before))
+    assert "disclosure.difference" in node.refusal(*asked)
 
 
 def test_a_signal_adds_no_more_than_noise_is_made_for_whatever_the_model_says() -> None:
