@@ -22,6 +22,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 GATEWAY, MODEL_EXPORT = ({path.stem for path in (ROOT / f).iterdir()} for f in ("orchestrator/gateway", "model_export"))
 
+NODES_READ = {"errors", "flatbuffer", "model_bin", "tflite_names", "trees"}
+
 FORBIDDEN: Dict[str, Set[str]] = {
     "orchestrator/wire": {"tensorflow"},
     "orchestrator/rounds": {"tensorflow", "time", "socket", "threading"},
@@ -29,8 +31,9 @@ FORBIDDEN: Dict[str, Set[str]] = {
     "orchestrator/data": {f"model_export.{module}" for module in MODEL_EXPORT - {"array_files", "errors", "evaluation"}}
     | {"tensorflow"},
     "orchestrator/node": {
-        # but what a .tflite file is: a node reads it whole before it runs it, with the reader the exporter has
-        *(f"model_export.{module}" for module in MODEL_EXPORT - {"errors", "flatbuffer", "tflite_names"}),
+        # but what a .tflite file is, and a model.bin of trees: a node reads them whole before it runs them, with the readers that the
+        # exporter has
+        *(f"model_export.{module}" for module in MODEL_EXPORT - NODES_READ),
         "tensorflow",
     },
     "orchestrator/audit": {

@@ -14,7 +14,7 @@ from orchestrator.wire.schema import Feature, Schema
 
 MOST_MODEL_BYTES = 64 << 20
 MOST_OUTPUTS = 1 << 16
-FLOAT, INT8 = NUMBERS = ("float", "int8")
+FLOAT, INT8, TREES = NUMBERS = ("float", "int8", "trees")
 MOST_NAMED = 5
 """Columns that are shown to an owner here; all are in the declaration."""
 
@@ -26,14 +26,15 @@ class ScoredModel:
     file: str = ""  # a bundle, or a .tflite of one model [a folder or a file]
     sha256: str = ""  # of the model's bytes [set by the gateway]
     size: int = 0  # of the model, in bytes [set by the gateway]
-    # columns that it takes, in this order; none: all but the outcome; of a bundle left out [columns]
+    # columns that it takes, in this order; none: all but the outcome; of a bundle left out; of trees a column for each channel
+    # [columns]
     inputs: Tuple[str, ...] = ()
     # what is subtracted from each input before the model; none: 0; of a bundle left out [numbers, one for each input]
     mean: Tuple[float, ...] = ()
     # what each is then divided by; none: 1; of a bundle left out [numbers above 0, one for each input]
     std: Tuple[float, ...] = ()
     output: int = 0  # which of its outputs is the score; needed of three and more, of two it is 1 [0 or more]
-    numbers: str = "float"  # in which it computes: of a bundle which of its models is run [float, int8]
+    numbers: str = "float"  # in which it computes: of a bundle which of its models is run [float, int8, trees]
     # of all classes at once: which output is of each category of the outcome; none: in their order; of a bundle left out
     # [whole numbers from 0, one for each category]
     outputs: Tuple[int, ...] = ()
@@ -54,11 +55,18 @@ class Scoring(NamedTuple):
         """The columns it takes, in its order, as far as the schema has them."""
         by_name = {feature.name: feature for feature in self.schema.features}
         names = self.model.inputs or [name for name in by_name if name != self.outcome]
-        return [by_name[name] for name in names if name in by_name]
+        return [by_name[name] for name in dict.fromkeys(names) if name in by_name]
+
+    @property
+    def of_trees(self) -> bool:
+        """Whether the model is one of trees, for which values may be missing."""
+        return self.model.numbers == TREES
 
     @property
     def width(self) -> int:
-        """How many numbers it takes of a record."""
+        """How many numbers it takes of a record: of trees one for each channel."""
+        if self.of_trees:
+            return len(self.model.inputs)
         return sum(feature.width for feature in self.features)
 
     @property
@@ -88,8 +96,8 @@ class Scoring(NamedTuple):
         for name, numbers in (("mean", model.mean), ("std", model.std)):
             if numbers:
                 yield f"model.{name}: of columns, and a signal is divided by the schema's unit_scale alone: leave it out"
-        if model.numbers == INT8:
-            yield "model.numbers: 'int8', and of signals nodes run float models alone: name the float model"
+        if model.numbers in (INT8, TREES):
+            yield f"model.numbers: {model.numbers!r}, and of signals nodes run float models alone: name the float model"
 
     def objections(self) -> Iterator[str]:
         """Why no record of this schema can be scored by it."""
@@ -110,7 +118,10 @@ class Scoring(NamedTuple):
                 yield f"model.inputs: no column {name!r} in the schema{near(name, known)}"
             elif name == self.outcome:
                 yield f"model.inputs: {name!r} is the outcome"
-        if len(set(model.inputs)) < len(model.inputs):
+        if self.of_trees:
+            yield from () if model.inputs else ("model.inputs: none; of trees there is a column for each channel",)
+            yield from () if not (model.mean or model.std) else ("model.mean and std: trees take values as they are",)
+        elif len(set(model.inputs)) < len(model.inputs):
             yield "model.inputs: a column is there twice"
         for name, numbers in (("mean", model.mean), ("std", model.std)):
             if numbers and len(numbers) != self.width:
@@ -149,11 +160,14 @@ class Scoring(NamedTuple):
         if self.of_signals:
             samples, channels = self.shape
             return f"{file} is run on each signal, of {many(samples, 'sample')} and {many(channels, 'channel')}"
-        whole = ", in whole numbers (int8)," if model.numbers == INT8 else ""
+        whole = {INT8: ", in whole numbers (int8),", TREES: ", trees in whole numbers,"}.get(model.numbers, "")
         return f"{file} is run{whole} on {named}{more} of each record"
 
     def inputs(self, x: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
-        """(float32 (n, *shape) as the model takes them, which records lack none); x as of `Analysis.vectors`, or of signals."""
+        """(float32 (n, *shape) as the model takes them, which records it scores); x as of `Analysis.vectors`, or of signals.
+
+        It scores those that lack no value; trees score all, and take the place of a category and NaN for a missing value.
+        """
         if self.of_signals:
             return x.astype(np.float32, copy=False), np.ones(len(x), bool)
         starts, column = {}, 0
@@ -161,6 +175,12 @@ class Scoring(NamedTuple):
             starts[feature.name] = column
             column += feature.width
         used = np.ones(len(x), bool)
+        if self.of_trees:
+            columns = {
+                feature.name: _value(x[:, starts[feature.name] : starts[feature.name] + feature.width], feature)
+                for feature in self.features
+            }
+            return np.stack([columns[name] for name in self.model.inputs], axis=1), used
         for feature in self.features:
             values = x[:, starts[feature.name] : starts[feature.name] + feature.width]
             used &= values.sum(axis=1) > 0.5 if feature.categories else ~np.isnan(values[:, 0])
@@ -170,3 +190,10 @@ class Scoring(NamedTuple):
         std = np.asarray(self.model.std or [1.0], np.float32)
         with np.errstate(over="ignore"):  # what becomes infinite gives no number, or one within 0 and 1
             return ((raw - mean) / std).astype(np.float32), used
+
+
+def _value(cells: np.ndarray, feature: Feature) -> np.ndarray:
+    """float32 (n,): the number of a column, or the place of its category; NaN where it is missing."""
+    if not feature.categories:
+        return np.asarray(cells[:, 0], np.float32)
+    return np.where(cells.sum(axis=1) > 0.5, cells.argmax(axis=1), np.nan).astype(np.float32)

@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
 from orchestrator.analyses.performance_options import categories_of
-from orchestrator.analyses.scored_model import FLOAT, INT8, MOST_MODEL_BYTES, ScoredModel, Scoring
+from orchestrator.analyses.scored_model import FLOAT, INT8, MOST_MODEL_BYTES, TREES, ScoredModel, Scoring
 from orchestrator.analyses.signals import SIGNALS, labelled_column
 from orchestrator.errors import EdgewardError, GraphError, UsageError
 from orchestrator.node.graph_check import check_model
 from orchestrator.node.int8_model import is_int8, read_int8
+from orchestrator.node.trees_model import of_trees, read_trees
 from orchestrator.wire.bounds import near
 from orchestrator.wire.schema import Feature, Schema
 from orchestrator.wire.special_files import read_file
@@ -20,6 +21,8 @@ OPTION = "model"
 FLOAT_FILE = "model_float.tflite"
 _BY_GATEWAY = ("sha256", "size")
 INT8_FILE = "model.tflite"
+TREES_FILE = "model.bin"
+_FILES = {INT8: INT8_FILE, TREES: TREES_FILE}
 _OF_BUNDLE = ("inputs", "mean", "std", "output", "outputs")
 _UNREAD = {"sha256": "0" * 64, "size": 1}
 """In the place of a file that cannot be read, so that all else that is wrong is said as well."""
@@ -63,7 +66,7 @@ def model_path(task: Task, base: Path) -> Optional[Path]:
     if not isinstance(named, dict):
         return None
     path = base / str(named["file"])
-    return path / (INT8_FILE if named.get("numbers") == INT8 else FLOAT_FILE) if path.is_dir() else path
+    return path / _FILES.get(str(named.get("numbers")), FLOAT_FILE) if path.is_dir() else path
 
 
 def model_of(scored: Optional[ScoredModel], path: Optional[Path]) -> bytes:
@@ -100,7 +103,11 @@ def _read(
         return dict(_UNREAD), [f"{path}: {len(content)} bytes, at most {MOST_MODEL_BYTES}"]
     found.update(sha256=hashlib.sha256(content).hexdigest(), size=len(content))
     numbers = said.get("numbers", FLOAT)
-    if not path.is_dir():
+    if path.is_dir():
+        numbers = found.get("numbers", numbers)
+    elif of_trees(content):
+        return found, [*wrong, f"{path}: of trees, and does not name its columns: name its bundle's folder"]
+    else:
         numbers = found["numbers"] = INT8 if is_int8(content) else FLOAT
         if said.get("numbers", numbers) != numbers:
             wrong.append(f"{path}: numbers: {said['numbers']!r}, and the model is of {numbers}: leave it out")
@@ -150,6 +157,9 @@ def _edges(content: bytes, numbers: Any) -> Tuple[Tuple[int, ...], int]:
     if numbers == INT8:
         model = read_int8(content)
         return (model.width,), model.classes
+    if numbers == TREES:
+        trees = read_trees(content)
+        return (trees.width,), trees.classes
     checked = check_model(content)
     return checked.input_shape, checked.classes
 
@@ -173,26 +183,29 @@ def _of_bundle(
     bundle = read_described(folder)
     wrong = [f"{name}: the bundle says it: leave it out" for name in _OF_BUNDLE if name in said]
     int8 = said.get("numbers") == INT8
-    if bundle.of_trees:
-        raise UsageError(
-            f"{folder}: its model is of trees, which nodes do not run: name a bundle with a model of layers"
-        )
     kind = bundle.schema.kind
     if schema is not None and kind != schema.kind:
         raise UsageError(
             f"{folder}: its model is of schema.kind {kind!r}, and the task's schema is of kind {schema.kind!r}"
         )
-    if int8 and kind == SIGNALS:
+    if bundle.of_trees and said.get("numbers", TREES) != TREES:
+        wrong.append(f"{folder}: numbers: {said['numbers']!r}, and its model is of trees: leave it out")
+    elif not bundle.of_trees and said.get("numbers") == TREES:
+        raise UsageError(f"{folder}: numbers: 'trees', and its model is of layers: leave it out")
+    elif int8 and kind == SIGNALS:
         raise UsageError(
             f"{folder}: its int8 model is of signals, of which nodes run the float model: leave `numbers` out"
         )
-    if not int8 and "float_model" not in bundle.manifest:
+    elif not bundle.of_trees and not int8 and "float_model" not in bundle.manifest:
         raise UsageError(f'{folder}: holds no float model: say numbers = "int8" for the one it has')
     if bundle.schema.target:
         learned = bundle.schema.learned.kind
         raise UsageError(f"{folder}: its model learned target {learned!r}, and a score is of classes")
     found: Dict[str, Any] = {"output": 0}
-    if kind != SIGNALS:
+    whole: Dict[str, Any] = {"numbers": TREES} if bundle.of_trees else {}
+    if bundle.of_trees:
+        found["inputs"] = [feature["name"] for feature in bundle.manifest["features"]]
+    elif kind != SIGNALS:
         found["inputs"] = [feature.name for feature in bundle.schema.features]
         found["mean"] = [float(value) for value in bundle.mean.ravel()]
         found["std"] = [float(value) for value in bundle.std.ravel()]
@@ -211,7 +224,8 @@ def _of_bundle(
             number, why = _class_of(bundle.schema, outcome, str(analysis.get("event") or ""))
             found["output"] = number
             wrong += [f"{folder}: {why}"] if why else []
-    return found, wrong, (folder / (INT8_FILE if int8 else FLOAT_FILE)).read_bytes()
+    file = TREES_FILE if bundle.of_trees else INT8_FILE if int8 else FLOAT_FILE
+    return {**found, **whole}, wrong, (folder / file).read_bytes()
 
 
 def _differences(trained: Schema, schema: Schema) -> List[str]:

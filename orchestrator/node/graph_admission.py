@@ -7,16 +7,17 @@ loaded, and one that was being tried whenever this node ended, three times in a 
 make it another.
 """
 
-from typing import Callable, List, Tuple
+from typing import Callable, List, Tuple, Union
 
 from orchestrator.analyses.base import Analysis
-from orchestrator.analyses.scored_model import INT8
+from orchestrator.analyses.scored_model import INT8, TREES
 from orchestrator.errors import GraphError
 from orchestrator.node.graph_check import SCORES, CheckedGraph, check_graph, check_model
 from orchestrator.node.graph_process import GraphProcess, Limits
 from orchestrator.node.int8_layers import Int8Model
 from orchestrator.node.int8_model import read_int8
 from orchestrator.node.store import NodeStore
+from orchestrator.node.trees_model import TreesModel, read_trees
 from orchestrator.wire.plain import many
 from orchestrator.wire.task import Task
 
@@ -42,22 +43,24 @@ def admit_model(
     analysis: Analysis,
     limits: Limits = Limits(),  # noqa: B008 (immutable)
 ) -> None:
-    """The same of the model file by which an analysis scores records. An int8 one no process runs, and none is tried."""
-    if of_int8(analysis):
-        checked_int8(model, analysis)
+    """The same of the model file by which an analysis scores records. One of whole numbers no process runs, and none is tried."""
+    if of_whole_numbers(analysis):
+        checked_whole(model, analysis)
         return
     checked = check_model(model)
     _admit(store, checked, "model file", lambda: check_scored(checked, analysis), [SCORES], limits)
 
 
-def of_int8(analysis: Analysis) -> bool:
-    """Whether it scores records by a model of whole numbers (node/int8_model.py)."""
-    return analysis.scored is not None and analysis.scored.model.numbers == INT8
+def of_whole_numbers(analysis: Analysis) -> bool:
+    """Whether it scores records by a model that this node computes itself (node/int8_model.py, node/trees_model.py)."""
+    return analysis.scored is not None and analysis.scored.model.numbers in (INT8, TREES)
 
 
-def checked_int8(model: bytes, analysis: Analysis) -> Int8Model:
-    """The model of an analysis that is `of_int8`. GraphError as of `read_int8` and `check_scored`."""
-    found = read_int8(model)
+def checked_whole(model: bytes, analysis: Analysis) -> Union[Int8Model, TreesModel]:
+    """The model of an analysis that is `of_whole_numbers`. GraphError as of `read_int8`, `read_trees` and `check_scored`."""
+    scoring = analysis.scored
+    trees = scoring is not None and scoring.of_trees
+    found: Union[Int8Model, TreesModel] = read_trees(model) if trees else read_int8(model)
     _check_fits((found.width,), found.classes, analysis)
     return found
 
@@ -117,7 +120,7 @@ def refuse_graph(store: NodeStore, graph: bytes) -> None:
 
 def refuse_model(store: NodeStore, model: bytes, analysis: Analysis) -> None:
     """The same of the model file of an analysis, where a process runs it."""
-    if not of_int8(analysis):
+    if not of_whole_numbers(analysis):
         store.note_graph(check_model(model).digest(), REFUSED)
 
 

@@ -1,11 +1,11 @@
-"""Each record's score by a model file: of floats in the process that graphs run in (node/graph_process.py), of int8 here."""
+"""Each record's score by a model file: floats in the process that graphs run in (node/graph_process.py), whole numbers here."""
 
 import numpy as np
 
 from orchestrator.analyses.base import Analysis
 from orchestrator.analyses.scored_model import Scoring
 from orchestrator.data.dataset import Dataset
-from orchestrator.node.graph_admission import check_scored, checked_int8, of_int8
+from orchestrator.node.graph_admission import check_scored, checked_whole, of_whole_numbers
 from orchestrator.node.graph_check import SCORES, check_model
 from orchestrator.node.graph_process import GraphProcess, Limits, call_bytes
 
@@ -19,9 +19,9 @@ def with_scores(
     data: Dataset,
     limits: Limits = Limits(),  # noqa: B008 (immutable)
 ) -> Dataset:
-    """The data with each record's score behind its inputs (`Scoring.scores`); NaN also where a value that the model takes is
-    missing. Of signals their label is in the place of inputs, a 1 for its class among zeros. As they are where the analysis has
-    no model. GraphError where the model fails.
+    """The data with each record's score behind its inputs (`Scoring.scores`); NaN also where a value is missing that the model
+    takes, and that is no model of trees. Of signals their label is in the place of inputs, a 1 for its class among zeros. As they
+    are where the analysis has no model. GraphError where the model fails.
 
     Every record is run by itself, and zeros in the place of one that lacks a value: how long it takes follows from how many
     there are.
@@ -29,8 +29,8 @@ def with_scores(
     if analysis.scored is None:
         return data
     inputs, used = analysis.scored.inputs(data.x)
-    if of_int8(analysis):
-        whole = checked_int8(model, analysis)
+    if of_whole_numbers(analysis):
+        whole = checked_whole(model, analysis)
         scores = [analysis.scored.scores(whole.run(rows)) for rows in whole.pieces(inputs)]
         found = np.concatenate([np.empty(0), *scores])
     else:
