@@ -31,7 +31,7 @@ FORBIDDEN: Dict[str, Set[str]] = {
     "orchestrator/data": {f"model_export.{module}" for module in MODEL_EXPORT - {"array_files", "errors", "evaluation"}}
     | {"tensorflow"},
     "orchestrator/node": {
-        # but what a .tflite file is, and a model.bin of trees: a node reads them whole before it runs them, by the readers of exports
+        # but what a .tflite file is, and a model.bin of trees: a node reads them whole before it runs them, as an export does
         *(f"model_export.{module}" for module in MODEL_EXPORT - NODES_READ),
         "tensorflow",
     },

@@ -79,9 +79,8 @@ class Schema:
     """
 
     kind: str  # a CSV file, or an .npz with x (records, samples[, channels]) [table, signal]
-    label: (
-        str  # column (table) or array (signal) with what is to be learned [text; with an analysis of a table left out]
-    )
+    # column (table) or array (signal) with what is to be learned [text; with an analysis of a table left out]
+    label: str
     # names of the classes, in the order of the model's outputs [two or more texts; with an analysis or a target left out]
     classes: Tuple[str, ...]
     # value in the file -> index of its class; a value that is not listed is an error [value = index of a class; with an analysis
