@@ -28,18 +28,28 @@ def with_scores(
     """
     if analysis.scored is None:
         return data
-    inputs, used = analysis.scored.inputs(data.x)
     if of_whole_numbers(analysis):
-        whole = checked_whole(model, analysis)
-        scores = [analysis.scored.scores(whole.run(rows)) for rows in whole.pieces(inputs)]
-        found = np.concatenate([np.empty(0), *scores])
+        found = _in_whole_numbers(model, analysis, analysis.scored, data.x)
     else:
-        found = _in_process(model, analysis, analysis.scored, inputs, limits)
+        inputs, used = analysis.scored.inputs(data.x)
+        found = np.where(used, _in_process(model, analysis, analysis.scored, inputs, limits), np.nan)
     columns = data.x
     if analysis.scored.of_signals:
         levels = np.arange(len(analysis.schema.features[0].categories))
         columns = (data.y[:, np.newaxis] == levels).astype(np.float64)
-    return data._replace(x=np.column_stack([columns, np.where(used, found, np.nan)]))
+    return data._replace(x=np.column_stack([columns, found]))
+
+
+def _in_whole_numbers(model: bytes, analysis: Analysis, scoring: Scoring, x: np.ndarray) -> np.ndarray:
+    """float64 (n,): the score of each record. Inputs are in memory for some records at a time: of trees a column may be there for
+    thousands of channels.
+    """
+    whole = checked_whole(model, analysis)
+    found = [np.empty(0)]
+    for rows in whole.pieces(x):
+        inputs, used = scoring.inputs(rows)
+        found.append(np.where(used, scoring.scores(whole.run(inputs)), np.nan))
+    return np.concatenate(found)
 
 
 def _in_process(model: bytes, analysis: Analysis, scoring: Scoring, inputs: np.ndarray, limits: Limits) -> np.ndarray:

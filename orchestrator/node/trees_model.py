@@ -35,7 +35,9 @@ MOST_WORK = 1 << 21
 """What all trees take of a record: a split on the longest way of a tree counts 16, a value of a leaf 1."""
 
 _PIECE = 1 << 17
-"""Numbers of one kind that are in memory at a time."""
+"""Numbers of one kind that are in memory at a time, of models whose records are not wide."""
+_FEWEST_ROWS = 1024
+"""At a time, of all models: a tree or a channel takes as many calls for one record as for these."""
 
 
 class _Table(NamedTuple):
@@ -78,7 +80,7 @@ class TreesModel(NamedTuple):
 
     def pieces(self, inputs: np.ndarray) -> Iterator[np.ndarray]:
         """Rows of `inputs`, so many at a time that none takes much memory."""
-        piece = max(1, _PIECE // max(self.width, self.classes))
+        piece = max(_FEWEST_ROWS, _PIECE // max(self.width, self.classes))
         for start in range(0, len(inputs), piece):
             yield inputs[start : start + piece]
 
