@@ -105,7 +105,7 @@ def test_steps_follow_from_how_many_records_there_are(monkeypatch: pytest.Monkey
 
 
 def test_records_of_many_channels_are_computed_many_at_a_time() -> None:
-    """A channel and a tree take so many calls at a time, be it for few records: in pieces of 32 each record took 30 times as long."""
+    """A channel and a tree take so many calls at a time: in pieces of 32 each record took 30 times as long."""
     wide = read_trees(file_of(replace(ONE, channels=4000)))
     assert [len(rows) for rows in wide.pieces(np.zeros((2500, 1), np.float32))] == [1024, 1024, 452]
 
