@@ -78,7 +78,10 @@ class PlayingAnalysis:
         self.task, self._progress = task, progress
         self.analysis = analysis_of(task)
         parts = list(datasets.values())[: task.aggregation.honest if task.privacy.distributed else 1]
-        self.row = _longest(self.analysis, [*datasets.values(), scored(_at_the_ends(task.schema))])
+        invented = (
+            [scored(_at_the_ends(task.schema))] if task.schema.features else []
+        )  # signals have no columns to draw from
+        self.row = _longest(self.analysis, [*datasets.values(), *invented])
         self._crowds = [_crowd(part, unit_of(task.privacy), self.row) for part in parts]
         self._sum = analysis_sum(task)
         variance = len(parts) * party_variance(self._sum.mechanism, self._sum.std)

@@ -143,11 +143,6 @@ def _audit_analysis(
     """Of a task with an analysis: canaries in many runs, and probes. There is no model to attack; one by which records are scored
     (`model`) is run on them first, as a node does before a round.
     """
-    if task.schema.kind == "signal":
-        raise UsageError(
-            f"task {task.name!r}: an audit draws records from the ranges of a table's columns, and signals have none: audit the "
-            "same analysis of a table, whose noise and bounds are the same"
-        )
     if request.broken:
         check_broken(request.broken, [task])
     scored = partial(with_scores, analysis_of(task), model)

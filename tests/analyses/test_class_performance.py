@@ -3,9 +3,10 @@
 import csv
 import shutil
 import sys
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Tuple
+from typing import Any, Dict, List, Tuple
 
 import numpy as np
 import pytest
@@ -14,7 +15,17 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "predict"))
 
 import known_bundles
 from graph_samples import Builder
-from scored_hospitals import EXACT, METHODS, NODES, simulated, write_rows
+from scored_hospitals import (
+    EXACT,
+    METHODS,
+    NODES,
+    Hospitals,
+    check_charged,
+    noised,
+    simulated,
+    tables,
+    write_rows,
+)
 
 from orchestrator.analyses.class_figures import macro_f1, of_all, of_classes
 from orchestrator.analyses.registry import analysis_of, spelled_out
@@ -61,22 +72,15 @@ outcome = "state"
 MODEL = 'model = "bundle"\nby = "ward"\n'
 
 
-class Study(NamedTuple):
+@dataclass(frozen=True)
+class Study(Hospitals):
     """A folder with a bundle and a file of each node; of all rows that lack nothing what they are, and what is predicted."""
 
-    folder: Path
+    task = TASK
     truth: np.ndarray
     predicted: np.ndarray
     ward: np.ndarray
     missing: int
-
-    def config(self, text: str) -> Path:
-        path = self.folder / "edgeward.toml"
-        path.write_text(TASK + text)
-        return path
-
-    def files(self) -> List[Path]:
-        return [self.folder / f"{node}.csv" for node in NODES]
 
 
 @pytest.fixture(scope="module")
@@ -111,11 +115,6 @@ def _predicted(folder: Path, model: str = "float") -> np.ndarray:
     assert main([*words, "--out", str(out)]) == 0
     with out.open() as file:
         return np.array([row["predicted"] for row in csv.DictReader(file)])
-
-
-def tables(report: Dict[str, Any]) -> Dict[str, List[Dict[str, Any]]]:
-    found = report["analysis"]["tables"]
-    return {each["name"]: [dict(zip(each["columns"], row)) for row in each["rows"]] for each in found}
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -204,13 +203,12 @@ def test_tables_and_a_picture_are_written(study: Study, tmp_path: Path) -> None:
 
 def test_with_noise_figures_are_near_and_intervals_are_wider(study: Study, tmp_path: Path) -> None:
     pytest.importorskip("dp_accounting")
-    noise = '[task.privacy]\nunit = "record"\nepsilon = 3.0\ndelta = 1e-3\nnoise = "distributed"\n'
     report = simulated(
-        study.config('model = "bundle"\n' + noise + METHODS["masked"]), study.files(), tmp_path / "noisy"
+        study.config('model = "bundle"\n' + noised(3.0) + METHODS["masked"]), study.files(), tmp_path / "noisy"
     )
     exact = simulated(study.config('model = "bundle"\n' + EXACT), study.files(), tmp_path / "exact")
     (row,), (bare,) = tables(report)["performance"], tables(exact)["performance"]
-    assert 2 < report["privacy"]["epsilon"] <= 3
+    check_charged(report, tmp_path / "noisy", 3.0)
     assert row["accuracy"] == pytest.approx(bare["accuracy"], abs=0.1)
     assert row["macro F1"] == pytest.approx(bare["macro F1"], abs=0.1)
     assert row["to"] - row["from"] > bare["to"] - bare["from"]

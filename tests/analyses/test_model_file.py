@@ -4,9 +4,10 @@ import csv
 import json
 import shutil
 import sys
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Tuple
+from typing import Dict, List, Tuple
 
 import numpy as np
 import pytest
@@ -14,7 +15,19 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "predict"))
 
 import known_bundles
-from scored_hospitals import EXACT, METHODS, NODES, simulated, write_rows
+from scored_hospitals import (
+    EXACT,
+    METHODS,
+    NODES,
+    Hospitals,
+    check_calibration,
+    check_charged,
+    check_two_classes,
+    noised,
+    simulated,
+    tables,
+    write_rows,
+)
 
 from orchestrator.analyses.registry import analysis_of
 from orchestrator.cli.main import main
@@ -54,22 +67,15 @@ outcome = "sick"
 MODEL = 'model = "bundle"\nby = "ward"\nbins = 200\n'
 
 
-class Study(NamedTuple):
+@dataclass(frozen=True)
+class Study(Hospitals):
     """A folder with a bundle and a file of each node; all rows that lack nothing, by `edgeward predict`."""
 
-    folder: Path
+    task = TASK
     p: np.ndarray
     y: np.ndarray
     ward: np.ndarray
     missing: int
-
-    def config(self, text: str) -> Path:
-        path = self.folder / "edgeward.toml"
-        path.write_text(TASK + text)
-        return path
-
-    def files(self) -> List[Path]:
-        return [self.folder / f"{node}.csv" for node in NODES]
 
 
 @pytest.fixture(scope="module")
@@ -97,44 +103,27 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     return Study(folder, p, sick, wards, missing)
 
 
-def tables(report: Dict[str, Any]) -> Dict[str, List[Dict[str, Any]]]:
-    found = report["analysis"]["tables"]
-    return {each["name"]: [dict(zip(each["columns"], row)) for row in each["rows"]] for each in found}
-
-
 @pytest.mark.parametrize("method", METHODS)
 def test_figures_are_those_of_predictions_on_all_rows(study: Study, method: str, tmp_path: Path) -> None:
     if method == "ckks":
         pytest.importorskip("tenseal")
     report = simulated(study.config(MODEL + EXACT + METHODS[method]), study.files(), tmp_path)
     found = tables(report)
-    binned = np.minimum(np.floor(study.p * 200), 199)
     for row, confusion in zip(found["performance"], found["confusion"]):
         chosen = np.full(len(study.y), True) if row["ward"] == "all" else study.ward == row["ward"]
-        y, p, bins = study.y[chosen], study.p[chosen], binned[chosen]
-        assert (row["records"], row["with the outcome"]) == (len(y), y.sum())
-        assert row["AUC"] == pytest.approx(metrics.roc_auc_score(y, bins), abs=1e-12)
-        assert row["AUC"] == pytest.approx(metrics.roc_auc_score(y, p), abs=0.01)
-        assert row["Brier score"] == pytest.approx(metrics.brier_score_loss(y, p), abs=1e-6)
-        assert row["expected / observed"] == pytest.approx(p.sum() / y.sum(), rel=1e-6)
-        (right, false), (missed, hit) = metrics.confusion_matrix(y, p >= 0.5)
-        assert list(confusion.values())[2:] == [hit, false, missed, right, metrics.accuracy_score(y, p >= 0.5)]
+        check_two_classes(row, confusion, study.y[chosen], study.p[chosen], 200)
     assert {row["ward"] for row in found["performance"]} == {"all", "a", "b", "?"}
-    for band in (band for band in found["calibration"] if band["ward"] == "all"):
-        inside = (study.p >= band["from"]) & ((study.p < band["to"]) | (band["to"] == 1))
-        assert band["records"] == inside.sum()
-        assert band["observed"] == (pytest.approx(study.y[inside].mean()) if inside.any() else None)
+    check_calibration([band for band in found["calibration"] if band["ward"] == "all"], study.y, study.p)
     assert any(f"{study.missing} records without score" in note for note in report["analysis"]["notes"])
 
 
 def test_with_noise_figures_are_near_and_the_ledgers_are_charged(study: Study, tmp_path: Path) -> None:
     pytest.importorskip("dp_accounting")
-    noise = '[task.privacy]\nunit = "record"\nepsilon = 8.0\ndelta = 1e-3\nnoise = "distributed"\n'
     report = simulated(
-        study.config('model = "bundle"\nbins = 10\n' + noise + METHODS["masked"]), study.files(), tmp_path
+        study.config('model = "bundle"\nbins = 10\n' + noised(8.0) + METHODS["masked"]), study.files(), tmp_path
     )
     (row,) = tables(report)["performance"]
-    assert 7 < report["privacy"]["epsilon"] <= 8
+    check_charged(report, tmp_path, 8.0)
     assert abs(row["records"] - len(study.y)) < 60
     assert row["AUC"] == pytest.approx(metrics.roc_auc_score(study.y, study.p), abs=0.1)
     assert any("each count carries noise" in note for note in report["analysis"]["notes"])
@@ -319,16 +308,8 @@ def test_an_attack_runs_the_model_as_nodes_do(
 ) -> None:
     pytest.importorskip("dp_accounting")
     monkeypatch.setattr("orchestrator.audit.run.examine_analysis", lambda *_: iter(()))
-    private = '[task.privacy]\nunit = "record"\nepsilon = 3.0\ndelta = 1e-4\nnoise = "node"\n'
-    words = [
-        "attack",
-        str(study.config(MODEL + private)),
-        "--data",
-        str(study.files()[0]),
-        "--canaries",
-        "16",
-        "--json",
-    ]
+    config = study.config(MODEL + noised(3.0, "node"))
+    words = ["attack", str(config), "--data", str(study.files()[0]), "--canaries", "16", "--json"]
     assert main(words) == 0
     assert json.loads(capsys.readouterr().out)["verdict"] == "consistent with the claim"
 

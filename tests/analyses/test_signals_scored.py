@@ -1,10 +1,12 @@
 """A model of signals evaluated over a federation: the figures are those of `edgeward predict` on all signals in one file."""
 
+import json
 import shutil
 import sys
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Tuple
+from typing import Any, Dict, List, Tuple
 
 import numpy as np
 import pytest
@@ -12,7 +14,18 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "predict"))
 
 import known_bundles
-from scored_hospitals import EXACT, METHODS, NODES, simulated
+from scored_hospitals import (
+    EXACT,
+    METHODS,
+    NODES,
+    Hospitals,
+    check_calibration,
+    check_charged,
+    check_two_classes,
+    noised,
+    simulated,
+    tables,
+)
 
 from orchestrator.analyses.registry import analysis_of
 from orchestrator.cli.main import main
@@ -50,20 +63,14 @@ outcome = "beat"
 MODEL = 'model = "bundle"\n'
 
 
-class Study(NamedTuple):
+@dataclass(frozen=True)
+class Study(Hospitals):
     """A folder with a bundle and a file of each node; all signals' classes and probabilities by `edgeward predict`."""
 
-    folder: Path
+    task = TASK
+    ending = ".npz"
     p: np.ndarray
     y: np.ndarray
-
-    def config(self, text: str) -> Path:
-        path = self.folder / "edgeward.toml"
-        path.write_text(TASK + text)
-        return path
-
-    def files(self) -> List[Path]:
-        return [self.folder / f"{node}.npz" for node in NODES]
 
 
 @pytest.fixture(scope="module")
@@ -89,24 +96,10 @@ def _predicted(path: Path, bundle: Path) -> np.ndarray:
     return outputs_of(described, described.inputs(read_rows(path, described.schema)), "float").astype(np.float64)
 
 
-def tables(report: Dict[str, Any]) -> Dict[str, List[Dict[str, Any]]]:
-    found = report["analysis"]["tables"]
-    return {each["name"]: [dict(zip(each["columns"], row)) for row in each["rows"]] for each in found}
-
-
 def check_one(found: Dict[str, List[Dict[str, Any]]], study: Study) -> None:
     (row,), (confusion,) = found["performance"], found["confusion"]
-    y, p = study.y == 1, study.p[:, 1]
-    assert (row["records"], row["with the outcome"]) == (len(y), y.sum())
-    assert row["AUC"] == pytest.approx(metrics.roc_auc_score(y, np.minimum(np.floor(p * 200), 199)), abs=1e-12)
-    assert row["Brier score"] == pytest.approx(metrics.brier_score_loss(y, p), abs=1e-6)
-    assert row["expected / observed"] == pytest.approx(p.sum() / y.sum(), rel=1e-6)
-    (right, false), (missed, hit) = metrics.confusion_matrix(y, p >= 0.5)
-    assert list(confusion.values())[2:] == [hit, false, missed, right, metrics.accuracy_score(y, p >= 0.5)]
-    for band in found["calibration"]:
-        inside = (p >= band["from"]) & ((p < band["to"]) | (band["to"] == 1))
-        assert band["records"] == inside.sum()
-        assert band["observed"] == (pytest.approx(y[inside].mean()) if inside.any() else None)
+    check_two_classes(row, confusion, study.y == 1, study.p[:, 1], 200)
+    check_calibration(found["calibration"], study.y == 1, study.p[:, 1])
 
 
 def check_all(found: Dict[str, List[Dict[str, Any]]], study: Study) -> None:
@@ -135,10 +128,9 @@ def test_figures_are_those_of_predictions_on_all_signals(
 
 def test_with_noise_figures_are_near_and_the_ledgers_are_charged(study: Study, tmp_path: Path) -> None:
     pytest.importorskip("dp_accounting")
-    noise = '[task.privacy]\nunit = "record"\nepsilon = 8.0\ndelta = 1e-3\nnoise = "distributed"\n'
-    report = simulated(study.config(MODEL + noise + METHODS["masked"]), study.files(), tmp_path)
+    report = simulated(study.config(MODEL + noised(8.0) + METHODS["masked"]), study.files(), tmp_path)
     (row,) = tables(report)["performance"]
-    assert 7 < report["privacy"]["epsilon"] <= 8
+    check_charged(report, tmp_path, 8.0)
     assert row["accuracy"] == pytest.approx(metrics.accuracy_score(study.y, study.p.argmax(axis=1)), abs=0.15)
 
 
@@ -210,7 +202,20 @@ def test_mistakes_are_said_when_the_file_is_read(study: Study, what: str, capsys
         assert each in found, found
 
 
-def test_an_audit_of_signals_says_why_there_is_no_such(study: Study, capsys: pytest.CaptureFixture[str]) -> None:
-    path = study.config(MODEL + EXACT)
-    assert main(["audit", str(path), "--data", str(study.files()[0])]) == 2
-    assert "audit the same analysis of a table" in capsys.readouterr().err
+def test_an_attack_plays_signals_as_nodes_do(
+    study: Study, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("dp_accounting")
+    monkeypatch.setattr("orchestrator.audit.run.examine_analysis", lambda *_: iter(()))
+    words = [
+        "attack",
+        str(study.config(MODEL + noised(3.0, "node"))),
+        "--data",
+        str(study.files()[0]),
+        "--canaries",
+        "300",
+        "--json",
+    ]
+    assert main(words) == 0
+    assert json.loads(capsys.readouterr().out)["verdict"] == "consistent with the claim"
+    assert main([*words, "--broken", "clip-off"]) == 1

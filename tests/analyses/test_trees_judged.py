@@ -1,12 +1,24 @@
 """A bundle of trees evaluated over a federation: the figures are those of `edgeward predict` on all rows in one file."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Tuple
+from typing import Dict, List, Tuple
 
 import numpy as np
 import pytest
-from scored_hospitals import EXACT, METHODS, NODES, simulated, write_rows
+from scored_hospitals import (
+    EXACT,
+    METHODS,
+    NODES,
+    Hospitals,
+    check_charged,
+    check_two_classes,
+    noised,
+    simulated,
+    tables,
+    write_rows,
+)
 
 from orchestrator.analyses.registry import analysis_of
 from orchestrator.data.dataset import load_for
@@ -47,21 +59,14 @@ GROWN = {
 }
 
 
-class Study(NamedTuple):
+@dataclass(frozen=True)
+class Study(Hospitals):
     """A folder with a bundle of each kind of trees and a file of each node; predictions of all rows by `edgeward predict`."""
 
-    folder: Path
+    task = TASK + 'kind = "performance"\n'
     predicted: Dict[str, np.ndarray]
     sick: np.ndarray
     ward: np.ndarray
-
-    def config(self, text: str) -> Path:
-        path = self.folder / "edgeward.toml"
-        path.write_text(TASK + 'kind = "performance"\n' + text)
-        return path
-
-    def files(self) -> List[Path]:
-        return [self.folder / f"{node}.csv" for node in NODES]
 
 
 @pytest.fixture(scope="module")
@@ -95,11 +100,6 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     return Study(folder, predicted, sick, np.array(["abc".index(row["ward"]) for row in pooled]))
 
 
-def tables(report: Dict[str, Any]) -> Dict[str, List[Dict[str, Any]]]:
-    found = report["analysis"]["tables"]
-    return {each["name"]: [dict(zip(each["columns"], row)) for row in each["rows"]] for each in found}
-
-
 @pytest.mark.parametrize("name", ["forest", "boosted"])
 def test_nodes_score_each_record_as_predict_does(study: Study, name: str) -> None:
     """Those too that lack a value: trees know where they go."""
@@ -118,23 +118,16 @@ def test_figures_are_those_of_predictions_on_all_rows(study: Study, method: str,
         pytest.importorskip("tenseal")
     text = 'outcome = "sick"\nmodel = "forest"\nbins = 256\n' + EXACT + METHODS[method]
     found = tables(simulated(study.config(text), study.files(), tmp_path))
-    p, y = study.predicted["forest"][:, 1], study.sick
     (row,), (confusion,) = found["performance"], found["confusion"]
-    assert (row["records"], row["with the outcome"]) == (len(y), y.sum())
-    assert row["AUC"] == pytest.approx(metrics.roc_auc_score(y, p), abs=1e-12)
-    assert row["Brier score"] == pytest.approx(metrics.brier_score_loss(y, p), abs=1e-6)
-    assert row["expected / observed"] == pytest.approx(p.sum() / y.sum(), rel=1e-6)
-    (right, false), (missed, hit) = metrics.confusion_matrix(y, p >= 0.5)
-    assert list(confusion.values())[2:] == [hit, false, missed, right, metrics.accuracy_score(y, p >= 0.5)]
+    check_two_classes(row, confusion, study.sick, study.predicted["forest"][:, 1], 256)
 
 
 def test_with_noise_figures_are_near_and_the_ledgers_are_charged(study: Study, tmp_path: Path) -> None:
     pytest.importorskip("dp_accounting")
-    noise = '[task.privacy]\nunit = "record"\nepsilon = 8.0\ndelta = 1e-3\nnoise = "distributed"\n'
-    text = 'outcome = "sick"\nmodel = "boosted"\nbins = 10\n' + noise + METHODS["masked"]
+    text = 'outcome = "sick"\nmodel = "boosted"\nbins = 10\n' + noised(8.0) + METHODS["masked"]
     report = simulated(study.config(text), study.files(), tmp_path)
     (row,) = tables(report)["performance"]
-    assert 7 < report["privacy"]["epsilon"] <= 8
+    check_charged(report, tmp_path, 8.0)
     assert abs(row["records"] - len(study.sick)) < 60
 
 

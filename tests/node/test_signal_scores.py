@@ -3,19 +3,17 @@
 import hashlib
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Tuple
 
 import numpy as np
 import pytest
-from agent_at_post import AtPost
 from graph_samples import Builder
 from guarded import Node
+from offered import offered
 
 from orchestrator.analyses.registry import analysis_of, spelled_out
-from orchestrator.cli.main import main
 from orchestrator.data.dataset import Dataset
 from orchestrator.errors import GraphError, UsageError
-from orchestrator.node.agent import NodeAgent
 from orchestrator.node.analysed import total, unit_vectors
 from orchestrator.node.approval import Approvals
 from orchestrator.node.graph_admission import REFUSED, RUNS, admit_model
@@ -24,10 +22,9 @@ from orchestrator.node.graph_file import tflite_file
 from orchestrator.node.graph_process import Limits
 from orchestrator.node.scores import with_scores
 from orchestrator.node.store import NodeStore
-from orchestrator.wire.post import Post
 from orchestrator.wire.protection import Privacy
 from orchestrator.wire.schema import Schema
-from orchestrator.wire.task import Rounds, Task, task_to_dict
+from orchestrator.wire.task import Rounds, Task
 from orchestrator.wire.training import Training
 
 SCHEMA = Schema("signal", "beat", ("N", "V"), {"0": 0, "1": 1}, samples=4, channels=2)
@@ -210,26 +207,6 @@ def test_signals_without_a_label_have_no_outcome(changed: Dict[str, Any]) -> Non
         task_of(b"m", schema)
 
 
-def offered(folder: Path, task: Task, model: bytes, data: Optional[Path] = None) -> List[Dict[str, Any]]:
-    """What a live node says to a task that its owner approves; without `data` it says `data` where it opened them."""
-    path = folder / "policy.toml"
-    path.write_text('[approval]\nrequired = true\n[require]\nunits = ["none"]\nsteady = false\nstages = []\n')
-    agent = NodeAgent(Post(), "f", "icu", data or folder / "none.npz", folder / "state", policy=path)
-    node, said = AtPost(agent), []
-    header, tensors = (
-        {"kind": "task", "run": "one", "task": task_to_dict(task)},
-        {"graph": np.frombuffer(model, np.uint8)},
-    )
-    for _ in range(2):
-        node.hear(header, tensors)
-        said.append(node.presence())
-        if said[-1]["kind"] != "waiting":
-            break
-        assert main(["node", "approve", said[-1]["digest"], "--state", str(folder / "state")]) == 0
-    agent.close()
-    return said
-
-
 def test_a_live_node_runs_it_once_its_owner_approved_what_is_said_of_it(tmp_path: Path) -> None:
     model, data = model_of(30.0), signals()
     np.savez(tmp_path / "icu.npz", x=data.x, beat=data.y)
@@ -243,8 +220,6 @@ def test_a_live_node_runs_it_once_its_owner_approved_what_is_said_of_it(tmp_path
 def test_a_model_of_another_shape_opens_no_data(tmp_path: Path) -> None:
     """There are none here: who opens them says so."""
     for number, (shape, code) in enumerate([((1, 4, 2), "data"), ((1, 2, 4), "graph")]):
-        folder = tmp_path / str(number)
-        folder.mkdir()
         model = model_of(1.0, shape)
-        said = offered(folder, task_of(model), model)[-1]
+        said = offered(tmp_path / str(number), task_of(model), model)[-1]
         assert (said["kind"], said["code"]) == ("declined", code)

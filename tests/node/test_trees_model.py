@@ -4,25 +4,31 @@ import hashlib
 import struct
 import zlib
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Callable, Dict, List, Tuple
 
 import numpy as np
 import pytest
 from graph_samples import mutants
+from offered import offered
 from random_trees import random_trees, rows_for
 from series import of_cases
 
 from model_export.input_profile import InputProfile
 from model_export.model_bin import HEADER_BYTES, pack_model_bin, parse_model_bin
 from model_export.trees import CLASSES, LEAF, VALUE, Tree, Trees, pack_trees, parse_trees, run_trees
-from orchestrator.analyses.registry import make
+from orchestrator.analyses.registry import analysis_of, make, spelled_out
 from orchestrator.analyses.scored_model import Scoring
 from orchestrator.data.dataset import Dataset
-from orchestrator.errors import GraphError
+from orchestrator.errors import GraphError, UsageError
 from orchestrator.node import trees_model
+from orchestrator.node.approval import Approvals
 from orchestrator.node.scores import with_scores
 from orchestrator.node.trees_model import of_trees, read_trees
+from orchestrator.wire.protection import Privacy
 from orchestrator.wire.schema import Feature, Schema
+from orchestrator.wire.task import Rounds, Task
+from orchestrator.wire.training import Training
 
 SEEDS = [seed for seed in range(120) if random_trees(seed).mode != VALUE]
 CUTS = np.arange(1, 255, dtype=np.float32)
@@ -239,3 +245,46 @@ def test_damage_of_the_head_is_refused_or_read() -> None:
 def test_the_kind_of_a_file_is_seen() -> None:
     assert of_trees(file_of(ONE))
     assert not any(map(of_trees, (b"", b"EWMB", pack_trees(ONE), file_of(ONE)[:-1])))
+
+
+def task_of(model: bytes, **options: Any) -> Task:
+    """Of the performance of trees whose two channels are both a person's age."""
+    features = (Feature("age", 0, 100), Feature("sick", categories=("no", "yes")))
+    said = {"file": "b", "sha256": hashlib.sha256(model).hexdigest(), "size": len(model), "output": 1}
+    said.update({"numbers": "trees", "inputs": ("age", "age"), **options})
+    analysis = {"kind": "performance", "outcome": "sick", "bins": 2, "model": said}
+    schema = Schema("table", "", (), {}, features)
+    task = Task("t", schema, {}, Training(rounds=1), Privacy("none"), Rounds(3, 3), analysis=analysis)
+    return spelled_out(replace(task, training=Training(rounds=1, parameters=analysis_of(task).sums.size)))
+
+
+def test_a_live_node_runs_trees_once_its_owner_approved_what_is_said_of_them(tmp_path: Path) -> None:
+    (tmp_path / "icu.csv").write_text("age,sick\n" + "40,yes\n71,no\n" * 20)
+    model = file_of(ONE)
+    first, then = offered(tmp_path / "node", task_of(model), model, tmp_path / "icu.csv")
+    assert (first["kind"], first["code"], then["kind"]) == ("waiting", "policy.approval", "ready"), then
+    text = "\n".join(Approvals(tmp_path / "node" / "state").find(str(first["digest"])).summary)
+    assert "trees in whole numbers" in text
+    assert "'age'" in text
+
+
+def test_trees_that_are_refused_open_no_data(tmp_path: Path) -> None:
+    """There are none here: who opens them says so."""
+    good, back = file_of(ONE), crafted(ONE, _put("<H", _NODES + 4, 0))  # the root leads to itself
+    assert offered(tmp_path / "good", task_of(good), good)[-1]["code"] == "data"
+    for name, task, content, code in (
+        ("backwards", task_of(back), back, "graph"),
+        ("too few channels", task_of(good, inputs=("age",)), good, "graph"),
+        ("another file", task_of(good), back, "task"),
+    ):
+        said = offered(tmp_path / name, task, content)[-1]
+        assert (said["kind"], said["code"]) == ("declined", code), name
+    said = offered(tmp_path / "policy", task_of(good), good, units="record")[-1]
+    assert said["kind"] == "declined"
+    assert said["code"].startswith("policy.")
+
+
+@pytest.mark.parametrize("options", [{"inputs": ()}, {"inputs": ("age", "sick")}, {"mean": (0.0, 0.0)}, {"output": -1}])
+def test_what_a_gateway_says_of_trees_is_checked_by_its_words(options: Dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=r"model\."):
+        task_of(file_of(ONE), **options)
