@@ -86,11 +86,12 @@ def check_calibration(bands: Sequence[Dict[str, Any]], y: np.ndarray, p: np.ndar
 
 
 def check_charged(report: Dict[str, Any], out: Path, epsilon: float) -> None:
-    """The one release of a run, which spends about so much, is in the ledger of each node."""
+    """What a run of one round spends, about so much, is in the ledger of each node: how many records, and their sums."""
     assert epsilon - 1 < report["privacy"]["epsilon"] <= epsilon
     for node in NODES:
         ledger = Ledger(out / "nodes" / node / LEDGER_FILE, [])
         try:
-            assert [entry["round"] for entry in ledger.entries() if entry["kind"] == "release"] == [1], node
+            used = [entry["uses"] for entry in ledger.entries() if entry["kind"] == "release"]
         finally:
             ledger.close()
+        assert used == [{"count": 1}, {"analysis": 1}], node
