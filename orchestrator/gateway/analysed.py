@@ -167,6 +167,11 @@ def _csv(table: Table) -> str:
     return text.getvalue()
 
 
+def be_ready_to_draw() -> None:
+    """Loads what draws, which takes a second: while nodes start, and not while people wait for a result."""
+    import matplotlib.figure  # noqa: F401
+
+
 def _draw(tables: List[Table], path: Path) -> None:
     from matplotlib.figure import Figure
 

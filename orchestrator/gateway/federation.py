@@ -163,6 +163,8 @@ class Orchestrator:
         """The `number`-th training (from 1), up to its bundle; one that was begun is continued."""
         run = self._run_id(number)
         task, graph = self._open(run, number)
+        if not task.trains:
+            analysed.be_ready_to_draw()
         if self._broker is not None:
             self._broker.restart_if_dead()
         evaluate = Evaluator(graph, self._rows, task.schema) if self._rows is not None else None
