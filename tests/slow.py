@@ -43,7 +43,7 @@ SLOW = (
     "boards/test_update.py",
     "boards/test_virtual_board.py",
     "cli/test_analyze.py",
-    "cli/test_audit_cli.py",
+    "cli/test_attack_cli.py",
     "cli/test_data_command.py",
     "cli/test_hang_up.py",
     "cli/test_init_owner.py",

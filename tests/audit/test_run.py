@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Dict
 
 import pytest
-from orchestrator.cli.audit import _rows
 
 import orchestrator.audit.run as run_module
 import orchestrator.privacy.noisy_sum as noisy_sum
@@ -16,6 +15,7 @@ from orchestrator.audit.one_run import reach
 from orchestrator.audit.plot import plot_audit
 from orchestrator.audit.run import BROKEN, CONFIDENCE, CONSISTENT, NO_CLAIM, TOO_FEW, Prepared, Request, audit
 from orchestrator.audit.statement import PAGE, write_audit
+from orchestrator.cli.attack import _rows
 from orchestrator.cli.main import main
 from orchestrator.demo.tasks import Prepared as DemoTask
 from orchestrator.errors import DataError, UsageError

@@ -90,6 +90,7 @@ def test_drift_of_trees_is_measured() -> None:
     with VirtualBoard(packed()) as board, BoardClient(board.port, on_record=seen.append) as client:
         client.ask("drift rows 400", "ok")
         client.infer(np.concatenate([rows, away]))
+        client.metrics()  # the second record follows the last answer
     drift = [record.fields["psi"] for record in seen if record.kind == "drift"]
     assert len(drift) == 2
     assert drift[0] < 0.1 < 1 < drift[1]

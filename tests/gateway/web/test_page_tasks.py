@@ -125,7 +125,7 @@ def test_every_task_is_drawn(stage: Stage, runs: Runs, accounted: None) -> None:
             page.wait(f"document.querySelector('{private}')", 60)
             page.evaluate("document.querySelectorAll('details').forEach((more) => { more.open = true; })")
             wrong += [(run, slip) for slip in [page.evaluate(SLIPS)] if slip]
-        chosen: List[str] = [run for run in runs.tasks if "private" in run][::3]
+        chosen: List[str] = [run for run in runs.tasks if "private" in run][::3][:6]  # so many are compared at a time
         page.evaluate(f"location.hash = '#runs?every=1&choose={','.join(chosen)}'")
         page.wait(f"document.querySelectorAll('#compared thead th').length === {len(chosen) + 1}", 60)
         wrong += [("compared", slip) for slip in [page.evaluate(SLIPS)] if slip]
