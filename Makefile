@@ -11,7 +11,6 @@ unexport PYTHONDONTWRITEBYTECODE
 setup: $(VENV)/.installed
 
 # Debian packages only where something is missing: a compiler for the virtual board, venv, a broker for the tests.
-# Modules are compiled when they are first imported: most of what comes with TensorFlow never is.
 $(VENV)/.installed: pyproject.toml Makefile
 	@missing=""; \
 	command -v g++ >/dev/null || missing="$$missing g++"; \
@@ -27,7 +26,7 @@ $(VENV)/.installed: pyproject.toml Makefile
 	  || { echo "setup: the gateway needs Python 3.10 or newer, $(PYTHON) is $$($(PYTHON) -V); try make PYTHON=python3.11" >&2; exit 1; }
 	@echo "setup: creating $(VENV) and installing edgeward (TensorFlow included; a few minutes the first time)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -e '.[dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $@
 
 demo: setup
