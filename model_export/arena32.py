@@ -7,7 +7,7 @@ This module plays that order for a given width:
     allocator, memory planner, MicroAllocator, builtin data allocator, subgraph list    once
     TfLiteEvalTensor per tensor, NodeAndRegistration per operator
     builtin options per operator, then what each kernel's Init and Prepare ask for (at multiples of 16)
-    scratch buffer handles, then pointer, TfLiteTensor and quantization of input and output
+    scratch buffer handles, variables, then pointer, TfLiteTensor and quantization of input and output
 
 Played with 8-byte pointers and the two extras of the PyPI wheel (it records allocations, and is built with tensor
 compression) it must give exactly the tail the wheel measured: `confirmed` says whether it did. Played with 4-byte pointers
@@ -23,6 +23,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Dict, NamedTuple, Tuple
+
+import numpy as np
 
 from model_export.operators import operators
 from model_export.tflite_file import read_tflite
@@ -115,6 +117,8 @@ def tail_bytes(model: TfliteModel, layout: Layout) -> int:
     handles = sum(kernel.scratch_handles for _, kernel in kernels)
     if handles:
         tail.take(handles * p, p)
+    for tensor in (tensor for graph in model.subgraphs for tensor in graph.tensors if tensor.is_variable):
+        tail.take(int(np.prod(tensor.shape, dtype=np.int64)) * np.dtype(tensor.dtype).itemsize, _BUFFER_ALIGNMENT)
     for count in (len(model.inputs), len(model.outputs)):
         tail.take(count * p, _BUFFER_ALIGNMENT)
         for _ in range(count):

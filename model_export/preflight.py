@@ -27,7 +27,7 @@ from model_export.tflite_model import TfliteModel
 from model_export.tflm import TflmModel
 from model_export.trees import TreesError, is_trees, parse_trees
 
-ONLY_TFLM = frozenset(("PADV2", "SVDF", "UNIDIRECTIONAL_SEQUENCE_LSTM"))
+ONLY_TFLM = frozenset(("PADV2", "SVDF"))
 """Registered by firmware/engine/tflm, and not in engine/direct."""
 
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from model_export.errors import ExportError, TflmError, UnsupportedOperatorError
 from model_export.operators import operators
+from model_export.operators.recurrent import each_row_a_series
 from model_export.tflite_file import read_tflite, single_edges
 from model_export.tflite_model import Op, TfliteModel
 
@@ -79,6 +80,7 @@ class TflmModel:
         _check_stops(parsed)
         self.operators: List[Op] = [op for graph in parsed.subgraphs for op in graph.ops]
         self.blob = blob
+        self._begins = "each" if each_row_a_series(parsed) else "first"
         self._arena_bytes = FIRST_ARENA_BYTES + 10 * len(blob)
         _, printed, details = self._start(np.zeros((0, 1), np.int8))
         self.input = _quantized(details["input"], "input")
@@ -119,7 +121,7 @@ class TflmModel:
             np.save(given, rows)
             while True:
                 command = [sys.executable, str(PROCESS), str(model), str(given), str(outputs), str(self._arena_bytes)]
-                command += [",".join(map(str, tensors))] if tensors else []
+                command += [self._begins, *([",".join(map(str, tensors))] if tensors else [])]
                 try:
                     done = subprocess.run(
                         command, capture_output=True, text=True, errors="replace", timeout=BATCH_SECONDS + len(rows)

@@ -1,11 +1,12 @@
 """Load and run an int8 model in TensorFlow Lite Micro, in a process that may die without harm.
 
-    python tflm_process.py MODEL.tflite ROWS.npy OUTPUTS.npy ARENA_BYTES [TENSOR,TENSOR,...]
+    python tflm_process.py MODEL.tflite ROWS.npy OUTPUTS.npy ARENA_BYTES each|first [TENSOR,TENSOR,...]
 
 TFLM is C++ that aborts on some models and prints its errors and its allocation table itself; model_export.tflm starts
 this file, reads both streams and turns them into types. ROWS is int8 (rows, *input shape). With no rows, one
-inference on zeros still runs, so that a kernel which only fails when invoked is found. With tensors named, their content
-after each row is written instead of the outputs, joined in the order named.
+inference on zeros still runs, so that a kernel which only fails when invoked is found. What layers remember begins again with
+each row, or with the first. With tensors named, their content after each row is written instead of the outputs, joined in the
+order named.
 """
 
 import json
@@ -15,7 +16,7 @@ from typing import Any, Dict
 import numpy as np
 
 
-def main(model_path: str, rows_path: str, outputs_path: str, arena_bytes: str, tensors: str = "") -> int:
+def main(model_path: str, rows_path: str, outputs_path: str, arena_bytes: str, begins: str, tensors: str = "") -> int:
     from tflite_micro import runtime
 
     config = runtime.InterpreterConfig
@@ -27,6 +28,8 @@ def main(model_path: str, rows_path: str, outputs_path: str, arena_bytes: str, t
     shape = tuple(int(n) for n in entry["shape"])
     outputs = []
     for row in rows if len(rows) else np.zeros((1, *shape), entry["dtype"]):
+        if begins == "each":
+            interpreter.reset()
         interpreter.set_input(np.ascontiguousarray(row.reshape(shape)), 0)
         interpreter.invoke()
         if wanted:
@@ -55,4 +58,4 @@ def _details(tensor: Dict[str, Any]) -> Dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:6]))
+    sys.exit(main(*sys.argv[1:7]))

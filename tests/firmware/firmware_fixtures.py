@@ -43,6 +43,7 @@ def tflm() -> Callable[[bytes, np.ndarray], np.ndarray]:
         interpreter = runtime.Interpreter.from_bytes(model)
         outputs = []
         for row in rows:
+            interpreter.reset()
             interpreter.set_input(row.reshape(shape), 0)
             interpreter.invoke()
             outputs.append(interpreter.get_output(0).reshape(-1).copy())

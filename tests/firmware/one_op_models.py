@@ -21,6 +21,7 @@ class Part(NamedTuple):
     content: Optional[np.ndarray] = None
     axis: int = 0
     kind: str = "int8"
+    variable: bool = False
 
     @property
     def scale(self) -> float:
@@ -53,6 +54,7 @@ def model_of(
         tensor.name, tensor.shape, tensor.buffer = f"t{number}", np.array(part.shape, np.int32), 0
         kind = part.kind if part.content is None else part.content.dtype.name
         tensor.type = getattr(schema.TensorType, kind.upper())
+        tensor.isVariable = part.variable
         if part.content is not None:
             buffer = schema.BufferT()
             buffer.data = np.frombuffer(part.content.tobytes(), np.uint8)

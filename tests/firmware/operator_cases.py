@@ -394,6 +394,28 @@ def softmax(d: Draw) -> Case:
     return case_of(d, [source, _unit(d, source)], [("SOFTMAX", [0], [1], options_of("SoftmaxOptions", beta=beta))])
 
 
+def lstm(d: Draw) -> Case:
+    steps, width, units = int(d.rng.integers(2, 7)), int(d.rng.integers(1, 9)), int(d.rng.integers(1, 9))
+    time_major = bool(d.pick(False, True))
+    inside, outside = ((steps, 1, n) if time_major else (1, steps, n) for n in (width, units))
+    source = d.edge(inside)
+    hidden = d.edge((1, units), d.near(1 / 128))._replace(variable=True)
+    result = hidden._replace(shape=outside, variable=False)
+    cell = Part((1, units), float(2.0 ** d.rng.integers(-16, -8)), 0, kind="int16", variable=True)
+    spread = float(np.exp(d.rng.uniform(-3, 2)))  # of what the gates are computed of
+    of_source, of_hidden = (d.near(spread / part.scale / 100 / part.shape[-1]) for part in (source, hidden))
+    weights = [Part((units, width), of_source, 0, d.int8((units, width))) for _ in range(4)]
+    weights += [Part((units, units), of_hidden, 0, d.int8((units, units))) for _ in range(4)]
+    biases = [_bias(d, units, of_source * source.scale, width) for _ in range(4)]
+    parts = [source, result, *weights, *biases, hidden, cell]
+    reads = [0, *range(2, 10), -1, -1, -1, *range(10, 14), -1, -1, 14, 15, -1, -1, -1, -1]
+    clip = float(d.pick(0, 0, 10 * cell.scale * 128, 1.0))
+    fields = options_of(
+        "UnidirectionalSequenceLSTMOptions", fusedActivationFunction=4, cellClip=clip, timeMajor=time_major
+    )
+    return case_of(d, parts, [("UNIDIRECTIONAL_SEQUENCE_LSTM", reads, [1], fields)])
+
+
 CASES: Dict[str, Callable[[Draw], Case]] = {
     "ADD": add,
     "AVERAGE_POOL_2D": _pool("AVERAGE_POOL_2D"),
@@ -427,6 +449,7 @@ CASES: Dict[str, Callable[[Draw], Case]] = {
     "TANH": _unary("TANH", _tanh),
     "TRANSPOSE": transpose,
     "TRANSPOSE_CONV": transpose_conv,
+    "UNIDIRECTIONAL_SEQUENCE_LSTM": lstm,
     "UNPACK": unpack,
 }
 """An operator of engine/direct: how to draw a model of it."""

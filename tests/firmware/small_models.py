@@ -149,6 +149,28 @@ def unpacked() -> bytes:
     return model_of(parts, [unpack, pack, flat, ("ADD", [5, 5], [1], options_of("AddOptions"))])
 
 
+def remembered() -> bytes:
+    """A layer that carries a state, as one operator: the converter makes one only of saved models."""
+    rng = np.random.default_rng(3)
+    steps, width, units, classes = 9, 5, 12, 4
+    series, hidden = Part((1, steps, width), 0.02, -7), Part((1, units), 1 / 128, 3, variable=True)
+    parts = [series, Part((1, classes), 0.05, 10)]
+    parts += [Part((units, width), 0.01, 0, rng.integers(-128, 128, (units, width)).astype(np.int8)) for _ in range(4)]
+    parts += [Part((units, units), 0.01, 0, rng.integers(-128, 128, (units, units)).astype(np.int8)) for _ in range(4)]
+    parts += [Part((units,), 2e-4, 0, rng.integers(-2000, 2000, units).astype(np.int32)) for _ in range(4)]
+    parts += [hidden, Part((1, units), 2.0**-11, 0, kind="int16", variable=True)]
+    parts += [hidden._replace(shape=(1, steps, units), variable=False), hidden._replace(shape=(1, 108), variable=False)]
+    parts.append(Part((classes, 108), 0.01, 0, rng.integers(-128, 128, (classes, 108)).astype(np.int8)))
+    reads = [0, *range(2, 10), -1, -1, -1, *range(10, 14), -1, -1, 14, 15, -1, -1, -1, -1]
+    options = options_of("UnidirectionalSequenceLSTMOptions", fusedActivationFunction=4, cellClip=10.0)
+    layers_of = [
+        ("UNIDIRECTIONAL_SEQUENCE_LSTM", reads, [16], options),
+        ("RESHAPE", [16], [17], options_of("ReshapeOptions", newShape=[1, 108])),
+        ("FULLY_CONNECTED", [17, 18, -1], [1], options_of("FullyConnectedOptions")),
+    ]
+    return model_of(parts, layers_of)
+
+
 MODELS = {
     "dense": (dense, (30,)),
     "regression": (regression, (13,)),
@@ -199,4 +221,5 @@ if __name__ == "__main__":
     for name in MODELS:
         (folder / f"{name}.tflite").write_bytes(convert(name))
     (folder / "unpacked.tflite").write_bytes(unpacked())
+    (folder / "remembered.tflite").write_bytes(remembered())
     (folder / "dense_per_tensor.tflite").write_bytes(convert("dense", per_tensor_dense=True))

@@ -22,6 +22,7 @@ NAMES = [
     "peaks",
     "rectified",
     "regression",
+    "remembered",
     "residual",
     "signal",
     "unpacked",

@@ -61,6 +61,7 @@ def _run(runtime: Any, blob: bytes, rows: np.ndarray) -> Optional[bytes]:
         shape = interpreter.get_input_details(0)["shape"]
         outputs = []
         for row in rows:
+            interpreter.reset()
             interpreter.set_input(row.reshape(shape), 0)
             interpreter.invoke()
             outputs.append(np.array(interpreter.get_output(0), np.int8).tobytes())

@@ -28,7 +28,8 @@ constexpr uint32_t kPlanVersion = 1;
   KIND(move, 14) \
   KIND(transpose_conv, 15) \
   KIND(resize, 16) \
-  KIND(grouped, 17)
+  KIND(grouped, 17) \
+  KIND(lstm, 18)
 
 enum class Kind : uint32_t {
 #define EDGEWARD_NUMBERED(name, number) name = number,

@@ -148,6 +148,25 @@ Result check_graph(const tflite::Model* model, const Resolver& resolver) {
   return ok_result();
 }
 
+// How many steps of a series an operator that check_graph() accepted computes in one inference; 0 where it is no LSTM.
+int32_t steps_of(const tflite::SubGraph* graph, const tflite::Operator* op) {
+  const auto* const options = op->builtin_options_as_UnidirectionalSequenceLSTMOptions();
+  if (options == nullptr || op->inputs() == nullptr || op->inputs()->size() == 0 || op->inputs()->Get(0) < 0) return 0;
+  const auto* const shape = graph->tensors()->Get(static_cast<uint32_t>(op->inputs()->Get(0)))->shape();
+  return shape == nullptr || shape->size() != 3 ? 0 : shape->Get(options->time_major() ? 0 : 1);
+}
+
+// Whether a row is a whole series, so that what its LSTM layers remember begins again with each. Of one step, a row is
+// part of a series (model_export/operators/recurrent.py).
+bool each_row_a_series(const tflite::SubGraph* graph) {
+  int32_t least = 0;
+  for (const tflite::Operator* op : *graph->operators()) {
+    const int32_t steps = steps_of(graph, op);
+    if (steps > 0 && (least == 0 || steps < least)) least = steps;
+  }
+  return least > 1;
+}
+
 bool view_tensor(const TfLiteTensor* tensor, TensorView* view) {
   if (tensor == nullptr || tensor->type != kTfLiteInt8) return false;
   *view = TensorView{tensor->data.int8, static_cast<uint32_t>(tensor->bytes), tensor->params.scale,
@@ -222,6 +241,7 @@ class TflmEngine final : public Engine {
       return fail(Status::unsupported, "input or output is not int8");
     }
     op_count_ = model->subgraphs()->Get(0)->operators()->size();
+    each_row_a_series_ = each_row_a_series(model->subgraphs()->Get(0));
     return ok_result();
   }
 
@@ -238,6 +258,7 @@ class TflmEngine final : public Engine {
   Result invoke() override {
     if (interpreter_ == nullptr) return fail(Status::not_loaded, "");
     forget_said();
+    if (each_row_a_series_ && interpreter_->Reset() != kTfLiteOk) return fail_as_said(Status::invoke_failed, "Reset failed");
     if (interpreter_->Invoke() != kTfLiteOk) return fail_as_said(Status::invoke_failed, "Invoke failed");
     return ok_result();
   }
@@ -264,6 +285,7 @@ class TflmEngine final : public Engine {
   TensorView input_ = {};
   TensorView output_ = {};
   uint32_t op_count_ = 0;
+  bool each_row_a_series_ = false;
 };
 
 TflmEngine g_engine;
