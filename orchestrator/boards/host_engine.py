@@ -1,13 +1,15 @@
-"""Firmware built for this machine: the sources a board runs, compiled once with g++ and kept in a per-user cache."""
+"""Firmware built for this machine: the sources a board runs, each compiled once with g++ and kept in a per-user cache."""
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
 import struct
 import subprocess
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Iterable, Sequence, Tuple
 
@@ -76,23 +78,38 @@ def build(program: str, extra_flags: Sequence[str] = ()) -> Path:
         raise HostBuildError("no g++ on this machine: install it (Debian, Ubuntu: apt-get install g++) and try again")
     flags = [*FLAGS, *extra_flags]
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False).stdout
-    target = cache_dir() / f"{program}-{_digest(root, sources, [*flags, version])}"
+    known = digest_of(root, sorted(root.rglob("*.h")), [*flags, version])
+    target = cache_dir() / f"{program}-{digest_of(root, sources, [known])}"
     if target.is_file():
         return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{program}-", dir=target.parent) as work:
-        fresh = Path(work) / program
-        command = [compiler, *flags, f"-I{root}", *map(str, sources), "-o", str(fresh)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise HostBuildError(f"g++ could not build {program}:\n{done.stderr.strip()}")
-        os.replace(fresh, target)  # atomic: a second process building the same sees the old or the new file
+    (cache_dir() / "objects").mkdir(parents=True, exist_ok=True)
+    with (cache_dir() / "build.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # who waits finds most of what it needs
+        if not target.is_file():
+            objects = {
+                path: cache_dir() / "objects" / f"{path.stem}-{digest_of(root, [path], [known])}.o" for path in sources
+            }
+            missing = [path for path in sources if not objects[path].is_file()]
+            with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+                compiling = [[compiler, *flags, f"-I{root}", "-c", str(path)] for path in missing]
+                list(pool.map(make, [program] * len(missing), compiling, [objects[path] for path in missing]))
+            make(program, [compiler, *flags, *map(str, objects.values())], target)
     return target
 
 
-def _digest(root: Path, sources: Sequence[Path], flags: Sequence[str]) -> str:
-    digest = hashlib.sha256("\0".join(flags).encode())
-    for path in sorted({*sources, *root.rglob("*.h")}):
+def make(program: str, command: Sequence[str], made: Path) -> None:
+    """Runs a compiler for `made`, which is there whole or not at all. HostBuildError with what it says."""
+    with tempfile.TemporaryDirectory(prefix=".building-", dir=made.parent) as work:
+        fresh = Path(work) / made.name
+        done = subprocess.run([*command, "-o", str(fresh)], capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise HostBuildError(f"{Path(command[0]).name} could not build {program}:\n{done.stderr.strip()}")
+        os.replace(fresh, made)
+
+
+def digest_of(root: Path, files: Sequence[Path], words: Sequence[str]) -> str:
+    digest = hashlib.sha256("\0".join(words).encode())
+    for path in files:
         digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:20]
 

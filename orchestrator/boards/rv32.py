@@ -6,7 +6,6 @@ pipeline. Needs Debian's gcc-riscv64-unknown-elf, picolibc-riscv64-unknown-elf a
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import struct
@@ -20,7 +19,7 @@ import numpy as np
 
 from model_export.plan import compile_plan
 from model_export.trees import is_trees, parse_trees
-from orchestrator.boards.host_engine import ENGINES, HostBuildError, _digest, cache_dir, firmware_dir
+from orchestrator.boards.host_engine import ENGINES, HostBuildError, cache_dir, digest_of, firmware_dir, make
 from orchestrator.boards.partitions import SECTOR_BYTES
 
 COMPILER = "riscv64-unknown-elf-gcc"
@@ -190,20 +189,10 @@ def build_elf(program: str, optimize: str, *, target: str = "rv32_virt", extra: 
     cstd = root / "hal/rv32_virt/cstd"
     version = subprocess.run([COMPILER, "--version"], capture_output=True, text=True, check=False).stdout
     flags = [*ARCHITECTURE, *FLAGS, optimize]
-    elf = (
-        cache_dir()
-        / f"rv32-{Path(program).stem}-{_digest(root, [*sources, start, script, *sorted(cstd.iterdir())], [*flags, version])}"
-    )
-    if elf.is_file():
-        return elf
-    elf.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".rv32-", dir=elf.parent) as work:
-        fresh = Path(work) / "program.elf"
-        command = [COMPILER, *flags, f"-I{root}", f"-I{cstd}", str(start), *map(str, sources)]
-        done = subprocess.run(
-            [*command, "-lm", "-T", str(script), "-o", str(fresh)], capture_output=True, text=True, check=False
-        )
-        if done.returncode != 0:
-            raise HostBuildError(f"{COMPILER} could not build {program}:\n{done.stderr.strip()}")
-        os.replace(fresh, elf)
+    read = [*sources, start, script, *sorted(cstd.iterdir()), *sorted(root.rglob("*.h"))]
+    elf = cache_dir() / f"rv32-{Path(program).stem}-{digest_of(root, read, [*flags, version])}"
+    if not elf.is_file():
+        elf.parent.mkdir(parents=True, exist_ok=True)
+        command = [COMPILER, *flags, f"-I{root}", f"-I{cstd}", str(start), *map(str, sources), "-lm", "-T", str(script)]
+        make(program, command, elf)
     return elf
