@@ -69,6 +69,8 @@ KNOWN = {
     ("node/identity.py", "self._folder / name"),  # of a tuple of constants
     ("gateway/identity_folder.py", "self.folder / name"),  # the same
     ("gateway/web/server.py", "Path(given[name])"),  # from the gateway that started the dashboard
+    # what the owner's description names, below its folder and without ".."
+    ("data/sources/wav_files.py", "folder / asked.folder / name"),
     ("gateway/scrub.py", "out / name"),  # of a tuple of constants
     ("gateway/registry.py", "out / 'bundle' / name"),  # of a list of a bundle's own files
     ("gateway/registry.py", "fresh / 'bundle' / name"),

@@ -103,10 +103,11 @@ void Board::command(const char* line) {
   if (starts_with(line, "metrics rate ")) return metrics_rate(line + std::strlen("metrics rate "));
   if (starts_with(line, "drift rows ")) return drift_rows(line + std::strlen("drift rows "));
   if (starts_with(line, "bench ")) return bench(line + std::strlen("bench "));
-  if (starts_with(line, "stream ")) {
+  const bool record = starts_with(line, "record ");
+  if (record || starts_with(line, "stream ")) {
     char arguments[kLineBytes + 1];
     std::strcpy(arguments, line + std::strlen("stream "));
-    return stream_command(arguments);
+    return record ? record_command(arguments) : stream_command(arguments);
   }
   if (std::strcmp(line, "selftest") == 0) return selftest();
   if (std::strcmp(line, "reload") == 0) return load_model(true);
@@ -117,8 +118,8 @@ void Board::command(const char* line) {
     hal::restart();
   }
   error("unknown_command",
-        "known: info, metrics, metrics rate MS, metrics clear, bench N, drift rows N, stream, selftest, reload, "
-        "rollback, key, reboot");
+        "known: info, metrics, metrics rate MS, metrics clear, bench N, drift rows N, stream, record, selftest, "
+        "reload, rollback, key, reboot");
 }
 
 void Board::frame(const Frame& frame) {
@@ -203,7 +204,9 @@ void Board::send_info() {
       .number("sample_bytes", kSampleBytes)
       .number("model_bytes", model_area(update_target()).bytes)
       .number("keys", keys_.count)
-      .boolean("keys_locked", keys_.locked);
+      .boolean("keys_locked", keys_.locked)
+      .boolean("recording_allowed", keys_.may_record())
+      .boolean("recording", recording_.on());
   if (!loaded()) return;
   record.text("name", model_.name)
       .text("slot", edgeward::to_string(slot_))
@@ -241,7 +244,8 @@ void Board::send_metrics() {
       .number("heap_free_bytes", now.heap_free_bytes)
       .number("heap_least_free_bytes", now.heap_least_free_bytes)
       .number("stack_least_free_bytes", now.stack_least_free_bytes)
-      .text("reset", to_string(system_.reset_reason));
+      .text("reset", to_string(system_.reset_reason))
+      .boolean("recording", recording_.on());
   const Answers& answers = metrics_.answers;
   if (answers.class_count > 0) {
     record.numbers("classes", answers.classes, answers.class_count)

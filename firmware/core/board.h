@@ -8,6 +8,7 @@
 //   bench N             N inferences on the first known answer, and what each operator took
 //   drift rows N        compares inputs with the training data every N inferences; 0 stops
 //   stream ...          runs the model on a stream of samples (core/board_stream.cpp)
+//   record ...          sends raw samples of a source, where flashing allowed it (core/board_recording.cpp)
 //   selftest            runs the known answers the model carries
 //   reload              chooses and loads a model again, even one that crashed the board
 //   rollback            goes back to the model in the other slot
@@ -43,6 +44,18 @@ constexpr char kFirmwareVersion[] = "0.1.0";
 
 // Inferences between two drift records until the host says otherwise.
 constexpr uint32_t kDriftRows = 256;
+
+// Samples on their way from a source to the host.
+struct Recording {
+  uint32_t channels = 0;  // 0: nothing is recorded
+  uint32_t samples = 0;   // after so many it ends by itself; those that were missed count
+  uint32_t next = 0;      // number of the sample after those below
+  uint32_t used = 0;      // of values
+  uint64_t since_us = 0;  // when the first of them came
+  int16_t values[kRecordingValues] = {};
+
+  bool on() const { return channels > 0; }
+};
 
 class Board {
  public:
@@ -99,6 +112,13 @@ class Board {
   void feed(const Frame& frame);
   void read_source();
   void take_value(int16_t counts);
+
+  // board_recording.cpp: raw samples to the host.
+  void record_command(char* arguments);
+  void read_recording();
+  void record_value(int16_t counts);
+  void send_samples();
+  void end_recording(const char* why);
   void error(const char* code, const char* reason);
   bool loaded() const { return state_ == nullptr; }
 
@@ -124,6 +144,7 @@ class Board {
   double last_index_ = -1.0;  // of the last drift record; none yet
   Stream stream_;
   bool source_open_ = false;
+  Recording recording_;
   OpTime op_times_[kTimedOperators] = {};
   uint32_t metrics_every_us_ = 0;
   uint64_t metrics_next_us_ = 0;

@@ -46,7 +46,7 @@ void Board::stream_command(char* arguments) {
   }
   Refusal refusal = stream_.start(profile_, engine_.input(), settings);
   if (!refusal && count == 6) {
-    source_open_ = hal::source_open(words[4], rate_hz, profile_.channels);
+    source_open_ = hal::source_open(words[4], rate_hz, profile_.channels, hal::Missed::repeated);
     if (!source_open_) refusal = Refusal{"no_source", "this board does not have the source, or it does not answer"};
   }
   if (refusal) {
@@ -61,6 +61,7 @@ void Board::stream_command(char* arguments) {
 }
 
 void Board::stop_stream() {
+  end_recording("stopped");
   if (source_open_) hal::source_close();
   source_open_ = false;
   stream_.stop();
@@ -91,6 +92,7 @@ void Board::feed(const Frame& frame) {
 }
 
 void Board::read_source() {
+  if (recording_.on()) return read_recording();
   if (!source_open_) return;
   int16_t values[kValuesAtOnce];
   const size_t count = hal::source_read(values, kValuesAtOnce);

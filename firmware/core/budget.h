@@ -32,6 +32,9 @@ constexpr uint32_t kLatencySteps = 16;
 // Longest window of a stream, one byte a value.
 constexpr uint32_t kStreamBytes = 4096;
 
+// Values of a recording that leave in one record: with its other fields it goes out in one piece.
+constexpr uint32_t kRecordingValues = 96;
+
 // Histograms of the input against the training data: channels that get their own, and bins of each.
 constexpr uint32_t kDriftGroups = 32;
 constexpr uint32_t kDriftBins = 16;
@@ -45,6 +48,6 @@ constexpr uint32_t kMaxHeads = 64;
 
 constexpr uint32_t kCoreBudgetBytes = kFrameBytes + kLineBytes + kReadBytes + kRecordBytes + kOutputBytes +
                                       4 * kLatencyOctaves * kLatencySteps + 4 * kDriftGroups * kDriftBins +
-                                      24 * kTimedOperators + kStreamBytes + 4096 + 256;
+                                      24 * kTimedOperators + kStreamBytes + 2 * kRecordingValues + 4096 + 256;
 
 }  // namespace edgeward

@@ -12,7 +12,7 @@ namespace {
 
 constexpr uint32_t kMagic = 0x594B5745;  // "EWKY"
 
-enum class Action : uint32_t { add = 1, remove = 2, lock = 3 };
+enum class Action : uint32_t { add = 1, remove = 2, lock = 3, allow_recording = 4, forbid_recording = 5 };
 
 struct Entry {
   uint32_t magic;
@@ -43,6 +43,8 @@ void apply(const Entry& entry, Keys* keys) {
       if (at < keys->count) std::memmove(keys->keys[at], keys->keys[--keys->count], kPublicKeyBytes);
       return;
     case Action::lock: keys->locked = true; return;
+    case Action::allow_recording: keys->recording = true; return;
+    case Action::forbid_recording: keys->recording = false; return;
   }
 }
 
@@ -73,7 +75,8 @@ Refusal append(Action action, const uint8_t* key) {
   const hal::SlotView view = hal::slot_map(hal::Slot::keys);
   if (view.data == nullptr) return Refusal{"no_key_store", "this board has no sector for keys: flash its partition table"};
   uint32_t free = 0;
-  if (read_log(&free).locked) return Refusal{"keys_locked", "the keys were locked: only flashing changes them"};
+  const bool locked = read_log(&free).locked;
+  if (locked && action != Action::forbid_recording) return Refusal{"keys_locked", "the keys were locked: only flashing changes them"};
   if (free == kEntries) return Refusal{"key_log_full", "too many changes: flashing the keys makes room"};
   Entry entry;
   std::memset(&entry, 0xFF, sizeof entry);
@@ -117,6 +120,11 @@ Refusal lock_keys() {
   if (keys.locked) return Refusal{};
   if (keys.count == 0) return Refusal{"no_key", "there is no key: locked, the board could never get one"};
   return append(Action::lock, nullptr);
+}
+
+Refusal forbid_recording() {
+  if (!read_keys().may_record()) return Refusal{};
+  return append(Action::forbid_recording, nullptr);
 }
 
 Refusal check_signature(const Keys& keys, const uint8_t* data, const ModelHeader& header) {

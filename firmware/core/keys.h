@@ -1,7 +1,8 @@
-// The public keys this board trusts to sign models: a log in a flash sector of its own, hal::Slot::keys.
+// The public keys this board trusts to sign models, and whether it may record: a log in a flash sector of its own,
+// hal::Slot::keys.
 //
 // An entry of 64 bytes adds a key, removes one, or locks the store: from then on no command changes it, only someone who writes
-// flash. Entries are written once and checked by a CRC; a cut of power leaves one whole or unreadable. What an unreadable one
+// flash. Recording is allowed by an entry that no command writes, only a flasher; a command takes it back. Entries are written once and checked by a CRC; a cut of power leaves one whole or unreadable. What an unreadable one
 // said nobody knows: where it leaves the board without keys, no model may run until a key is set again.
 #pragma once
 
@@ -20,9 +21,13 @@ struct Keys {
   uint32_t count = 0;
   bool locked = false;
   bool damaged = false;  // an entry cannot be read
+  bool recording = false;
   uint8_t keys[kMaxKeys][kPublicKeyBytes];
 
   bool holds(const uint8_t key[kPublicKeyBytes]) const;
+
+  // Whether raw samples may leave this board. An entry that cannot be read may have forbidden it.
+  bool may_record() const { return recording && !damaged; }
 };
 
 // Reads the store; without such a sector there are no keys.
@@ -31,6 +36,9 @@ Keys read_keys();
 Refusal add_key(const uint8_t key[kPublicKeyBytes]);
 Refusal remove_key(const uint8_t key[kPublicKeyBytes]);
 Refusal lock_keys();
+
+// Takes back what the flasher allowed, also where the keys are locked.
+Refusal forbid_recording();
 
 // Whether a model may run here: any may while there never were keys, afterwards only one that one of them signed. `data` is
 // the first kModelHeaderBytes of a model.bin, parsed as `header`.

@@ -55,13 +55,20 @@ bool slot_erase(Slot slot, uint32_t offset, uint32_t bytes);
 // of 4. False when out of range or the flash reported an error.
 bool slot_write(Slot slot, uint32_t offset, const uint8_t* data, uint32_t bytes);
 
+// What becomes of a sample that was not measured, or for which there was no room: the last one again, so that windows keep
+// their length; or a gap, which source_missed() counts.
+enum class Missed : uint8_t { repeated, counted };
+
 // Starts taking samples of `channels` values at `rate_hz` from a source of this board: "file" on the host, "adc" and "imu"
 // on an ESP32. False when the target does not have it, it does not answer, or it has another number of channels.
-bool source_open(const char* name, uint32_t rate_hz, uint32_t channels);
+bool source_open(const char* name, uint32_t rate_hz, uint32_t channels, Missed missed);
 void source_close();
 
 // Takes values that have been measured, channel after channel, without waiting; returns how many.
 size_t source_read(int16_t* values, size_t capacity);
+
+// How many samples are missing between the values read so far and the next one. To be called where source_read() gave nothing.
+uint32_t source_missed();
 
 SystemInfo system_info();
 

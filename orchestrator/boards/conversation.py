@@ -219,6 +219,12 @@ class Conversation:
         kind = NoAnswerError if code == "unknown_command" else BoardError
         raise kind(f"{self.port}: {command!r}: {code}: {record.fields.get('reason')}")
 
+    def arrived(self) -> List[Record]:
+        """As `read`, with those first that arrived while something else was waited for."""
+        waiting = [*self._unread]
+        self.forget_unread()
+        return waiting or self.read()
+
     def read(self) -> List[Record]:
         """The intact records that arrived, after at most 50 ms. Raises BoardError when the port went away."""
         try:

@@ -10,6 +10,7 @@ from orchestrator.boards.audience import Audience
 from orchestrator.boards.exporters import json_line
 from orchestrator.boards.protocol import Record
 from orchestrator.errors import UsageError
+from orchestrator.wire.board_records import RAW
 from orchestrator.wire.event_queue import Disconnected
 from orchestrator.wire.link import BrokerAddress, Link, client_id
 from orchestrator.wire.plain import many
@@ -51,6 +52,9 @@ class MqttForward:
         self._audience = None if enrolled else Audience(address, federation)
 
     def write(self, port: str, received_at: float, record: Record) -> None:
+        """Publishes a record. ValueError for one of raw samples, which a monitor hands over to nobody."""
+        if record.kind in RAW:
+            raise ValueError(f"{port}: a record of raw samples does not leave this machine")
         more = self._kind(port, record)
         self._look()
         if not self._connected or self.link.unacknowledged >= _MOST_UNDER_WAY:

@@ -1,4 +1,4 @@
-"""The flash sector with the public keys a board trusts, as firmware/core/keys.cpp reads it."""
+"""The flash sector with the public keys a board trusts, and whether it may record, as firmware/core/keys.cpp reads it."""
 
 from __future__ import annotations
 
@@ -11,20 +11,25 @@ from orchestrator.errors import EdgewardError
 
 MAX_KEYS = 4
 _MAGIC = 0x594B5745  # "EWKY"
-_ADD, _LOCK = 1, 3
+_ADD, _LOCK, _ALLOW_RECORDING = 1, 3, 4
+_NO_KEY = b"\xff" * 32
 _ENTRY = struct.Struct("<II32s20s")
 
 
-def key_sector(keys: Sequence[bytes], locked: bool = False) -> bytes:
+def key_sector(keys: Sequence[bytes], locked: bool = False, recording: bool = False) -> bytes:
     """The whole sector: `keys` of 32 bytes each, and with `locked` no command over serial changes them.
 
-    Raises EdgewardError for no key or more than MAX_KEYS.
+    recording: the board may send raw samples; then there may be no key. Raises EdgewardError for another number of keys than it
+    can hold, and for a lock without a key.
     """
-    if not 1 <= len(keys) <= MAX_KEYS:
+    least = 0 if recording and not locked else 1
+    if not least <= len(keys) <= MAX_KEYS:
         raise EdgewardError(f"{len(keys)} keys for a board; it holds 1 to {MAX_KEYS}")
     entries = b"".join(_entry(_ADD, key) for key in keys)
     if locked:
-        entries += _entry(_LOCK, b"\xff" * 32)
+        entries += _entry(_LOCK, _NO_KEY)
+    if recording:
+        entries += _entry(_ALLOW_RECORDING, _NO_KEY)
     return entries.ljust(KEYS.size, b"\xff")
 
 

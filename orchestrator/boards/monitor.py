@@ -13,7 +13,7 @@ from orchestrator.boards.conversation import BAUD, BoardError, open_port
 from orchestrator.boards.protocol import Record, RecordParser, RecordStats
 from orchestrator.errors import UsageError
 from orchestrator.mishaps import sentence
-from orchestrator.wire.board_records import KINDS
+from orchestrator.wire.board_records import KINDS, RAW
 from orchestrator.wire.plain import plain
 
 log = logging.getLogger("edgeward.monitor")
@@ -23,7 +23,7 @@ _GATHER_BYTES, _GATHER_S = 1024, 0.003
 """A port with fewer bytes gets this long to bring more: many small reads would cost more than their records."""
 
 OnRecord = Callable[[str, float, Record], None]
-"""Called with the port, the time of arrival (Unix seconds) and the record; one call at a time."""
+"""Called with the port, the time of arrival (Unix seconds) and the record; one call at a time, and none with raw samples."""
 
 
 @dataclass
@@ -34,6 +34,8 @@ class PortStatus:
     stats: RecordStats = field(default_factory=RecordStats)
     last: Dict[str, Record] = field(default_factory=dict)
     """The latest record of each kind."""
+    withheld: int = 0
+    """Records of raw samples, which are counted and nothing else."""
 
 
 class Monitor:
@@ -124,6 +126,9 @@ class Monitor:
                 waiting = device.in_waiting
             records = parser.feed(device.read(waiting or 1))
             for record in records:
+                if record.kind in RAW:
+                    status.withheld += 1
+                    continue
                 if record.kind in KINDS:  # those of another schema may be called anything
                     status.last[record.kind] = record
                 self._hand_over(status.port, record)

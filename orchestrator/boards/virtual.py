@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Optional, Union
 
 from orchestrator.boards.host_engine import HostBuildError, build
-from orchestrator.boards.partitions import FLASH_BYTES, SLOTS
+from orchestrator.boards.keys import key_sector
+from orchestrator.boards.partitions import FLASH_BYTES, KEYS, SLOTS
 from orchestrator.boards.update import MODEL_CAPACITY
 
 _SLOT = SLOTS["a"]
@@ -22,7 +23,8 @@ class VirtualBoard:
     """Runs from `with` to its end. `port` is the path to open; it stays the same over reboots asked for by command.
 
     `model_bin`: the content of slot A, as bytes or a file; None leaves it erased. `flash`: the image file, kept
-    afterwards; without it a temporary one. `samples`: int16 values, channel after channel, for the stream source "file".
+    afterwards; without it a temporary one. `samples`: int16 values, channel after channel, for the source "file".
+    `recording`: flashed as `edgeward flash --allow-recording --without-keys` does.
     """
 
     def __init__(
@@ -32,10 +34,12 @@ class VirtualBoard:
         flash: Union[str, Path, None] = None,
         arena_bytes: Optional[int] = None,
         samples: Union[str, Path, None] = None,
+        recording: bool = False,
     ) -> None:
         self._model = Path(model_bin).read_bytes() if isinstance(model_bin, (str, Path)) else model_bin
         self._arena_bytes = arena_bytes
         self._samples = samples
+        self._recording = recording
         self._folder = tempfile.TemporaryDirectory(prefix="edgeward-board-")
         self.flash = Path(flash) if flash is not None else Path(self._folder.name) / "flash.bin"
         self.process: Optional[subprocess.Popen[bytes]] = None
@@ -45,6 +49,8 @@ class VirtualBoard:
         try:
             if self._model is not None:
                 self.write_model(self._model)
+            if self._recording:
+                self._write(KEYS.offset, key_sector([], recording=True))
             self.start()
         except BaseException:
             self.close()
@@ -65,11 +71,14 @@ class VirtualBoard:
         """Put bytes into slot A of the image and erase its log; a running board sees them after `reload`."""
         if len(model_bin) > MODEL_CAPACITY:
             raise HostBuildError(f"{len(model_bin)} bytes do not fit the model slot, which holds {MODEL_CAPACITY}")
+        self._write(_SLOT.offset, model_bin + b"\xff" * (_SLOT.size - len(model_bin)))
+
+    def _write(self, offset: int, content: bytes) -> None:
         if not self.flash.exists():
             self.flash.write_bytes(b"\xff" * FLASH_BYTES)
         with open(self.flash, "r+b") as image:
-            image.seek(_SLOT.offset)
-            image.write(model_bin + b"\xff" * (_SLOT.size - len(model_bin)))
+            image.seek(offset)
+            image.write(content)
 
     def start(self, reset: str = "power_on") -> None:
         """Power on. `reset` ('power_on' or 'crash') is the reason the firmware is given."""

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional
 
-from orchestrator.cli import flash, monitor
+from orchestrator.cli import flash, monitor, record
 from orchestrator.cli.arguments import check_output
 from orchestrator.cli.commands import COMMANDS
 from orchestrator.wire.plain import many
@@ -58,8 +58,13 @@ def register(subparsers: Any) -> None:
     simulate.add_argument("--model", type=Path, metavar="PATH", help="bundle folder or model.bin for slot a")
     simulate.add_argument("--flash", type=Path, metavar="FILE", help="the flash, kept afterwards (default: a new one)")
     simulate.add_argument("--arena", type=_count, metavar="BYTES", help="give the engine no more (default: 1 MiB)")
+    simulate.add_argument("--samples", type=Path, metavar="FILE", help="int16 values that its source `file` plays")
+    simulate.add_argument(
+        "--allow-recording", action="store_true", help="as of `edgeward flash`: it may send raw samples"
+    )
     flash.register(verbs)
     monitor.register(verbs)
+    record.register(verbs)
 
 
 def _verb(
@@ -306,11 +311,16 @@ def run_simulate(args: argparse.Namespace) -> int:
     import time
 
     from orchestrator.boards.virtual import VirtualBoard
+    from orchestrator.cli.model_files import read_file
     from orchestrator.cli.stopping import Stopped, stop_on_sigterm
     from orchestrator.errors import EdgewardError
 
     model = _model_bin(args.model) if args.model is not None else None
-    with VirtualBoard(model, flash=args.flash, arena_bytes=args.arena) as board:
+    if args.samples is not None and len(read_file(args.samples)) % 2:
+        raise EdgewardError(f"--samples {args.samples}: no whole number of int16 values")
+    with VirtualBoard(
+        model, flash=args.flash, arena_bytes=args.arena, samples=args.samples, recording=args.allow_recording
+    ) as board:
         if args.json:
             print(json.dumps({"port": board.port, "simulated": True, "flash": str(board.flash)}), flush=True)
         else:

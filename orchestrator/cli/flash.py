@@ -39,6 +39,16 @@ def register(subparsers: Any) -> None:
         help="the board takes only models this key signed (several: one of them); replaces the keys it has",
     )
     parser.add_argument("--lock-keys", action="store_true", help="with --key: only flashing changes the keys again")
+    parser.add_argument(
+        "--allow-recording",
+        action="store_true",
+        help="the board may send raw samples to `edgeward board record`; left out with --key: it may not",
+    )
+    parser.add_argument(
+        "--without-keys",
+        action="store_true",
+        help="with --allow-recording: the board has no keys, or loses them; its sector holds both",
+    )
     parser.add_argument("--everything", action="store_true", help="also bootloader, partition table and app")
     parser.add_argument("--firmware", type=Path, metavar="DIR", help="build folder, such as .pio/build/esp32dev")
     parser.add_argument(
@@ -90,15 +100,24 @@ def regions_of(args: argparse.Namespace) -> List[Region]:
         raise UsageError("--firmware is only used with --everything; without it the model alone is written")
     if args.lock_keys and not args.key:
         raise UsageError("--lock-keys is only used with --key")
-    if args.model is None and not args.everything and not args.key:
-        raise UsageError("nothing to flash: give --model PATH, --key FILE, or --everything --firmware DIR")
+    if args.allow_recording and not args.key and not args.without_keys:
+        raise UsageError(
+            "--allow-recording: the sector it is in holds the board's keys too, and is written whole: name them with --key FILE, "
+            "or give --without-keys for a board that takes models without a signature"
+        )
+    if args.without_keys and (args.key or not args.allow_recording):
+        raise UsageError("--without-keys is used with --allow-recording, in place of --key")
+    if args.model is None and not args.everything and not args.key and not args.without_keys:
+        raise UsageError(
+            "nothing to flash: give --model PATH, --key FILE, --allow-recording, or --everything --firmware DIR"
+        )
     if args.baud is not None and args.baud <= 0:
         raise UsageError(f"--baud {args.baud}: must be positive")
     regions = firmware_regions(args.firmware) if args.everything else []
     if args.model is not None:
         model = model_region(args.model, args.slot)
         regions += [log_region(args.slot), model]
-    if args.key:
+    if args.key or args.without_keys:
         regions.append(_key_region(args))
     return regions
 
@@ -113,10 +132,10 @@ def _key_region(args: argparse.Namespace) -> Region:
     from orchestrator.errors import EdgewardError
 
     try:
-        keys = [read_public_key(path) for path in args.key]
+        keys = [read_public_key(path) for path in args.key or ()]
     except ExportError as error:
         raise EdgewardError(str(error)) from error
-    if args.model is not None:
+    if args.model is not None and keys:
         blob = (args.model / "model.bin" if args.model.is_dir() else args.model).read_bytes()
         refusals = []
         for key in keys:
@@ -126,7 +145,9 @@ def _key_region(args: argparse.Namespace) -> Region:
                 refusals.append(str(error))
         if len(refusals) == len(keys):
             raise EdgewardError(f"{args.model}: the board would refuse it: {refusals[0]}; nothing was written")
-    return Region("keys", KEYS.offset, key_sector([raw_public(key) for key in keys], args.lock_keys))
+    return Region(
+        "keys", KEYS.offset, key_sector([raw_public(key) for key in keys], args.lock_keys, args.allow_recording)
+    )
 
 
 def _report(result: FlashResult, slot: str) -> Dict[str, Any]:

@@ -97,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
             pass  # the ways to end watching; the summary follows
         if monitor.failure is not None:
             raise monitor.failure
-    _summarize(monitor, exporters, args.json)
+    summarize(monitor, exporters, args.json)
     return 0
 
 
@@ -193,6 +193,7 @@ def _row(status: PortStatus) -> list[str]:
         state = status.problem or "opening"
     else:
         state = cell("state") + (", simulated" if known.get("simulated") else "")
+        state += ", records raw samples" if known.get("recording") else ""
         state += f", drift {known['psi']:.2f}" if "psi" in known else ""
     counts = status.stats
     return [
@@ -207,13 +208,19 @@ def _row(status: PortStatus) -> list[str]:
     ]
 
 
-def _summarize(monitor: Monitor, exporters: Sequence[Exporter], to_stderr: bool) -> None:
+def summarize(monitor: Monitor, exporters: Sequence[Exporter], to_stderr: bool) -> None:
     for status in monitor.status:
         counts = status.stats
         print(
             f"{status.port}: {many(counts.received, 'record')} received, {counts.lost} lost, {counts.corrupt} corrupt",
             file=sys.stderr if to_stderr else sys.stdout,
         )
+        if status.withheld:
+            print(
+                f"{status.port}: {many(status.withheld, 'record')} of raw samples, which a monitor does not show, write or "
+                "forward; `edgeward board record` takes them",
+                file=sys.stderr if to_stderr else sys.stdout,
+            )
     for exporter in exporters:
         summary = exporter.summary()
         if summary:

@@ -12,6 +12,7 @@ from orchestrator.wire.records import parse_object
 SCHEMA = 1
 _MOST_FIELDS, _MOST_VALUES = 64, 64
 _MOST_OUTPUT_DIGITS = 128 * 1024
+_MOST_SAMPLE_DIGITS = 4 * 96
 _LARGEST_REAL = 1e6
 """Firmware cuts its decimals off there."""
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
@@ -51,6 +52,10 @@ def _text(value: Any) -> bool:
 
 def _digits(value: Any) -> bool:
     return isinstance(value, str) and len(value) <= _MOST_OUTPUT_DIGITS and _HEX.fullmatch(value) is not None
+
+
+def _sample_digits(value: Any) -> bool:
+    return _digits(value) and 0 < len(value) <= _MOST_SAMPLE_DIGITS and len(value) % 4 == 0
 
 
 def _list_of(check: Check) -> Check:
@@ -94,7 +99,7 @@ KINDS: Dict[str, Dict[str, Check]] = {
         **_fields(_u32, "sample_bytes model_bytes keys ops arena_used_bytes arena_bytes input_bytes output_bytes"),
         **_fields(_scale, "input_scale output_scale"),
         **_fields(_i32, "input_zero_point output_zero_point"),
-        "keys_locked": _flag,
+        **_fields(_flag, "keys_locked recording_allowed recording"),
     },
     "metrics": {
         **_LATENCY,
@@ -105,6 +110,7 @@ KINDS: Dict[str, Dict[str, Check]] = {
         "over": _u32,
         "reset": _text,
         "psi": _real,
+        "recording": _flag,
     },
     "result": {
         **{"id": _u32, "latency_us": _u64, "out": _digits, "score": _scale, "over": _flag},
@@ -114,6 +120,8 @@ KINDS: Dict[str, Dict[str, Check]] = {
     "drift": {**_fields(_u32, "rows reference_rows group"), "psi": _real, "psi_of_groups": _list_of(_real)},
     "op": {"name": _text, "op": _i32, "runs": _u32, "total_us": _u64},
     "bench": {**_LATENCY, **_fields(_u32, "runs ops output_crc32"), "total_us": _u64},
+    "samples": {**_fields(_u32, "first_sample of_channels"), "values": _sample_digits},
+    "recorded": {"samples": _u32, "why": _word},
     "fed": _fields(_u32, "id next_sample"),
     "detect": {
         **_fields(_u32, "sample window label agreed"),
@@ -130,11 +138,16 @@ KINDS: Dict[str, Dict[str, Check]] = {
 }
 """Every kind of record, and of what type its fields are."""
 
+RAW = frozenset({"samples"})
+"""Kinds that carry what a sensor measured, perhaps of a patient: `edgeward board record` takes them, nothing passes them on."""
+
 _NEEDED: Dict[str, Tuple[str, ...]] = {
     "result": ("id", "latency_us", "out"),
     "update": ("id", "state", "next_offset"),
     "op": ("name", "op", "runs", "total_us"),
     "fed": ("id", "next_sample"),
+    "samples": ("first_sample", "of_channels", "values"),
+    "recorded": ("samples", "why"),
     "keys": ("keys", "locked"),
     "selftest": ("rows", "mismatches"),
 }
@@ -170,9 +183,14 @@ def read_record(data: bytes, most_bytes: int) -> Optional[Dict[str, Any]]:
 
 
 def read_forwarded(data: bytes, most_bytes: int) -> Optional[Dict[str, Any]]:
-    """The record in a message of a monitor, which may leave out parts of the head but the kind; None for anything else."""
+    """The record in a message of a monitor, which may leave out parts of the head but the kind; None for anything else.
+
+    Those of the kinds RAW are none: a gateway keeps no sample, even if some monitor sends it one.
+    """
     content = parse_object(data, most_bytes)
     if content is None or "kind" not in content or content.get("v", SCHEMA) != SCHEMA:
+        return None
+    if content["kind"] in tuple(RAW):
         return None
     return content if _typed(content, {**_HEAD, **_FORWARDED}) else None
 
@@ -198,4 +216,5 @@ def _checks(name: str, head: Dict[str, Check], known: Dict[str, Check]) -> List[
         return [head.get(name) or known[name]]
     if not _NAME.fullmatch(name):
         return []
-    return [fields[name] for fields in KINDS.values() if name in fields] or [_any_field]
+    others = (fields for kind, fields in KINDS.items() if kind not in RAW)  # whose fields are in no other record
+    return [fields[name] for fields in others if name in fields] or [_any_field]

@@ -36,5 +36,12 @@ def test_regions(tmp_path: Path) -> None:
     ]
     assert names[-1] == "keys"
     assert len(names) == 3
+    (region,) = command.regions_of(arguments("--key", str(tmp_path / "k.pub"), "--allow-recording"))
+    assert region.data == key_sector([raw_public(public)], recording=True) != key_sector([raw_public(public)])
+    (region,) = command.regions_of(arguments("--allow-recording", "--without-keys"))
+    assert (region.address, region.data) == (KEYS.offset, key_sector([], recording=True))
+    for given in (["--allow-recording"], ["--without-keys"], ["--without-keys", "--key", str(tmp_path / "k.pub")]):
+        with pytest.raises(UsageError, match=r"--allow-recording"):
+            command.regions_of(arguments(*given))
     with pytest.raises(UsageError, match="--lock-keys"):
         command.regions_of(arguments("--model", str(model), "--lock-keys"))

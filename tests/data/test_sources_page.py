@@ -1,4 +1,4 @@
-"""The examples of FHIR and WFDB in docs/data.md, as they stand there."""
+"""The examples of FHIR, WFDB and WAV in docs/data.md, as they stand there."""
 
 import re
 from pathlib import Path
@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from fhir_samples import LOINC, PRESSURE, SYSTOLIC, coded, condition, export, observation, patient, quantity
 
+from orchestrator.boards.recording_files import wav_bytes
 from orchestrator.data.dataset import load_dataset
 from orchestrator.data.described import read_description
 from orchestrator.data.sources import fhir_columns
@@ -81,3 +82,19 @@ def test_records(tmp_path: Path, name: str, count: int) -> None:
     assert data.x[0].tolist() == physical[begin : begin + samples, :channels].astype(np.float32).tolist()
     assert sorted(set(data.y.tolist())) == [0, 1]
     assert len(data.units("patient")) == (1 if name == "beats.toml" else 2)
+
+
+def test_wav_files(tmp_path: Path) -> None:
+    folder = tmp_path / "sounds"
+    folder.mkdir()
+    values = np.random.default_rng(2).integers(-500, 500, (200, 1)).astype(np.int16)
+    for name in ("a.wav", "b.wav"):
+        (folder / name).write_bytes(wav_bytes(values, 125, {}))
+    classes = ("normal", "ectopic")
+    labels = {each: number for number, each in enumerate(classes)}
+    data = load_dataset(
+        written(tmp_path, "sounds.toml"), Schema("signal", "y", classes, labels, samples=128, patient="patient")
+    )
+    assert data.y.tolist() == [0, 0, 1, 1]
+    assert data.x[1, :, 0].tolist() == (values[64:192, 0] / np.float32(100)).tolist()
+    assert len(data.units("patient")) == 1

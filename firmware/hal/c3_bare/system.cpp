@@ -41,9 +41,10 @@ void serial_write(const uint8_t* data, size_t bytes) {
   }
 }
 
-bool source_open(const char* /*name*/, uint32_t /*rate_hz*/, uint32_t /*channels*/) { return false; }
+bool source_open(const char* /*name*/, uint32_t /*rate_hz*/, uint32_t /*channels*/, Missed /*missed*/) { return false; }
 void source_close() {}
 size_t source_read(int16_t* /*values*/, size_t /*capacity*/) { return 0; }
+uint32_t source_missed() { return 0; }
 
 SystemInfo system_info() {
   SystemInfo info = {};

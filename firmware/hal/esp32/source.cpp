@@ -23,13 +23,22 @@ int16_t g_ring[kRingValues];
 std::atomic<uint32_t> g_written{0};
 std::atomic<uint32_t> g_taken{0};
 std::atomic<uint32_t> g_dropped{0};
+Missed g_missed_are = Missed::repeated;
+// Samples missing behind the last one in the ring. While it is above 0 nothing is written, so that is where the gap stays.
+std::atomic<uint32_t> g_missed{0};
 
-// In the timer's task. A sensor that misses a sample repeats the last one: the window keeps its length.
+// In the timer's task.
 void take_sample(void*) {
   static int16_t values[kMostChannels] = {};
-  if (!g_sensor->read(values)) ++g_dropped;
+  const bool measured = g_sensor->read(values);
+  if (!measured) ++g_dropped;
   const uint32_t written = g_written.load(std::memory_order_relaxed);
-  if (written - g_taken.load(std::memory_order_acquire) + g_channels > kRingValues) {
+  const bool room = written - g_taken.load(std::memory_order_acquire) + g_channels <= kRingValues;
+  if (g_missed_are == Missed::counted && (!measured || !room || g_missed > 0)) {
+    ++g_missed;
+    return;
+  }
+  if (!room) {
     ++g_dropped;
     return;
   }
@@ -50,7 +59,7 @@ bool start_timer(uint32_t rate_hz) {
 
 }  // namespace
 
-bool source_open(const char* name, uint32_t rate_hz, uint32_t channels) {
+bool source_open(const char* name, uint32_t rate_hz, uint32_t channels, Missed missed) {
   source_close();
   for (uint32_t i = 0; i < kSensorCount; ++i) {
     const Sensor* const sensor = kSensors[i];
@@ -58,7 +67,8 @@ bool source_open(const char* name, uint32_t rate_hz, uint32_t channels) {
   }
   if (g_sensor == nullptr) return false;
   g_channels = channels;
-  g_written = g_taken = g_dropped = 0;
+  g_written = g_taken = g_dropped = g_missed = 0;
+  g_missed_are = missed;
   if (start_timer(rate_hz)) return true;
   source_close();
   return false;
@@ -83,6 +93,11 @@ size_t source_read(int16_t* values, size_t capacity) {
   for (uint32_t i = 0; i < count; ++i) values[i] = g_ring[(taken + i) % kRingValues];
   g_taken.store(taken + count, std::memory_order_release);
   return count;
+}
+
+uint32_t source_missed() {
+  if (g_missed == 0 || g_written != g_taken) return 0;  // in this order: behind a gap nothing is written until it is counted
+  return g_missed.exchange(0);
 }
 
 }  // namespace edgeward::hal

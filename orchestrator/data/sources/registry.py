@@ -30,7 +30,7 @@ SERVICES: Mapping[str, Service] = Later(
 )
 """By the kind that a description names."""
 
-SIGNALS: Mapping[str, Signals] = Later(_HERE, {"wfdb": "wfdb_records.WFDB"})
+SIGNALS: Mapping[str, Signals] = Later(_HERE, {"wfdb": "wfdb_records.WFDB", "wav": "wav_files.WAV"})
 """Of signals, likewise."""
 
 
