@@ -20,7 +20,7 @@ from model_export.bundle_check import check_files
 from model_export.edges import fold_edges
 from model_export.errors import BundleError, ExportError
 from model_export.input_profile import InputProfile, make_profile
-from model_export.known_rows import fair_rows
+from model_export.known_answers import known_answers_of
 from model_export.manifest import (
     ALL_FILES,
     FILES,
@@ -33,19 +33,17 @@ from model_export.manifest import (
     dump_manifest,
     read_manifest,
 )
-from model_export.model_bin import KnownAnswers, ModelBin, pack_model_bin, parse_model_bin
+from model_export.model_bin import ModelBin, pack_model_bin, parse_model_bin
 from model_export.operators import aliases, operators
 from model_export.plan import Plan, compile_plan
 from model_export.plan_steps import PlanError
 from model_export.relu6 import relu6_as_relu
 from model_export.signing import check_bundle_signature, manifest_signature
 from model_export.sources import model_data_header, model_data_source, op_resolver_header
-from model_export.synthetic_rows import choose_rows, inner_ends, telling_rows
+from model_export.tflite_file import read_tflite
 from model_export.tflm import Quantized, TflmModel, check_rows
 from model_export.trees import is_trees, parse_trees, run_trees
 
-KNOWN_ANSWER_ROWS = 4
-ROWS_OFFERED = 32
 ARENA_MARGIN_BYTES = 2048
 
 
@@ -96,7 +94,7 @@ def write_bundle(
     model = TflmModel(tflite)
     shown = [] if labels is None else check_labels(labels, model.output.shape[-1])
     described = check_features(features, model.input.shape)
-    answers, answers_origin = _known_answers(model, tflite, known_rows)
+    answers, answers_origin = known_answers_of(model, tflite, known_rows)
     reference = None if reference_rows is None else check_rows(reference_rows, model.input.shape)
     if anomaly is not None and _size(model.input) != _size(model.output):
         raise ExportError(
@@ -292,31 +290,9 @@ def _direct_plan(tflite: bytes, engine: Optional[str]) -> Tuple[Optional[Plan], 
         return None, str(error)
 
 
-def _known_answers(model: TflmModel, tflite: bytes, rows: Optional["np.ndarray"]) -> Tuple[KnownAnswers, str]:
-    """Answers for rows a correct board cannot fail at, and where they come from: the caller's rows, else synthetic ones."""
-    if rows is not None and len(rows):
-        offered = check_rows(rows, model.input.shape)[:ROWS_OFFERED]
-        inputs = offered[fair_rows(model, tflite, offered)][:KNOWN_ANSWER_ROWS]
-        if len(inputs):
-            return _answers(inputs, model.run(inputs)), "rows the caller gave"
-    inputs, outputs = telling_rows(model)
-    fair = fair_rows(model, tflite, inputs)
-    inputs, outputs = inputs[fair], outputs[fair]
-    if not len(inputs):
-        raise ExportError(
-            "no row found on which TFLM's two ways of rounding a dense layer agree; give other known_rows"
-        )
-    chosen = choose_rows(outputs, KNOWN_ANSWER_ROWS, inner_ends(model, inputs))
-    return _answers(inputs[chosen], outputs[chosen]), "synthetic: drawn over the int8 range from a fixed seed"
-
-
-def _answers(inputs: "np.ndarray", outputs: "np.ndarray") -> KnownAnswers:
-    return KnownAnswers(inputs.reshape(len(inputs), -1), outputs.reshape(len(outputs), -1))
-
-
 def _output_origin(model: TflmModel) -> str:
     """What the numbers of the output are, by the operator that makes them."""
-    last = next((op.code for op in reversed(model.operators) if op.code not in aliases()), "")
+    last = next((op.code for op in reversed(read_tflite(model.blob).ops) if op.code not in aliases()), "")
     if last in operators() and operators()[last].scores:
         return f"scores between 0 and 1, of {last}"
     return "real values: scale * (int8 - zero_point)"

@@ -8,7 +8,7 @@ from typing import List, NamedTuple, Optional, Set, Tuple
 from model_export.errors import TfliteError
 from model_export.flatbuffer import FlatFile
 from model_export.tflite_file import read_tflite
-from model_export.tflite_model import Op, Tensor, TfliteModel
+from model_export.tflite_model import Op, Subgraph, Tensor, TfliteModel
 
 _SUBGRAPHS, _SIGNATURES = 2, 7  # fields of a model
 _INPUTS, _OUTPUTS, _OPERATORS = 1, 2, 3  # fields of a subgraph
@@ -23,7 +23,7 @@ class Folded(NamedTuple):
 def fold_edges(tflite: bytes) -> Folded:
     """The model with int8 edges where it has them behind another type. Raises TfliteError for a damaged file."""
     model = read_tflite(tflite)
-    if len(model.subgraphs) != 1 or len(model.inputs) != 1 or len(model.outputs) != 1:
+    if len(model.inputs) != 1 or len(model.outputs) != 1:
         return Folded(tflite, ())
     first, last = _after_input(model), _before_output(model)
     if first is not None and last is not None and first.index == last.index:
@@ -80,7 +80,7 @@ def _rewritten(tflite: bytes, model: TfliteModel, entry: int, leave: int, droppe
     """The file with other edges and fewer operators, nothing of it moved: TFLM passes over tensors that nobody uses."""
     file = FlatFile(bytes(tflite))
     root = file.table(file.follow(0, "root"), "model")
-    (graph,) = root.tables(_SUBGRAPHS, "subgraphs")
+    graph = root.tables(_SUBGRAPHS, "subgraphs")[0]
     out = bytearray(tflite)
     for field, tensor in ((_INPUTS, entry), (_OUTPUTS, leave)):
         start, _ = graph.place(field, 4)
@@ -101,7 +101,12 @@ def _check(new: TfliteModel, old: TfliteModel, entry: int, leave: int, dropped: 
     """A file whose tables share bytes would have changed elsewhere, too."""
     kept = [(op.code, op.inputs, op.outputs) for op in old.ops if op.index not in dropped]
     found = [(op.code, op.inputs, op.outputs) for op in new.ops]
-    if (new.inputs, new.outputs, found) != ((entry,), (leave,), kept):
+    others = [[_said(graph) for graph in model.subgraphs[1:]] for model in (new, old)]
+    if (new.inputs, new.outputs, found) != ((entry,), (leave,), kept) or others[0] != others[1]:
         raise TfliteError(
             "the parts of this file share bytes, so its float32 edges cannot be left out; convert it to int8 edges"
         )
+
+
+def _said(graph: Subgraph) -> Tuple[object, ...]:
+    return graph.inputs, graph.outputs, [(op.code, op.inputs, op.outputs, op.options) for op in graph.ops]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from typing import Callable, List, Optional, Tuple, Union
 
 import numpy as np
@@ -12,6 +13,17 @@ from model_export.plan_steps import Kind, Step
 from model_export.tflite_model import Op, Subgraph, TfliteModel
 from model_export.tflite_options import Options
 from model_export.tflm_structs import Kernel
+
+
+class Role(Enum):
+    """What an operator does with a variable, which outlives an inference."""
+
+    HANDLE = "handle"
+    READ = "read"
+    ASSIGN = "assign"
+    ONCE = "once"
+    """It runs the subgraph that initializes variables, before the first inference."""
+
 
 Agreement = Callable[[np.ndarray], np.ndarray]
 """int8 (rows, elements) of the first input to bool (rows,)."""
@@ -31,6 +43,8 @@ class Operator:
     """The steps engine/direct computes it in, the same bits as TFLM. Raises PlanError for what it does not support."""
     same_bytes: bool = False
     """It does no work: its output is its input's bytes, in another shape."""
+    role: Optional[Role] = None
+    """Of operators for state, which model_export/plan_state.py plans; None of all others."""
     several_outputs: bool = False
     scores: bool = False
     """Its outputs are between 0 and 1."""

@@ -3,9 +3,11 @@
 The plan is little-endian; all words are 32 bits; firmware/engine/direct/plan.h mirrors it.
 
     header, 16 words
-        0 magic 'EWPL'    1 version (1)      2 plan bytes      3 arena bytes (exact)
+        0 magic 'EWPL'    1 version (1; 2 with state)        2 plan bytes      3 arena bytes (exact)
         4 .tflite bytes   5 operator count   6 offset of the operator table, 64
-        7 0               8-11 input: arena offset, bytes, scale (float32), zero point
+        7 how many of the first records initialize variables: they run when the model is loaded or reset, the others at
+          each inference
+        8-11 input: arena offset, bytes, scale (float32), zero point
         12-15 output: the same
     operator table: one record of 32 words per operator that does work
         0 kind            1 index in the model
@@ -20,13 +22,14 @@ The plan is little-endian; all words are 32 bits; firmware/engine/direct/plan.h 
 
 What the table and the parameters of a kind are is said where the kind has its number: model_export/operators/. load, the one kind
 that is no operator's, brings a constant of the .tflite section into the arena for the operators that read activations only. An
-operator whose output is its input's bytes is not in the table.
+operator whose output is its input's bytes is not in the table. A variable has a place in the arena that nothing else uses.
 """
 
 from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Callable, Dict, List, Tuple
 
 import numpy as np
@@ -36,12 +39,13 @@ from model_export.operators import aliases, operators, supported
 from model_export.operators.join import COPY
 from model_export.plan_arena import Buffer, Lags, place
 from model_export.plan_context import Context
+from model_export.plan_state import FILL, Keeper, size_of
 from model_export.plan_steps import Kind, PlanError, Step, check_int8
 from model_export.tflite_file import read_tflite, single_edges
 from model_export.tflite_model import Op, TfliteModel
 
 MAGIC = 0x4C505745  # 'EWPL'
-VERSION = 1
+VERSION, VERSION_WITH_STATE = 1, 2
 HEADER_WORDS = 16
 RECORD_WORDS = 32
 
@@ -57,42 +61,64 @@ class Plan:
     input_bytes: int
     output_bytes: int
     ops: Tuple[str, ...] = field(default=())
-    """Kinds in execution order, as kinds() has them."""
+    """Kinds in execution order, as kinds() has them; first those that initialize variables."""
+    state_bytes: int = 0
+    """Of `arena_bytes`, what is kept between inferences."""
 
 
 def kinds() -> Dict[str, int]:
     """Every kind and its number, as in EDGEWARD_KINDS of firmware/engine/direct/plan.h."""
-    return dict((LOAD, *(kind for entry in operators().values() for kind in entry.kinds)))
+    return dict((LOAD, FILL, *(kind for entry in operators().values() for kind in entry.kinds)))
 
 
 def compile_plan(tflite: bytes) -> Plan:
     """Compile a whole .tflite. Raises TfliteError for an invalid file, PlanError for a model engine/direct cannot run."""
     model = read_tflite(tflite)
-    if len(model.subgraphs) != 1:
-        raise PlanError(f"the model has {len(model.subgraphs)} subgraphs; supported is one")
+    keeper = Keeper(model, LOAD)
     try:
         edges = single_edges(model)
     except TfliteError as error:
         raise PlanError(str(error)) from None
     for name, tensor in zip(("input", "output"), edges):
         check_int8(tensor, f"model {name}")
-    steps: List[Step] = []
+    steps: List[Step] = list(keeper.initial)
     alias: Dict[int, int] = {}
     for op in model.ops:
         entry = operators().get(op.code)
         if entry is not None and entry.same_bytes:
-            alias[op.outputs[0]] = _alias_of(model, op)
+            _rename(alias, op, op.outputs[0], _alias_of(model, op))
         elif entry is not None and entry.plan is not None:
             made = entry.plan(Context(model, op, entry.several_outputs))
             lowered = made if isinstance(made, list) else [made]
             steps += _loads(model, lowered, steps)
             steps += lowered
+        elif entry is not None and entry.role is not None:
+            step, same = keeper.plan(op)
+            if same is not None:
+                _rename(alias, op, *same)
+            if step is not None and _root(alias, step.inputs[0]) != step.output:
+                steps += _loads(model, [step], steps)
+                steps.append(step)
         else:
             known = ", ".join(sorted(supported() | aliases()))
             raise PlanError(
                 f"operator {op.index} is {op.code}, which engine/direct lacks; supported: {known}{_hint(model, op)}"
             )
-    return _assemble(model, steps, alias, len(tflite))
+    return _assemble(model, steps, alias, keeper, len(tflite))
+
+
+def _rename(alias: Dict[int, int], op: Op, tensor: int, source: int) -> None:
+    """The bytes of `tensor` are those of `source` from here on."""
+    if tensor in alias or _root(alias, source) == tensor:
+        raise PlanError(f"operator {op.index} ({op.code}) writes tensor {tensor} a second time")
+    alias[tensor] = source
+
+
+def _root(alias: Dict[int, int], tensor: int) -> int:
+    """Where the bytes of a tensor lie: itself, or what it is another name of."""
+    while tensor in alias:
+        tensor = alias[tensor]
+    return tensor
 
 
 def _loads(model: TfliteModel, steps: List[Step], before: List[Step]) -> List[Step]:
@@ -129,13 +155,9 @@ def _alias_of(model: TfliteModel, op: Op) -> int:
     return source.index
 
 
-def _assemble(model: TfliteModel, steps: List[Step], alias: Dict[int, int], tflite_bytes: int) -> Plan:
-    def root(tensor: int) -> int:
-        while tensor in alias:
-            tensor = alias[tensor]
-        return tensor
-
-    offsets, arena_bytes = _lay_out(model, steps, root)
+def _assemble(model: TfliteModel, steps: List[Step], alias: Dict[int, int], keeper: Keeper, tflite_bytes: int) -> Plan:
+    root = partial(_root, alias)
+    offsets, arena_bytes = _lay_out(model, steps, root, keeper)
     tables = bytearray()
     records = bytearray()
     tables_at = 4 * (HEADER_WORDS + RECORD_WORDS * len(steps))
@@ -151,7 +173,10 @@ def _assemble(model: TfliteModel, steps: List[Step], alias: Dict[int, int], tfli
         ]  # fmt: skip
         records += struct.pack(f"<{RECORD_WORDS}I", *(word & 0xFFFFFFFF for word in words))
         tables += step.table + bytes(-len(step.table) % 4)
-    header = struct.pack("<8I", MAGIC, VERSION, tables_at + len(tables), arena_bytes, tflite_bytes, len(steps), 64, 0)
+    first = len(keeper.initial)
+    version = VERSION_WITH_STATE if first else VERSION
+    sizes = tables_at + len(tables), arena_bytes, tflite_bytes, len(steps)
+    header = struct.pack("<8I", MAGIC, version, *sizes, 64, first)
     ends = []
     for index in (model.inputs[0], model.outputs[0]):
         tensor = model.tensors[index]
@@ -159,14 +184,18 @@ def _assemble(model: TfliteModel, steps: List[Step], alias: Dict[int, int], tfli
         ends.append(size)
         header += struct.pack("<IIfi", offsets[root(index)], size, float(tensor.scales[0]), int(tensor.zero_points[0]))
     return Plan(
-        bytes(header + records + tables), arena_bytes, ends[0], ends[1], tuple(step.kind.name for step in steps)
+        *(bytes(header + records + tables), arena_bytes, ends[0], ends[1]),
+        tuple(step.kind.name for step in steps),
+        keeper.bytes,
     )
 
 
-def _lay_out(model: TfliteModel, steps: List[Step], root: Callable[[int], int]) -> Tuple[Dict[int, int], int]:
+def _lay_out(
+    model: TfliteModel, steps: List[Step], root: Callable[[int], int], keeper: Keeper
+) -> Tuple[Dict[int, int], int]:
     """Arena offset of every root tensor, and of the scratch of step n under the key -1 - n."""
-    first: Dict[int, int] = {root(model.inputs[0]): -1}
-    last: Dict[int, int] = {root(model.inputs[0]): -1}
+    first: Dict[int, int] = {root(model.inputs[0]): -1, **dict.fromkeys(keeper.places, -1)}
+    last: Dict[int, int] = dict(first)
     for n, step in enumerate(steps):
         for tensor in step.inputs:
             if root(tensor) not in first:
@@ -175,16 +204,16 @@ def _lay_out(model: TfliteModel, steps: List[Step], root: Callable[[int], int]) 
                 )
             last[root(tensor)] = n
         together = n > 0 and steps[n - 1].kind == step.kind == COPY and steps[n - 1].output == step.output
-        if root(step.output) in first and not together:
+        if root(step.output) in first and not together and step.output not in keeper.places:
             raise PlanError(f"operator {step.op.index} ({step.op.code}) writes tensor {step.output} a second time")
         first.setdefault(root(step.output), n)
         last[root(step.output)] = n
     out = root(model.outputs[0])
     if out not in first:
         raise PlanError("nothing writes the model's output")
-    last[out] = len(steps)
+    last.update(dict.fromkeys((out, *keeper.places), len(steps)))
     keys = list(first)
-    buffers = [Buffer(int(np.prod(model.tensors[k].shape, dtype=np.int64)), first[k], last[k]) for k in keys]
+    buffers = [Buffer(size_of(model, k, keeper), first[k], last[k]) for k in keys]
     where = {key: i for i, key in enumerate(keys)}
     lags: Lags = {}
     for n, step in enumerate(steps):

@@ -26,6 +26,7 @@ from model_export.tflite_file import read_tflite
 from model_export.tflite_model import TfliteModel
 from model_export.tflm import TflmModel
 from model_export.trees import TreesError, is_trees, parse_trees
+from model_export.variables import keeps_state, kept_bytes
 
 ONLY_TFLM = frozenset(("PADV2", "SVDF"))
 """Registered by firmware/engine/tflm, and not in engine/direct."""
@@ -109,6 +110,7 @@ def preflight(
     if edges:
         report.add("ok", "edges", f"{' and '.join(edges)}: int8 once it is exported")
     runs = _operators(report, model)
+    _state(report, model)
     measured = _load(report, tflite) if runs else None
     _direct(report, tflite, packed)
     if measured is not None:
@@ -152,6 +154,17 @@ def _operators(report: Preflight, model: TfliteModel) -> bool:
     if not missing:
         report.add("ok", "operators", f"{', '.join(used)}: all in the firmware")
     return not missing
+
+
+def _state(report: Preflight, model: TfliteModel) -> None:
+    if not keeps_state(model) and len(model.subgraphs) == 1:
+        return
+    try:
+        kept = kept_bytes(model)
+    except TfliteError as error:
+        report.add("error", "state", str(error), "export the model again with its initial values as constants")
+        return
+    report.add("ok", "state", f"keeps {kept:,} bytes from one inference to the next; they are part of the arena")
 
 
 def operator_fix(code: str, used: List[str]) -> str:

@@ -60,8 +60,9 @@ def pool_size(entry: Quantized) -> int:
 
 def inner_ends(model: TflmModel, rows: np.ndarray) -> np.ndarray:
     """bool (rows, 2 * operators): whether a row drives an operator to -128, and to 127. The last one's values are the outputs."""
-    known = read_tflite(model.blob).tensors
-    tensors = sorted({index for op in model.operators for index in op.outputs if known[index].dtype == "int8"})
+    parsed = read_tflite(model.blob)
+    known = parsed.tensors
+    tensors = sorted({index for op in parsed.ops for index in op.outputs if known[index].dtype == "int8"})
     at_once = max(1, _INNER_BYTES // sum(int(np.prod(known[index].shape)) for index in tensors))
     parts = []
     for start in range(0, len(rows), at_once):

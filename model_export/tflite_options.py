@@ -45,6 +45,10 @@ def ints(table: Optional[FlatTable], field: int) -> Tuple[int, ...]:
     return () if table is None else tuple(int(v) for v in table.vector(field, "<i4"))
 
 
+def text(table: Optional[FlatTable], field: int) -> str:
+    return "" if table is None else table.text(field)
+
+
 int0, int1 = number("<i", 0), number("<i", 1)
 
 PADDING: Field = ("padding", _enum(PADDINGS))

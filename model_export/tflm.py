@@ -15,11 +15,12 @@ from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
-from model_export.errors import ExportError, TflmError, UnsupportedOperatorError
+from model_export.errors import ExportError, TfliteError, TflmError, UnsupportedOperatorError
 from model_export.operators import operators
 from model_export.operators.recurrent import each_row_a_series
 from model_export.tflite_file import read_tflite, single_edges
 from model_export.tflite_model import Op, TfliteModel
+from model_export.variables import kept_bytes
 
 PROCESS = Path(__file__).with_name("tflm_process.py")
 FIRST_ARENA_BYTES = 4 << 20
@@ -78,6 +79,8 @@ class TflmModel:
         parsed = read_tflite(blob)
         single_edges(parsed)
         _check_stops(parsed)
+        self.state_bytes = _kept_bytes(parsed)
+        """What the model keeps from one inference to the next: then its outputs depend on the rows before. 0 without state."""
         self.operators: List[Op] = [op for graph in parsed.subgraphs for op in graph.ops]
         self.blob = blob
         self._begins = "each" if each_row_a_series(parsed) else "first"
@@ -93,7 +96,7 @@ class TflmModel:
         return sorted({op.code for op in self.operators})
 
     def run(self, rows: "np.ndarray") -> "np.ndarray":
-        """int8 (rows, ...) to int8 (rows, *output shape without batch), row by row at batch 1.
+        """int8 (rows, ...) to int8 (rows, *output shape without batch), row by row at batch 1, from the initial state.
 
         Every call starts a process (about 0.3 s): give it many rows. Raises ExportError for another dtype or size.
         """
@@ -104,7 +107,7 @@ class TflmModel:
         return outputs
 
     def run_tensors(self, rows: "np.ndarray", tensors: Sequence[int]) -> Dict[int, "np.ndarray"]:
-        """What the int8 tensors of these indices hold after each row: index -> int8 (rows, elements)."""
+        """What the int8 tensors of these indices in the main graph hold after each row: index -> int8 (rows, elements)."""
         shaped = check_rows(rows, self.input.shape)
         joined, _, _ = self._start(shaped, tensors)
         known = read_tflite(self.blob).tensors
@@ -165,6 +168,13 @@ def _quantized(details: Dict[str, object], which: str) -> Quantized:
     if not tensor.shape or tensor.shape[0] != 1:
         raise ExportError(f"the model's {which} has shape {tensor.shape}; accepted is batch 1")
     return tensor
+
+
+def _kept_bytes(model: TfliteModel) -> int:
+    try:
+        return kept_bytes(model)
+    except TfliteError as error:
+        raise TflmError(str(error)) from None
 
 
 def _check_stops(model: TfliteModel) -> None:

@@ -110,6 +110,7 @@ void Board::command(const char* line) {
     return record ? record_command(arguments) : stream_command(arguments);
   }
   if (std::strcmp(line, "selftest") == 0) return selftest();
+  if (std::strcmp(line, "reset") == 0) return reset_state();
   if (std::strcmp(line, "reload") == 0) return load_model(true);
   if (std::strcmp(line, "rollback") == 0) return rollback();
   if (starts_with(line, "key ")) return key_command(line + std::strlen("key "));
@@ -118,7 +119,7 @@ void Board::command(const char* line) {
     hal::restart();
   }
   error("unknown_command",
-        "known: info, metrics, metrics rate MS, metrics clear, bench N, drift rows N, stream, record, selftest, "
+        "known: info, metrics, metrics rate MS, metrics clear, bench N, drift rows N, stream, record, selftest, reset, "
         "reload, rollback, key, reboot");
 }
 
@@ -143,6 +144,11 @@ void Board::infer(const Frame& frame) {
         .text("reason", loaded() ? "the sample does not have the size of the input" : state_)
         .number("expected_bytes", input.bytes)
         .number("got_bytes", frame.body_bytes);
+    return;
+  }
+  if (state_in_use()) {
+    ++metrics_.errors;
+    Record(output_, head_, "error").number("id", frame.id).text("code", kStreamOn).text("reason", kStreamOnReason);
     return;
   }
   std::memcpy(input.data, frame.body, input.bytes);
@@ -212,6 +218,7 @@ void Board::send_info() {
       .text("slot", edgeward::to_string(slot_))
       .text("signature", signature_state())
       .number("ops", engine_.op_count())
+      .number("state_bytes", engine_.state_bytes())
       .number("input_bytes", input.bytes)
       .real("input_scale", input.scale)
       .signed_number("input_zero_point", input.zero_point)
@@ -267,9 +274,30 @@ void Board::metrics_rate(const char* argument) {
 
 void Board::selftest() {
   if (!loaded()) return error("no_model", state_);
+  if (state_in_use()) return error(kStreamOn, kStreamOnReason);
   const KnownAnswers answers = run_known_answers(engine_, model_data_, model_);
-  if (answers.refusal) return error(answers.refusal.code, answers.refusal.reason);
+  if (answers.refusal) {
+    if (engine_.input().data == nullptr) state_ = answers.refusal.code;  // the state could not be reset
+    return error(answers.refusal.code, answers.refusal.reason);
+  }
   Record(output_, head_, "selftest").number("rows", answers.rows).number("mismatches", answers.mismatches);
+}
+
+void Board::reset_state() {
+  if (!loaded()) return error("no_model", state_);
+  if (state_in_use()) return error(kStreamOn, kStreamOnReason);
+  if (!rewind()) return;
+  Record(output_, head_, "ok").text("command", "reset").number("state_bytes", engine_.state_bytes());
+}
+
+bool Board::rewind() {
+  if (engine_.state_bytes() == 0) return true;
+  const Result result = engine_.reset();
+  if (result) return true;
+  state_ = edgeward::to_string(result.status);
+  error(state_, result.reason);
+  head_.digest = nullptr;
+  return false;
 }
 
 void Board::error(const char* code, const char* reason) {

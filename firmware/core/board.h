@@ -10,6 +10,7 @@
 //   stream ...          runs the model on a stream of samples (core/board_stream.cpp)
 //   record ...          sends raw samples of a source, where flashing allowed it (core/board_recording.cpp)
 //   selftest            runs the known answers the model carries
+//   reset               what the model keeps between inferences back to its beginning
 //   reload              chooses and loads a model again, even one that crashed the board
 //   rollback            goes back to the model in the other slot
 //   key list, key set HEX, key remove HEX, key lock
@@ -17,6 +18,12 @@
 //   reboot
 // Samples and new models come as binary frames (core/input_parser.h). Commands ended by % are the MLPerf Tiny runner's
 // (core/mlperf.h). All of it, with the records that answer, is in docs/serial.md.
+//
+// A model may keep state from one inference to the next. It begins with its initial values when the model is loaded and on
+// `reset`, and goes on with every sample in a frame. A stream begins with them, too, and has the state to itself: as long as
+// it runs, samples in frames, `reset`, `selftest`, `bench` and the runner's `infer` are refused with the code stream_on.
+// `selftest`, `bench`, the runner's `infer` and the end of a stream leave the initial values. Known answers are run from
+// them in their order. Of a model without state none of this changes anything.
 #pragma once
 
 #include <cstdint>
@@ -56,6 +63,8 @@ struct Recording {
 
   bool on() const { return channels > 0; }
 };
+constexpr char kStreamOn[] = "stream_on";
+constexpr char kStreamOnReason[] = "the model keeps state, and a stream goes on with it: stream off first";
 
 class Board {
  public:
@@ -121,6 +130,14 @@ class Board {
   void end_recording(const char* why);
   void error(const char* code, const char* reason);
   bool loaded() const { return state_ == nullptr; }
+
+  // Whether a stream goes on with the state of the model, which nothing else may touch then.
+  bool state_in_use() const { return stream_.on() && engine_.state_bytes() > 0; }
+
+  // The model's state back to its initial values. False where that failed: then there is no model any more, and an error was
+  // sent.
+  bool rewind();
+  void reset_state();
 
   // Runs the engine on what is in its input and counts it.
   Result invoke(uint64_t* latency_us);

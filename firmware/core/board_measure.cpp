@@ -85,24 +85,34 @@ void Board::bench(const char* argument) {
     return error("bad_argument", "bench takes a number of inferences, 1 to 10000");
   }
   if (!loaded()) return error("no_model", state_);
+  if (state_in_use()) return error(kStreamOn, kStreamOnReason);
+  if (!rewind()) return;
   LatencyHistogram latency;
   uint64_t total_us = 0;
   for (uint32_t i = 0; i < runs; ++i) {
     bench_row();
     const uint64_t start_us = hal::clock_us();
     const Result result = engine_.invoke();
-    if (!result) return error(edgeward::to_string(result.status), result.reason);
+    if (!result) {
+      rewind();
+      return error(edgeward::to_string(result.status), result.reason);
+    }
     const uint64_t took_us = hal::clock_us() - start_us;
     latency.add(took_us);
     total_us += took_us;
   }
   const uint32_t crc = crc32(reinterpret_cast<const uint8_t*>(engine_.output().data), engine_.output().bytes);
+  if (!rewind()) return;
   std::memset(op_times_, 0, sizeof op_times_);
   for (uint32_t i = 0; i < runs; ++i) {
     bench_row();
     const Result result = engine_.invoke_timed(hal::clock_us, op_times_, kTimedOperators);
-    if (!result) return error(edgeward::to_string(result.status), result.reason);
+    if (!result) {
+      rewind();
+      return error(edgeward::to_string(result.status), result.reason);
+    }
   }
+  if (!rewind()) return;
   if (total_us == 0) return error("clock_stands", "the clock did not move: ask for more inferences");
   const uint32_t ops = engine_.op_count() < kTimedOperators ? engine_.op_count() : kTimedOperators;
   for (uint32_t i = 0; i < ops; ++i) {

@@ -26,6 +26,7 @@ void Board::stream_command(char* arguments) {
   const char* words[6] = {};
   uint32_t count = 0;
   while (count < 6 && (words[count] = next_word(&rest)) != nullptr) ++count;
+  if (loaded() && !rewind()) return;
   if (count == 1 && std::strcmp(words[0], "off") == 0) {
     Record(output_, head_, "ok").text("command", "stream off");
     return;

@@ -22,6 +22,10 @@ KnownAnswers run_known_answers(Engine& engine, const uint8_t* model, const Model
     result.refusal = Refusal{"no_known_answers", "the model carries none"};
     return result;
   }
+  if (const Result begun = engine.reset(); !begun) {
+    result.refusal = Refusal{to_string(begun.status), begun.reason, begun.op};
+    return result;
+  }
   const TensorView input = engine.input();
   const TensorView output = engine.output();
   const uint8_t* row = model + section.offset;
@@ -38,6 +42,9 @@ KnownAnswers run_known_answers(Engine& engine, const uint8_t* model, const Model
     result.mismatches += same ? 0 : 1;
     ++result.rows;
     hal::idle(0);  // feeds the watchdog
+  }
+  if (const Result ended = engine.reset(); !ended) {
+    result.refusal = Refusal{to_string(ended.status), ended.reason, ended.op};
   }
   return result;
 }

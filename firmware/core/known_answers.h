@@ -15,7 +15,8 @@ struct KnownAnswers {
   uint32_t mismatches = 0;
 };
 
-// Runs them on the model that `engine` has loaded from `model` (the first byte of model.bin).
+// Runs them on the model that `engine` has loaded from `model` (the first byte of model.bin), in their order from the initial
+// state, and leaves that state again.
 KnownAnswers run_known_answers(Engine& engine, const uint8_t* model, const ModelHeader& header);
 
 }  // namespace edgeward

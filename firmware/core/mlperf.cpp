@@ -177,6 +177,7 @@ void MlperfRunner::infer(Board& board, const char* count, const char* warmups) {
   }
   if (warmups != nullptr && !parse_number(warmups, &warm)) return line(out, "e-[Bad number of warmups]");
   if (!board.loaded()) return bracketed(out, "e-[No model: ", board.state_);
+  if (board.state_in_use()) return line(out, "e-[The model keeps state, and a stream goes on with it: stream off first]");
   const uint32_t wanted = board.engine_.input().bytes;
   const Format sample = format(board);
   if (sample == Format::none) {
@@ -188,14 +189,15 @@ void MlperfRunner::infer(Board& board, const char* count, const char* warmups) {
     return line(out, "e-[The sample holds a value that is no finite number]");
   }
   line(out, "m-warmup-start-", warm);
-  if (!run(board, warm, sample)) return line(out, "e-[Inference failed]");
+  if (!board.rewind() || !run(board, warm, sample)) return line(out, "e-[Inference failed]");
+  if (!board.rewind()) return line(out, "e-[Inference failed]");
   line(out, "m-warmup-done");
   line(out, "m-infer-start-", runs);
   line(out, "m-lap-us-", hal::clock_us());
   out.flush();
   const bool done = run(board, runs, sample);
   line(out, "m-lap-us-", hal::clock_us());
-  if (!done) return line(out, "e-[Inference failed]");
+  if (!board.rewind() || !done) return line(out, "e-[Inference failed]");
   line(out, "m-infer-done");
   results(board);
 }

@@ -84,6 +84,13 @@ class Engine {
   virtual TensorView output() const = 0;
   virtual Result invoke() = 0;
 
+  // What the loaded model keeps from one invoke() to the next: 0 where each stands alone.
+  virtual uint32_t state_bytes() const = 0;
+
+  // That back to what it was after load(), to the bit. Does nothing to a model without it; the tensors of input() and
+  // output() hold nothing afterwards. When it fails nothing is loaded any more.
+  virtual Result reset() = 0;
+
   // invoke() that adds what operator i took to times[i]; those beyond `capacity` (at least 1) count for the last.
   virtual Result invoke_timed(uint64_t (*clock_us)(), OpTime* times, uint32_t capacity) = 0;
 

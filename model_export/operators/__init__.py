@@ -30,7 +30,7 @@ def operators() -> Dict[str, Operator]:
 
 def supported() -> FrozenSet[str]:
     """What engine/direct computes."""
-    return frozenset(name for name, entry in operators().items() if entry.plan is not None)
+    return frozenset(name for name, entry in operators().items() if entry.plan is not None or entry.role is not None)
 
 
 def aliases() -> FrozenSet[str]:

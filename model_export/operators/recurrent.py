@@ -17,7 +17,7 @@ from model_export.tflite_model import Op, Tensor, TfliteModel
 from model_export.tflite_options import ACTIVATION, Options, flag, number
 from model_export.tflm_structs import Kernel
 
-LSTM = Kind("lstm", 18)
+LSTM = Kind("lstm", 19)
 """Shapes: 1 x steps x values. Output zero point: of the hidden state. Scratch: int16 cell[units] from an even address, then
 int8 hidden[units].
 
@@ -58,10 +58,14 @@ def steps_of(model: TfliteModel, op: Op) -> int:
 def each_row_a_series(model: TfliteModel) -> bool:
     """Whether a row is a whole series, so that the state of the layers above begins again with each.
 
-    Of a layer with a single step a row is one step of a series: then the state has to stay.
+    Of a layer with a single step a row is one step of a series, and what else keeps a state is asked row by row: then it stays.
     """
-    layers = [op for graph in model.subgraphs for op in graph.ops if op.code == "UNIDIRECTIONAL_SEQUENCE_LSTM"]
-    return bool(layers) and min(steps_of(model, op) for op in layers) > 1
+    main = model.subgraphs[0]
+    layers = [op for op in main.ops if op.code == "UNIDIRECTIONAL_SEQUENCE_LSTM"]
+    theirs = {index for op in layers for index in op.inputs[_HIDDEN : _CELL + 1]}
+    others = any(tensor.is_variable and tensor.index not in theirs for tensor in main.tensors)
+    alone = len(model.subgraphs) == 1 and not others and all(tensor.dtype != "resource" for tensor in main.tensors)
+    return alone and bool(layers) and min(steps_of(model, op) for op in layers) > 1
 
 
 def lstm(c: Context) -> Step:
@@ -103,8 +107,9 @@ def _shapes(c: Context) -> Tuple[Tensor, Tensor, Tensor, int]:
     for state in (hidden, cell):
         if int(np.prod(state.shape)) != c.output.shape[2]:
             raise c.error(f"the state {state.name} has shape {state.shape} for {c.output.shape[2]} units")
-    if shape[steps] < 2:
-        raise c.error("one step for each row, whose state the next row needs; supported are rows that are whole series")
+    if not each_row_a_series(c.model):
+        why = "one step for each row" if shape[steps] < 2 else "it stands beside layers that keep a state from row to row"
+        raise c.error(f"{why}, so that its state has to stay; supported are rows that are whole series")
     return source, hidden, cell, shape[steps]
 
 

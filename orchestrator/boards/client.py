@@ -115,6 +115,8 @@ class BoardClient(Conversation):
         """Run int8 rows (n, input elements, any shape that flattens to it) on the board.
 
         Rows are sent ahead within the board's buffer; one whose frame or answer got lost or damaged is sent again.
-        Raises BoardError when the board refuses a row, loses its model, or stays silent.
+        A model that keeps state is run from its initial state, the rows following each other in time, so the same rows give
+        the same outputs whenever they are asked for; after a loss they all start again.
+        Raises BoardError when the board refuses a row, loses its model, stays silent, or has a stream on a model with state.
         """
         return run_rows(self, rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections import OrderedDict, deque
@@ -30,12 +31,28 @@ class Inference:
     """bool (rows,): whether a score is above the threshold"""
 
 
+class _OutOfTimeError(Exception):
+    """A row got lost, and with it where the state of the model stands."""
+
+
 def run_rows(board: Conversation, rows: np.ndarray) -> Inference:
     """See BoardClient.infer."""
     if rows.dtype != np.int8 or rows.ndim < 1:
         raise BoardError(f"{board.port}: rows must be int8, one per line; they are {rows.dtype} of shape {rows.shape}")
+    if not len(rows) or not board.info().get("state_bytes"):
+        return _run(board, rows, in_time=False)
+    for _ in range(_ATTEMPTS):
+        board.ask("reset", "ok")
+        with contextlib.suppress(_OutOfTimeError):
+            return _run(board, rows, in_time=True)
+    raise BoardError(
+        f"{board.port}: a row got lost in each of {_ATTEMPTS} attempts, and rows of a model with state must arrive in order"
+    )
+
+
+def _run(board: Conversation, rows: np.ndarray, in_time: bool) -> Inference:
     board.forget_unread()
-    transfer = _Transfer(board.new_ids(len(rows)).start, rows.reshape(len(rows), -1))
+    transfer = _Transfer(board.new_ids(len(rows)).start, rows.reshape(len(rows), -1), in_time)
     heard_at = time.monotonic()
     while not transfer.done:
         for frame in transfer.frames_to_send():
@@ -68,10 +85,13 @@ def _take(board: Conversation, transfer: _Transfer, record: Record) -> bool:
 
 
 class _Transfer:
-    """The rows of one infer(): what is waiting, on its way, and answered."""
+    """The rows of one infer(): what is waiting, on its way, and answered.
 
-    def __init__(self, first_id: int, rows: np.ndarray) -> None:
-        self._first_id, self._rows = first_id, rows
+    With `in_time` no row may be run twice or before an earlier one: what gets lost raises _OutOfTimeError.
+    """
+
+    def __init__(self, first_id: int, rows: np.ndarray, in_time: bool) -> None:
+        self._first_id, self._rows, self._in_time = first_id, rows, in_time
         self._waiting: Deque[int] = deque(range(len(rows)))
         self._under_way: OrderedDict[int, int] = OrderedDict()  # row -> bytes of its frame, in the order sent
         self._attempts = [0] * len(rows)
@@ -107,6 +127,8 @@ class _Transfer:
 
     def send_again(self) -> bool:
         """Everything unanswered goes back to the queue. False when some row has been tried too often."""
+        if self._in_time:
+            raise _OutOfTimeError
         lost = list(self._under_way)
         self._under_way.clear()
         self._waiting.extendleft(reversed(lost))
@@ -124,6 +146,8 @@ class _Transfer:
             earlier, _ = self._under_way.popitem(last=False)
             if earlier == row:
                 break
+            if self._in_time:
+                raise _OutOfTimeError
             self._waiting.appendleft(earlier)
         self._outputs[row] = np.frombuffer(bytes.fromhex(record.fields["out"]), np.int8)
         self._latency_us[row] = record.fields["latency_us"]

@@ -39,7 +39,12 @@ def register(subparsers: Any) -> None:
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _verb(verbs, "list", run_list, "the serial ports of this machine", port=False)
     _verb(verbs, "info", run_info, "what a board and its model are")
-    infer = _verb(verbs, "infer", run_infer, "run rows on a board")
+    infer = _verb(
+        verbs,
+        "infer",
+        run_infer,
+        "run rows on a board; a model that keeps state begins at its initial one",
+    )
     infer.add_argument("--inputs", required=True, type=Path, metavar="X.npy", help="int8, or floats to be quantized")
     infer.add_argument("--outputs", type=Path, metavar="Y.npy", help="write the outputs there, int8 (rows, outputs)")
     bench = _verb(verbs, "bench", run_bench, "measure inferences on a board")

@@ -97,6 +97,7 @@ KINDS: Dict[str, Dict[str, Check]] = {
         **_ABOUT,
         **_fields(_text, "state name slot signature"),
         **_fields(_u32, "sample_bytes model_bytes keys ops arena_used_bytes arena_bytes input_bytes output_bytes"),
+        "state_bytes": _u32,
         **_fields(_scale, "input_scale output_scale"),
         **_fields(_i32, "input_zero_point output_zero_point"),
         **_fields(_flag, "keys_locked recording_allowed recording"),

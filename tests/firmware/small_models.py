@@ -13,6 +13,7 @@ os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 import numpy as np
 import tensorflow as tf
 from one_op_models import Part, model_of, options_of
+from state_models import streaming
 
 keras = tf.keras
 layers: Any = keras.layers
@@ -220,6 +221,7 @@ if __name__ == "__main__":
     folder = Path(sys.argv[1])
     for name in MODELS:
         (folder / f"{name}.tflite").write_bytes(convert(name))
+    (folder / "streaming.tflite").write_bytes(streaming())
     (folder / "unpacked.tflite").write_bytes(unpacked())
     (folder / "remembered.tflite").write_bytes(remembered())
     (folder / "dense_per_tensor.tflite").write_bytes(convert("dense", per_tensor_dense=True))

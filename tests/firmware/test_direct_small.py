@@ -25,6 +25,7 @@ NAMES = [
     "remembered",
     "residual",
     "signal",
+    "streaming",
     "unpacked",
     "upsampled",
 ]

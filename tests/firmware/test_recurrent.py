@@ -65,7 +65,7 @@ def test_steps_of_one_series_in_several_rows_are_refused_by_name() -> None:
     out, one_out = (struct.pack("<3i", *sizes) for sizes in (model.tensors[1].shape, (1, 1, model.tensors[1].shape[2])))
     single = drawn.replace(shape, one).replace(out, one_out)
     assert not each_row_a_series(read_tflite(single))
-    with pytest.raises(PlanError, match=rf"operator 0 \({OP}\): one step for each row, whose state the next row needs"):
+    with pytest.raises(PlanError, match=rf"operator 0 \({OP}\): one step for each row, so that its state has to stay"):
         compile_plan(single)
 
 

@@ -6,7 +6,7 @@ from typing import Callable
 import numpy as np
 import pytest
 
-from model_export import bundle as bundle_module
+from model_export import known_answers
 from model_export.bundle import write_bundle
 from model_export.errors import ExportError
 from model_export.known_rows import fair_rows
@@ -56,12 +56,12 @@ def test_an_unfair_row_does_not_become_a_known_answer(
     def all_but_the_second(_: object, __: object, given: np.ndarray) -> np.ndarray:
         return np.arange(len(given)) != 1
 
-    monkeypatch.setattr(bundle_module, "fair_rows", all_but_the_second)
+    monkeypatch.setattr(known_answers, "fair_rows", all_but_the_second)
     write_bundle(tmp_path / "b", tflite=blob, name="m", known_rows=rows)
     answers = parse_model_bin((tmp_path / "b" / "model.bin").read_bytes()).known_answers
     assert answers is not None
     np.testing.assert_array_equal(answers.inputs, rows[[0, 2, 3, 4]])
 
-    monkeypatch.setattr(bundle_module, "fair_rows", lambda _, __, given: np.zeros(len(given), bool))
+    monkeypatch.setattr(known_answers, "fair_rows", lambda _, __, given: np.zeros(len(given), bool))
     with pytest.raises(ExportError, match="known_rows"):
         write_bundle(tmp_path / "c", tflite=blob, name="m", known_rows=rows)

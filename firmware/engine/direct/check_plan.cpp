@@ -35,11 +35,13 @@ Result check_plan(const ModelView& model, uint32_t arena_bytes) {
   if (reinterpret_cast<uintptr_t>(model.plan) % 4 != 0) return bad("the plan is not aligned to 4 bytes");
   const auto& header = *reinterpret_cast<const PlanHeader*>(model.plan);
   if (header.magic != kPlanMagic) return bad("the plan has the wrong magic");
-  if (header.version != kPlanVersion) return Result{Status::unsupported, "unknown version of the plan", -1};
+  const uint32_t version = header.initial_count > 0 ? kPlanVersionWithState : kPlanVersion;
+  if (header.version != version) return Result{Status::unsupported, "unknown version of the plan", -1};
   if (header.plan_bytes != model.plan_bytes) return bad("the plan has the wrong length");
   if (header.tflite_bytes != model.tflite_bytes) return bad("the plan belongs to another .tflite");
   if (header.ops_offset != sizeof(PlanHeader)) return bad("the operator table is not where it belongs");
   if (header.op_count > (header.plan_bytes - sizeof(PlanHeader)) / sizeof(Record)) return bad("too many operators");
+  if (header.initial_count > header.op_count) return bad("more initializations than operators");
   if (header.arena_bytes > kMaxArenaBytes) return bad("the arena is out of range");
   if (header.arena_bytes > arena_bytes) {
     return Result{Status::arena_too_small, "the plan needs a larger arena", -1};

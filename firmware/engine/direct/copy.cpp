@@ -1,4 +1,5 @@
-// One input of a concatenation into its place in every row of the output, and constants into the arena.
+// One input of a concatenation into its place in every row of the output, a variable's value in or out, and constants into
+// the arena.
 #include <cstring>
 
 #include "engine/direct/check.h"
@@ -18,6 +19,10 @@ void load(const Program& program, const Record& op) {
   std::memcpy(at(program, op.output), program.tflite + op.weights, op.out.bytes());
 }
 
+void fill(const Program& program, const Record& op) {
+  std::memset(at(program, op.output), static_cast<int8_t>(op.out_zero_point), op.out.bytes());
+}
+
 const char* check_copy(const Checker&, const Record& op) {
   const bool rows = op.in.height == 1 && op.out.height == 1 && op.in.width == op.out.width;
   if (!rows || uint64_t{op.pad_left} + op.in.channels > op.out.channels) return "bad shape";
@@ -27,5 +32,7 @@ const char* check_copy(const Checker&, const Record& op) {
 const char* check_load(const Checker& plan, const Record& op) {
   return plan.in_tflite(op.weights, op.out.bytes()) ? nullptr : "constant outside the .tflite section";
 }
+
+const char* check_fill(const Checker&, const Record&) { return nullptr; }
 
 }  // namespace edgeward::direct

@@ -1,4 +1,5 @@
-// engine/direct: runs a plan. No interpreter, no allocation; all state is the pointers in `program_`.
+// engine/direct: runs a plan. No interpreter, no allocation; all state is the pointers in `program_`, and a model's variables
+// in its arena.
 #include "engine/direct/kernels.h"
 
 namespace edgeward {
@@ -17,7 +18,7 @@ class DirectEngine final : public Engine {
     const auto* const header = reinterpret_cast<const direct::PlanHeader*>(model.plan);
     const auto* const records = reinterpret_cast<const direct::Record*>(model.plan + header->ops_offset);
     program_ = direct::Program{header, records, model.plan, model.tflite, arena};
-    return checked;
+    return reset();
   }
 
   void unload() override { program_ = direct::Program{}; }
@@ -27,15 +28,27 @@ class DirectEngine final : public Engine {
 
   Result invoke() override {
     if (program_.header == nullptr) return Result{Status::not_loaded, "no model is loaded", -1};
-    for (uint32_t i = 0; i < program_.header->op_count; ++i) run(program_.records[i]);
+    for (uint32_t i = program_.header->initial_count; i < program_.header->op_count; ++i) run(program_.records[i]);
+    return ok_result();
+  }
+
+  uint32_t state_bytes() const override {
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < initial_count(); ++i) bytes += program_.records[i].out.bytes();
+    return static_cast<uint32_t>(bytes);
+  }
+
+  Result reset() override {
+    if (program_.header == nullptr) return Result{Status::not_loaded, "no model is loaded", -1};
+    for (uint32_t i = 0; i < initial_count(); ++i) run(program_.records[i]);
     return ok_result();
   }
 
   Result invoke_timed(uint64_t (*clock_us)(), OpTime* times, uint32_t capacity) override {
     if (program_.header == nullptr) return Result{Status::not_loaded, "no model is loaded", -1};
     uint64_t before_us = clock_us();
-    for (uint32_t i = 0; i < program_.header->op_count; ++i) {
-      const direct::Record& op = program_.records[i];
+    for (uint32_t i = 0; i < op_count(); ++i) {
+      const direct::Record& op = program_.records[initial_count() + i];
       run(op);
       const uint64_t now_us = clock_us();
       OpTime& time = times[i < capacity ? i : capacity - 1];
@@ -48,9 +61,13 @@ class DirectEngine final : public Engine {
   }
 
   uint32_t arena_used_bytes() const override { return program_.header ? program_.header->arena_bytes : 0; }
-  uint32_t op_count() const override { return program_.header ? program_.header->op_count : 0; }
+  uint32_t op_count() const override {
+    return program_.header ? program_.header->op_count - program_.header->initial_count : 0;
+  }
 
  private:
+  uint32_t initial_count() const { return program_.header ? program_.header->initial_count : 0; }
+
   TensorView view(const direct::PlanTensor& t) const {
     return TensorView{direct::at(program_, t.offset), t.bytes, t.scale, t.zero_point};
   }

@@ -9,6 +9,7 @@ namespace edgeward::direct {
 
 constexpr uint32_t kPlanMagic = 0x4C505745;  // "EWPL"
 constexpr uint32_t kPlanVersion = 1;
+constexpr uint32_t kPlanVersionWithState = 2;  // some records initialize variables
 
 // Every kind of operator: the name of its kernel (kernels.h), and its number in a plan.
 #define EDGEWARD_KINDS(KIND) \
@@ -29,7 +30,8 @@ constexpr uint32_t kPlanVersion = 1;
   KIND(transpose_conv, 15) \
   KIND(resize, 16) \
   KIND(grouped, 17) \
-  KIND(lstm, 18)
+  KIND(fill, 18) \
+  KIND(lstm, 19)
 
 enum class Kind : uint32_t {
 #define EDGEWARD_NUMBERED(name, number) name = number,
@@ -66,7 +68,7 @@ struct PlanHeader {
   uint32_t tflite_bytes;
   uint32_t op_count;
   uint32_t ops_offset;
-  uint32_t reserved;
+  uint32_t initial_count;  // the first records: they run at load() and reset(), the others at invoke()
   PlanTensor input;
   PlanTensor output;
 };

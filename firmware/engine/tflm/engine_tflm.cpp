@@ -8,25 +8,32 @@
 #include <new>
 
 #include "engine/engine.h"
+#include "engine/tflm/variables.h"
 #include "tensorflow/compiler/mlir/lite/schema/schema_utils.h"
 #include "tensorflow/lite/micro/debug_log.h"
+#include "tensorflow/lite/micro/micro_allocator.h"
 #include "tensorflow/lite/micro/micro_interpreter.h"
 #include "tensorflow/lite/micro/micro_mutable_op_resolver.h"
 #include "tensorflow/lite/micro/micro_profiler_interface.h"
+#include "tensorflow/lite/micro/micro_resource_variable.h"
 #include "tensorflow/lite/schema/schema_generated.h"
 
 namespace edgeward {
 namespace {
 
 // The operators a board can run: all that engine/direct has, and others that converters make of common layers.
-constexpr unsigned kOperators = 39;
+constexpr unsigned kOperators = 43;
+constexpr uint32_t kLeastArenaBytes = 1024;     // of TFLM's allocator, before anything of a model
+constexpr uint32_t kVariableStructBytes = 40;  // with pointers of 64 bits
 using Resolver = tflite::MicroMutableOpResolver<kOperators>;
 
 bool register_operators(Resolver* resolver) {
   bool ok = true;
   const auto add = [&ok](TfLiteStatus status) { ok = ok && status == kTfLiteOk; };
   add(resolver->AddAdd());
+  add(resolver->AddAssignVariable());
   add(resolver->AddAveragePool2D());
+  add(resolver->AddCallOnce());
   add(resolver->AddConcatenation());
   add(resolver->AddConv2D());
   add(resolver->AddDepthwiseConv2D());
@@ -45,6 +52,7 @@ bool register_operators(Resolver* resolver) {
   add(resolver->AddPadV2());
   add(resolver->AddPrelu());
   add(resolver->AddQuantize());
+  add(resolver->AddReadVariable());
   add(resolver->AddReduceMax());
   add(resolver->AddRelu());
   add(resolver->AddRelu6());
@@ -64,6 +72,7 @@ bool register_operators(Resolver* resolver) {
   add(resolver->AddTransposeConv());
   add(resolver->AddUnidirectionalSequenceLSTM());
   add(resolver->AddUnpack());
+  add(resolver->AddVarHandle());
   return ok;
 }
 
@@ -110,19 +119,9 @@ bool indices_within(const flatbuffers::Vector<int32_t>* indices, int32_t count, 
 }
 
 // What TFLM dereferences without a check, once the flatbuffer itself is known to be well formed.
-Result check_graph(const tflite::Model* model, const Resolver& resolver) {
-  if (model->version() != TFLITE_SCHEMA_VERSION) return fail(Status::bad_model, "schema version is not 3");
-  if (model->subgraphs() == nullptr || model->subgraphs()->size() != 1) {
-    return fail(Status::bad_model, "not exactly one subgraph");
-  }
-  const tflite::SubGraph* graph = model->subgraphs()->Get(0);
-  if (graph->tensors() == nullptr || graph->operators() == nullptr || model->buffers() == nullptr ||
-      model->operator_codes() == nullptr) {
-    return fail(Status::bad_model, "no tensors, operators or buffers");
-  }
-  if (graph->inputs() == nullptr || graph->inputs()->size() != 1 || graph->outputs() == nullptr ||
-      graph->outputs()->size() != 1) {
-    return fail(Status::unsupported, "not exactly one input and one output");
+Result check_graph(const tflite::Model* model, const tflite::SubGraph* graph, const Resolver& resolver) {
+  if (graph->tensors() == nullptr || graph->operators() == nullptr) {
+    return fail(Status::bad_model, "no tensors or operators");
   }
   const auto tensors = static_cast<int32_t>(graph->tensors()->size());
   for (const tflite::Tensor* tensor : *graph->tensors()) {
@@ -156,15 +155,42 @@ int32_t steps_of(const tflite::SubGraph* graph, const tflite::Operator* op) {
   return shape == nullptr || shape->size() != 3 ? 0 : shape->Get(options->time_major() ? 0 : 1);
 }
 
-// Whether a row is a whole series, so that what its LSTM layers remember begins again with each. Of one step, a row is
-// part of a series (model_export/operators/recurrent.py).
-bool each_row_a_series(const tflite::SubGraph* graph) {
+// Whether a row is a whole series, so that what its LSTM layers remember begins again with each, and nothing else is kept.
+// As model_export/operators/recurrent.py has it.
+bool each_row_a_series(const tflite::Model* model) {
+  if (model->subgraphs()->size() != 1) return false;
+  const tflite::SubGraph* graph = model->subgraphs()->Get(0);
   int32_t least = 0;
+  uint32_t states = 0, variables = 0;
   for (const tflite::Operator* op : *graph->operators()) {
     const int32_t steps = steps_of(graph, op);
-    if (steps > 0 && (least == 0 || steps < least)) least = steps;
+    if (steps == 0) continue;
+    if (least == 0 || steps < least) least = steps;
+    states += 2;  // hidden and cell
   }
-  return least > 1;
+  for (const tflite::Tensor* tensor : *graph->tensors()) {
+    if (tensor->type() == tflite::TensorType_RESOURCE) return false;
+    variables += tensor->is_variable();
+  }
+  return least > 1 && variables == states;
+}
+
+Result check_model(const tflite::Model* model, const Resolver& resolver, Kept* kept) {
+  if (model->version() != TFLITE_SCHEMA_VERSION) return fail(Status::bad_model, "schema version is not 3");
+  if (model->subgraphs() == nullptr || model->subgraphs()->size() == 0 || model->buffers() == nullptr ||
+      model->operator_codes() == nullptr) {
+    return fail(Status::bad_model, "no subgraph, buffers or operator codes");
+  }
+  const tflite::SubGraph* graph = model->subgraphs()->Get(0);
+  if (graph->inputs() == nullptr || graph->inputs()->size() != 1 || graph->outputs() == nullptr ||
+      graph->outputs()->size() != 1) {
+    return fail(Status::unsupported, "not exactly one input and one output");
+  }
+  for (const tflite::SubGraph* each : *model->subgraphs()) {
+    const Result result = check_graph(model, each, resolver);
+    if (!result) return result;
+  }
+  return check_variables(*model, kept);
 }
 
 bool view_tensor(const TfLiteTensor* tensor, TensorView* view) {
@@ -226,23 +252,14 @@ class TflmEngine final : public Engine {
       if (!register_operators(resolver_)) return fail_as_said(Status::unsupported, "operators did not register");
     }
     const tflite::Model* model = tflite::GetModel(view.tflite);
-    const Result graph = check_graph(model, *resolver_);
-    if (!graph) return graph;
-
-    interpreter_ =
-        new (interpreter_storage_) tflite::MicroInterpreter(model, *resolver_, arena, arena_bytes, nullptr, &timer_);
-    if (interpreter_->AllocateTensors() != kTfLiteOk) {
-      const Status status = allocation_failure();
-      unload();
-      return fail_as_said(status, "AllocateTensors failed");
-    }
-    if (!view_tensor(interpreter_->input(0), &input_) || !view_tensor(interpreter_->output(0), &output_)) {
-      unload();
-      return fail(Status::unsupported, "input or output is not int8");
-    }
-    op_count_ = model->subgraphs()->Get(0)->operators()->size();
-    each_row_a_series_ = each_row_a_series(model->subgraphs()->Get(0));
-    return ok_result();
+    Kept kept;
+    const Result checked = check_model(model, *resolver_, &kept);
+    if (!checked) return checked;
+    model_ = model;
+    arena_ = arena;
+    arena_bytes_ = arena_bytes;
+    kept_ = kept;
+    return begin();
   }
 
   void unload() override {
@@ -250,6 +267,7 @@ class TflmEngine final : public Engine {
     interpreter_ = nullptr;
     input_ = output_ = TensorView{nullptr, 0, 0.0F, 0};
     op_count_ = 0;
+    kept_ = Kept{0, 0};
   }
 
   TensorView input() const override { return input_; }
@@ -261,6 +279,19 @@ class TflmEngine final : public Engine {
     if (each_row_a_series_ && interpreter_->Reset() != kTfLiteOk) return fail_as_said(Status::invoke_failed, "Reset failed");
     if (interpreter_->Invoke() != kTfLiteOk) return fail_as_said(Status::invoke_failed, "Invoke failed");
     return ok_result();
+  }
+
+  uint32_t state_bytes() const override { return kept_.bytes; }
+
+  // Prepared once more: TFLM's own Reset() forgets what CALL_ONCE assigned, and does not call it again.
+  Result reset() override {
+    if (interpreter_ == nullptr) return fail(Status::not_loaded, "no model is loaded");
+    if (kept_.bytes == 0) return ok_result();
+    const Kept kept = kept_;
+    unload();
+    kept_ = kept;
+    forget_said();
+    return begin();
   }
 
   Result invoke_timed(uint64_t (*clock_us)(), OpTime* times, uint32_t capacity) override {
@@ -277,6 +308,37 @@ class TflmEngine final : public Engine {
   uint32_t op_count() const override { return op_count_; }
 
  private:
+  // Makes the interpreter of what load() found.
+  Result begin() {
+    // TFLM does not look whether its own structs fit before it writes them.
+    const uint64_t least = kLeastArenaBytes + uint64_t{kept_.variables} * kVariableStructBytes;
+    if (arena_bytes_ < least) {
+      unload();
+      return fail(Status::arena_too_small, "no room for what TFLM itself needs");
+    }
+    tflite::MicroAllocator* const allocator =
+        tflite::MicroAllocator::Create(arena_, arena_bytes_, tflite::MemoryPlannerType::kGreedy);
+    tflite::MicroResourceVariables* const variables =
+        kept_.variables == 0
+            ? nullptr
+            : tflite::MicroResourceVariables::Create(allocator, static_cast<int>(kept_.variables));
+    interpreter_ = new (interpreter_storage_)
+        tflite::MicroInterpreter(model_, *resolver_, allocator, variables, &timer_);
+    if (interpreter_->AllocateTensors() != kTfLiteOk) {
+      const Status status = allocation_failure();
+      unload();
+      return fail_as_said(status, "AllocateTensors failed");
+    }
+    if (!view_tensor(interpreter_->input(0), &input_) || !view_tensor(interpreter_->output(0), &output_)) {
+      unload();
+      return fail(Status::unsupported, "input or output is not int8");
+    }
+    op_count_ = model_->subgraphs()->Get(0)->operators()->size();
+    each_row_a_series_ = each_row_a_series(model_);
+    if (each_row_a_series_) kept_.bytes = 0;
+    return ok_result();
+  }
+
   alignas(Resolver) uint8_t resolver_storage_[sizeof(Resolver)] = {};
   alignas(tflite::MicroInterpreter) uint8_t interpreter_storage_[sizeof(tflite::MicroInterpreter)] = {};
   OpTimer timer_;
@@ -286,6 +348,10 @@ class TflmEngine final : public Engine {
   TensorView output_ = {};
   uint32_t op_count_ = 0;
   bool each_row_a_series_ = false;
+  const tflite::Model* model_ = nullptr;
+  uint8_t* arena_ = nullptr;
+  uint32_t arena_bytes_ = 0;
+  Kept kept_ = {0, 0};
 };
 
 TflmEngine g_engine;

@@ -48,6 +48,12 @@ class TreesEngine final : public Engine {
     return ok_result();
   }
 
+  uint32_t state_bytes() const override { return 0; }
+
+  Result reset() override {
+    return parts_.header == nullptr ? Result{Status::not_loaded, "no model is loaded", -1} : ok_result();
+  }
+
   Result invoke_timed(uint64_t (*clock_us)(), OpTime* times, uint32_t /*capacity*/) override {
     const uint64_t before_us = clock_us();
     const Result result = invoke();
@@ -90,6 +96,8 @@ class BothEngines final : public Engine {
   TensorView input() const override { return current().input(); }
   TensorView output() const override { return current().output(); }
   Result invoke() override { return current().invoke(); }
+  uint32_t state_bytes() const override { return current().state_bytes(); }
+  Result reset() override { return current().reset(); }
 
   Result invoke_timed(uint64_t (*clock_us)(), OpTime* times, uint32_t capacity) override {
     return current().invoke_timed(clock_us, times, capacity);

@@ -1,0 +1,16 @@
+"""What a model keeps from one inference to the next: variables, and the subgraph that gives them their first values.
+
+How they belong together is checked in model_export/variables.py; what a plan does with them is in model_export/plan_state.py.
+"""
+
+from __future__ import annotations
+
+from model_export.operator_entry import Operator, Role
+from model_export.tflite_options import Options, int0, text
+
+OPERATORS = (
+    Operator("ASSIGN_VARIABLE", role=Role.ASSIGN),
+    Operator("CALL_ONCE", options=Options(103, (("subgraph", int0),)), role=Role.ONCE),
+    Operator("READ_VARIABLE", role=Role.READ),
+    Operator("VAR_HANDLE", options=Options(111, (("container", text), ("name", text))), role=Role.HANDLE),
+)
