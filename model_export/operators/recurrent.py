@@ -108,7 +108,9 @@ def _shapes(c: Context) -> Tuple[Tensor, Tensor, Tensor, int]:
         if int(np.prod(state.shape)) != c.output.shape[2]:
             raise c.error(f"the state {state.name} has shape {state.shape} for {c.output.shape[2]} units")
     if not each_row_a_series(c.model):
-        why = "one step for each row" if shape[steps] < 2 else "it stands beside layers that keep a state from row to row"
+        why = (
+            "one step for each row" if shape[steps] < 2 else "it stands beside layers that keep a state from row to row"
+        )
         raise c.error(f"{why}, so that its state has to stay; supported are rows that are whole series")
     return source, hidden, cell, shape[steps]
 

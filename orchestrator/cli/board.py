@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional
 
 from orchestrator.cli import flash, monitor, record
-from orchestrator.cli.arguments import check_output
+from orchestrator.cli.arguments import check_output, seconds
 from orchestrator.cli.commands import COMMANDS
 from orchestrator.wire.plain import many
 
@@ -80,7 +80,7 @@ def _verb(
         parser.add_argument("port", metavar="PORT", help="serial port, such as /dev/ttyUSB0")
         parser.add_argument(
             "--timeout",
-            type=_seconds,
+            type=seconds,
             default=10.0,
             metavar="S",
             help="how long to wait for the board's answer (default: 10)",
@@ -94,13 +94,6 @@ def _count(text: str) -> int:
     value = int(text)
     if value <= 0:
         raise argparse.ArgumentTypeError(f"{text} is not a positive number")
-    return value
-
-
-def _seconds(text: str) -> float:
-    value = float(text)
-    if not 0 < value <= 3600:
-        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds from 0 to 3600")
     return value
 
 

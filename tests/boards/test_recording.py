@@ -383,9 +383,8 @@ def test_samples_at_another_rate_are_refused() -> None:
     slow = Recording(source(100_000, 100))
     slow.take(said(0, 0, 48, 0))
     slow.take(said(1, 48, 48, 768_000))
-    slow.take(said(2, 96, 48, 1_536_000))
     with pytest.raises(RateError, match=r"62\.5 Hz and not 100"):
-        slow.take(said(3, 144, 48, 2_304_000))
+        slow.take(said(2, 96, 48, 1_536_000))
 
 
 @pytest.mark.parametrize(

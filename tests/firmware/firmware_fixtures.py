@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from once import filled_once
 
+from model_export.operators.recurrent import each_row_a_series
 from model_export.tflite_file import read_tflite
 
 
@@ -43,7 +44,8 @@ def tflm() -> Callable[[bytes, np.ndarray], np.ndarray]:
         interpreter = runtime.Interpreter.from_bytes(model)
         outputs = []
         for row in rows:
-            interpreter.reset()
+            if each_row_a_series(parsed):
+                interpreter.reset()
             interpreter.set_input(row.reshape(shape), 0)
             interpreter.invoke()
             outputs.append(interpreter.get_output(0).reshape(-1).copy())

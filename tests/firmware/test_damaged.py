@@ -79,7 +79,20 @@ def signal_bin(small_models: Dict[str, bytes], make_rows: Callable[..., np.ndarr
 
 
 @pytest.mark.parametrize(
-    "name", ["image", "residual", "padded", "binary", "branches", "gated", "moved", "peaks", "remembered", "streaming", "upsampled"]
+    "name",
+    [
+        "image",
+        "residual",
+        "padded",
+        "binary",
+        "branches",
+        "gated",
+        "moved",
+        "peaks",
+        "remembered",
+        "streaming",
+        "upsampled",
+    ],
 )
 def test_every_word_of_a_plan_damaged(small_models: Dict[str, bytes], name: str) -> None:
     """Each word of the header and the records replaced by values that break careless checks; what is accepted runs."""
