@@ -309,10 +309,10 @@ def test_a_port_that_goes_away_loses_nothing_that_came(
 ) -> None:
     out = tmp_path / "a.npz"
     with VirtualBoard(samples=folder / "played.i16", recording=True) as board:
-        taken = recording_module.Recording.take
+        take_in = recording_module.Recording.take
 
         def until_it_goes(self: Recording, each: Record) -> None:
-            taken(self, each)
+            take_in(self, each)
             if self.kept >= 200:
                 board.kill()
 

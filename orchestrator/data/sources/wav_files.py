@@ -1,6 +1,6 @@
 """WAV files of whole numbers (PCM, 16 bits), as `edgeward board record` and recorders write them, cut into windows.
 
-Of rate, channels and scale nothing is guessed. A file is taken for continuous: what has a gap is several files.
+Of rate, channels and scale nothing is guessed. A file counts as continuous: what has a gap is several files.
 """
 
 import re
