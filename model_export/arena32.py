@@ -4,7 +4,7 @@ TFLM fills its arena from two ends. The head holds activations and scratch buffe
 wheel's figure stands. The tail holds structs, allocated in a fixed order; their sizes follow from the width of a pointer.
 This module plays that order for a given width:
 
-    allocator, memory planner, MicroAllocator, builtin data allocator, subgraph list    once
+    allocator, memory planner, MicroAllocator, variables with a handle, builtin data allocator, subgraph list    once
     TfLiteEvalTensor per tensor, NodeAndRegistration per operator
     builtin options per operator, then what each kernel's Init and Prepare ask for (at multiples of 16)
     scratch buffer handles, variables, then pointer, TfLiteTensor and quantization of input and output
@@ -31,6 +31,7 @@ from model_export.tflite_file import read_tflite
 from model_export.tflite_model import TfliteModel
 from model_export.tflm import TflmModel
 from model_export.tflm_structs import Kernel, struct_bytes
+from model_export.variables import state_of
 
 _BUFFER_ALIGNMENT = 16
 
@@ -96,6 +97,10 @@ def tail_bytes(model: TfliteModel, layout: Layout) -> int:
     tail.take(struct_bytes("pppppppp" + "i", p) + 4 * counter, p)
     tail.take(struct_bytes("p" + "ii" + "pppp" + "ii" + "p" + "b", p), p)
     tail.take(struct_bytes("ppppp" + "b" + "ppp", p) + (p if layout.recording else 0) + 8 * 3 * counter, p)
+    variables = state_of(model).variables
+    if variables:
+        tail.take(struct_bytes("pii", p), _BUFFER_ALIGNMENT)
+        tail.take(struct_bytes("ppppb", p) * len(variables), _BUFFER_ALIGNMENT)
     tail.take(2 * p, p)
     tail.take((3 if layout.compression else 2) * p * len(model.subgraphs), p)
     for graph in model.subgraphs:
@@ -106,14 +111,17 @@ def tail_bytes(model: TfliteModel, layout: Layout) -> int:
     kernels = [(op, known[op.code]) for graph in model.subgraphs for op in graph.ops if op.code in known]
     for _, kernel in kernels:
         size, alignment = kernel.options
-        tail.take(kernel.newer_options_bytes or size if layout.newer else size, alignment)
+        size = kernel.newer_options_bytes or size if layout.newer else size
+        tail.take(size + p * kernel.option_pointers, p if kernel.option_pointers else alignment)
     for _, kernel in kernels:
-        if kernel.data:
-            extra = "ii" if kernel.weights and layout.compression else ""
+        extra = ("ii" if kernel.weights else kernel.compressed) if layout.compression else ""
+        if kernel.data + extra:
             tail.take(struct_bytes(kernel.data + extra, p), _BUFFER_ALIGNMENT)
     for op, kernel in kernels:
         for size in kernel.prepared(model, op) if kernel.prepared else []:
             tail.take(size, _BUFFER_ALIGNMENT)
+    for variable in variables:
+        tail.take(variable.bytes, _BUFFER_ALIGNMENT)
     handles = sum(kernel.scratch_handles for _, kernel in kernels)
     if handles:
         tail.take(handles * p, p)

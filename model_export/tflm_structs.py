@@ -17,6 +17,10 @@ class Kernel(NamedTuple):
     weights: bool = False
     """`data` has two more indices where compression is built in."""
     scratch_handles: int = 0
+    option_pointers: int = 0
+    """How many pointers the builtin options have beside `options`."""
+    compressed: str = ""
+    """Fields of the struct that Init allocates where compression is built in, and not elsewhere."""
     newer_options_bytes: Optional[int] = None
     """Size of the options in the wheel, where they grew after the version boards have."""
 
