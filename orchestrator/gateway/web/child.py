@@ -41,14 +41,15 @@ SMALL = {"MALLOC_ARENA_MAX": "2", "OPENBLAS_NUM_THREADS": "1"}
 
 def listen(settings: WebSettings) -> socket.socket:
     """A listening socket; UsageError where the address cannot be had. A dashboard that stayed there makes way."""
-    deadline = time.monotonic() + _WAY_S
+    deadline, stayed = time.monotonic() + _WAY_S, True
     while True:
         try:
             return _listen(settings)
         except OSError as error:
-            stayed = error.errno == errno.EADDRINUSE and time.monotonic() < deadline and ask_to_leave(settings.port)
-            if not stayed:
+            asked = error.errno == errno.EADDRINUSE and time.monotonic() < deadline and ask_to_leave(settings.port)
+            if not asked and not (stayed and error.errno == errno.EADDRINUSE):
                 raise UsageError(f"dashboard {settings.host}:{settings.port}: {why_not_listening(error)}") from error
+            stayed = asked  # one that went before it could be asked has left the address free
         time.sleep(0.1)
 
 
