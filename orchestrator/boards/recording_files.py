@@ -86,7 +86,7 @@ class Purpose:
             yield f"--label {self.label!r}: expected {listed}"
 
     def _code(self) -> int:
-        """Of the label; below 0 where it is none."""
+        """Of the label; below 0 where the task has no such label."""
         return int(codes_of(self.schema, [np.array([self.label])], 1, Problems(Path("--label"), 1))[0])
 
     @property

@@ -6,11 +6,12 @@ import signal
 import time
 import wave
 from pathlib import Path
-from typing import Any, Iterator, List
+from typing import Iterator, List
 
 import numpy as np
 import pytest
 from graph_samples import Builder
+from recordings import AGREED, PLAYED, SCHEMA, check_segments, check_windows, command, purpose, source
 
 from orchestrator.analyses.registry import analysis_of, spelled_out
 from orchestrator.boards import recording as recording_module
@@ -19,35 +20,17 @@ from orchestrator.boards.conversation import BoardError
 from orchestrator.boards.keys import key_sector
 from orchestrator.boards.partitions import FLASH_BYTES, KEYS
 from orchestrator.boards.protocol import Record
-from orchestrator.boards.recording import RateError, Recording, Source, record
-from orchestrator.boards.recording_files import NOTE, Purpose, label_of, note_of, write
+from orchestrator.boards.recording import Recording, Source, record
+from orchestrator.boards.recording_files import NOTE, note_of, write
 from orchestrator.boards.virtual import VirtualBoard
 from orchestrator.cli.main import main
 from orchestrator.data.dataset import Dataset, load_dataset
-from orchestrator.errors import DataError, UsageError
+from orchestrator.errors import DataError
 from orchestrator.node.graph_file import tflite_file
 from orchestrator.node.scores import with_scores
 from orchestrator.wire.protection import Privacy
-from orchestrator.wire.schema import Schema
 from orchestrator.wire.task import Rounds, Task
 from orchestrator.wire.training import Training
-
-ROOT = Path(__file__).resolve().parents[2]
-SCHEMA = Schema(
-    *("signal", "y", ("normal", "early"), {"0": 0, "1": 1}), samples=50, channels=2, unit_scale=200.0, patient="patient"
-)
-PLAYED = np.random.default_rng(7).integers(-3000, 3000, (60_000, 2)).astype(np.int16)
-AGREED = "p7 agreed in writing"
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """With played.i16, and the edgeward.toml of SCHEMA."""
-    folder = tmp_path_factory.mktemp("recording")
-    (folder / "played.i16").write_bytes(PLAYED.astype("<i2").tobytes())
-    text = (ROOT / "examples/signal/edgeward.toml").read_text()
-    (folder / "edgeward.toml").write_text(text.replace("samples = 64", "samples = 50\nchannels = 2"))
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -61,38 +44,6 @@ def port(folder: Path) -> Iterator[str]:
 def client(port: str) -> Iterator[BoardClient]:
     with BoardClient(port, timeout_s=4.0) as client:
         yield client
-
-
-def source(samples: int, rate_hz: int = 1000) -> Source:
-    return Source("file", rate_hz, 2, samples)
-
-
-def command(port: str, folder: Path, *more: str, consent: str = AGREED) -> int:
-    of = ["--schema", str(folder / "edgeward.toml"), "--source", "file", "--rate", "1000", "--label", "early"]
-    return main(["board", "record", port, *of, "--patient", "p7", "--consent", consent, *more])
-
-
-def purpose(**changed: Any) -> Purpose:
-    said = {"label": "1", "patient": "p7", "consent": AGREED, "counts_per_unit": SCHEMA.unit_scale, **changed}
-    return Purpose(said.pop("schema", SCHEMA), **said)
-
-
-def check_segments(recording: Recording) -> None:
-    """Every sample that came is the one that was played at its place."""
-    assert recording.segments
-    for segment in recording.segments:
-        assert np.array_equal(segment.values(), PLAYED[segment.first : segment.first + segment.length])
-    assert recording.kept + recording.lost_on_the_line + recording.missed_by_the_board == recording.next
-
-
-def check_windows(data: Dataset, recording: Recording) -> None:
-    """The windows are those of each segment by itself, in units."""
-    expected = [
-        PLAYED[start : start + SCHEMA.samples]
-        for segment in recording.segments
-        for start in range(segment.first, segment.first + segment.length - SCHEMA.samples + 1, SCHEMA.samples)
-    ]
-    assert np.array_equal(data.x, (np.array(expected, np.float32) / np.float32(SCHEMA.unit_scale)))
 
 
 # --- off by default ---------------------------------------------------------------------------------------------------
@@ -364,102 +315,3 @@ def test_a_source_that_ends_and_one_that_is_not_there(folder: Path, tmp_path: Pa
         check_segments(recording)
         with pytest.raises(BoardError, match="no_source"):
             recorded(client, Source("imu", 100, 3, 50))
-
-
-# --- what a board may say ---------------------------------------------------------------------------------------------
-
-
-def said(seq: int, first: int, count: int, t_us: int, channels: int = 2, kind: str = "samples") -> Record:
-    values = np.full(2 * count, 0x0201, "<i2").tobytes().hex()
-    fields = {"first_sample": first, "of_channels": channels, "values": values}
-    return Record("0a0b0c0d", seq, None, t_us, kind, 1, fields)
-
-
-def test_samples_at_another_rate_are_refused() -> None:
-    recording = Recording(source(100_000, 100))
-    for i in range(9):
-        recording.take(said(i, 48 * i, 48, 480_000 * i + (150_000 if i % 2 else 0)))
-    assert recording.measured_rate_hz == pytest.approx(100, rel=0.05)
-    slow = Recording(source(100_000, 100))
-    slow.take(said(0, 0, 48, 0))
-    slow.take(said(1, 48, 48, 768_000))
-    with pytest.raises(RateError, match=r"62\.5 Hz and not 100"):
-        slow.take(said(2, 96, 48, 1_536_000))
-
-
-@pytest.mark.parametrize(
-    "records",
-    [
-        [said(0, 0, 48, 0), said(1, 24, 48, 500_000)],
-        [said(0, 0, 48, 0), said(1, 0, 48, 500_000)],
-        [said(0, 99_990, 48, 0)],
-        [said(0, 0, 48, 0, channels=3)],
-    ],
-    ids=["overlap", "again", "beyond", "channels"],
-)
-def test_what_no_board_sends_is_refused(records: List[Record]) -> None:
-    recording = Recording(source(100_000, 100))
-    *good, bad = records
-    for each in good:
-        recording.take(each)
-    with pytest.raises(BoardError):
-        recording.take(bad)
-    assert recording.kept == 48 * len(good)
-
-
-def test_values_at_the_end_of_the_range_are_counted() -> None:
-    recording = Recording(source(1000, 100))
-    values = np.array([[32767, 0], [5, -32768]], "<i2").tobytes().hex()
-    fields = {"first_sample": 0, "of_channels": 2, "values": values}
-    recording.take(Record("0a0b0c0d", 0, None, 0, "samples", 1, fields))
-    assert recording.clipped == 2
-
-
-# --- what it is for ---------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("changed", "why"),
-    [
-        ({"consent": " "}, "who agreed to what"),
-        ({"consent": "a\nb"}, "a line of text"),
-        ({"label": "2"}, "one of 0, 1"),
-        ({"label": ""}, "one of 0, 1"),
-        ({"patient": ""}, "--patient ID is needed"),
-        ({"patient": "NaN"}, "--patient ID is needed"),
-        ({"counts_per_unit": float("nan")}, "--counts-per-unit"),
-        ({"counts_per_unit": 0.0}, "--counts-per-unit"),
-        ({"schema": Schema("signal", "y", ("a", "b"), {"1": 1}, samples=9)}, "names no patient"),
-        ({"schema": Schema("signal", NOTE, ("a", "b"), {"1": 1}, samples=9, patient="p")}, "name of the note"),
-        ({"schema": Schema("signal", "", (), {}, samples=9, patient="p", target={"kind": "none"})}, "have none"),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
-)
-def test_what_nobody_consented_to_or_no_node_would_read(changed: Any, why: str) -> None:
-    with pytest.raises(UsageError, match=why):
-        purpose(**changed)
-
-
-def test_without_consent_nothing_is_asked_of_the_board(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = ("--samples", "50", "--out", str(tmp_path / "a.npz"))
-    assert command(str(tmp_path / "no-port"), folder, *out, consent="") == 2
-    assert "--consent TEXT is needed" in capsys.readouterr().err
-    assert command(str(tmp_path / "no-port"), folder, "--samples", "49", *out[2:]) == 2
-    assert "less than a window" in capsys.readouterr().err
-
-
-def test_a_class_is_meant_by_its_name_where_one_value_stands_for_it() -> None:
-    assert label_of(SCHEMA, "early") == "1"
-    assert label_of(SCHEMA, "0") == "0"
-    several = Schema("signal", "y", ("a", "b"), {"0": 0, "1": 1, "2": 1}, samples=9)
-    assert label_of(several, "b") == "b", "which of two values is meant, nobody knows"
-
-
-def test_too_little_for_a_window_is_no_file(tmp_path: Path) -> None:
-    recording = Recording(source(1000, 100))
-    recording.take(said(0, 0, 48, 0))
-    with pytest.raises(UsageError, match="48 samples came"):
-        write(recording, purpose(), {}, tmp_path / "a.npz")
-    assert not list(tmp_path.iterdir())

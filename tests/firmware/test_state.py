@@ -45,8 +45,7 @@ def known(model: bytes) -> np.ndarray:
     return TflmModel(model).run(ROWS).reshape(len(ROWS), -1)
 
 
-@pytest.fixture(scope="module")
-def model_bin(model: bytes, known: np.ndarray) -> bytes:
+def packed(model: bytes, answers: KnownAnswers) -> bytes:
     plan = compile_plan(model)
     return pack_model_bin(
         name="streaming",
@@ -54,9 +53,14 @@ def model_bin(model: bytes, known: np.ndarray) -> bytes:
         plan=plan.blob,
         arena_tflm_bytes=20000,
         arena_direct_bytes=plan.arena_bytes,
-        known_answers=KnownAnswers(ROWS[:12], known[:12]),
+        known_answers=answers,
         input_profile=make_profile((1, 4, 2), (), ROWS),
     )
+
+
+@pytest.fixture(scope="module")
+def model_bin(model: bytes, known: np.ndarray) -> bytes:
+    return packed(model, KnownAnswers(ROWS[:12], known[:12]))
 
 
 def infer(rows: np.ndarray, first: int = 0) -> bytes:
@@ -129,18 +133,8 @@ def test_rows_go_on_from_where_the_last_one_left_it(tmp_path: Path, model_bin: b
     np.testing.assert_array_equal(outputs(answers), known[:12])
 
 
-def test_known_answers_in_another_order_are_not_its_answers(
-    tmp_path: Path, model: bytes, known: np.ndarray, model_bin: bytes
-) -> None:
-    plan = compile_plan(model)
-    turned = pack_model_bin(
-        name="turned",
-        tflite=model,
-        plan=plan.blob,
-        arena_tflm_bytes=20000,
-        arena_direct_bytes=plan.arena_bytes,
-        known_answers=KnownAnswers(ROWS[[1, 0]], known[[1, 0]]),
-    )
+def test_known_answers_in_another_order_are_not_its_answers(tmp_path: Path, model: bytes, known: np.ndarray) -> None:
+    turned = packed(model, KnownAnswers(ROWS[[1, 0]], known[[1, 0]]))
     assert talk(flash_with(tmp_path, turned), b"")[1].fields["code"] == "known_answers_differ"
 
 
