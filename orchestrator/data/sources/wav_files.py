@@ -17,7 +17,9 @@ from orchestrator.errors import DataError
 from orchestrator.wire.bounds import count, near, refuse, within
 from orchestrator.wire.special_files import open_file
 
-_FILE = re.compile(r"(?:(?!\.)[\w.-]+/)*(?!\.)[\w.-]+", re.ASCII)
+NAME = re.compile(r"(?!\.)[\w.-]+", re.ASCII)
+"""What a file is called."""
+_FILE = re.compile(f"(?:{NAME.pattern}/)*{NAME.pattern}", re.ASCII)
 _MOST_STEP = 1 << 30
 _BYTES = 2
 
@@ -74,7 +76,9 @@ def _windows(asked: Wav, folder: Path, wanted: Wanted) -> Windows:
         windows += len(cut)
         if windows > wanted.most:
             raise DataError(f"{path}: more than {wanted.most} windows, as many as a node reads")
-        found.append(cut)
+        found.append(
+            cut.copy() if asked.step > wanted.samples else cut
+        )  # a view holds also what lies between its windows
         labels += [asked.labels.get(name, "")] * len(cut)
         patients += [asked.patients.get(name, name)] * len(cut)
     x = np.concatenate(found).astype(np.float32)
@@ -113,11 +117,7 @@ def _signal(asked: Wav, path: Path, wanted: Wanted) -> np.ndarray:
             held = sound.readframes(length)
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}") from error
-    except (
-        wave.Error,
-        EOFError,
-        RuntimeError,
-    ) as error:  # RuntimeError: of a chunk that is longer than the file says it is
+    except (wave.Error, EOFError, RuntimeError) as error:  # RuntimeError: a chunk is longer than the file says it is
         raise DataError(f"{path}: not read as a WAV file: {shown(str(error) or 'it ends too early')}") from error
     if len(held) != length * channels * _BYTES:
         raise DataError(
