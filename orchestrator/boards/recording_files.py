@@ -15,11 +15,12 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Tuple
 
 import numpy as np
 
-from orchestrator.boards.recording import Recording
+from orchestrator.boards.recording import Recording, Source
 from orchestrator.data.cells import names_nobody, nobody
 from orchestrator.data.dataset import INPUT
 from orchestrator.data.outcome import codes_of
 from orchestrator.data.rows import Problems
+from orchestrator.data.sources.wav_files import NAME
 from orchestrator.errors import UsageError
 from orchestrator.files import replace_file
 from orchestrator.wire.bounds import near, within
@@ -28,6 +29,9 @@ from orchestrator.wire.schema import Schema
 NPZ, WAV, DESCRIPTION = ".npz", ".wav", ".toml"
 NOTE = "recording"
 """The array of an .npz with what is said of the recording, as JSON. A WAV file has it as its comment (INFO, ICMT)."""
+
+MOST_WAV_BYTES = 2**32 - 2**25
+"""Of values in a WAV file, whose sizes have 32 bits; the rest is for the note, which names each segment."""
 
 _OWNER = 0o600
 _MOST_TEXT = 500
@@ -93,6 +97,20 @@ class Purpose:
     def scale(self) -> float:
         """What counts are divided by, to be in the units that the schema's unit_scale is for."""
         return self.counts_per_unit / self.schema.unit_scale
+
+
+def check_wav(out: Path, source: Source) -> None:
+    """Before anything is recorded: UsageError where `out` has a name that no description may have, or cannot hold it all."""
+    if not NAME.fullmatch(out.name):
+        raise UsageError(
+            f"--out {out}: expected a name of the letters a-z, digits, '.', '_' and '-', not beginning with '.': a node reads "
+            "no other WAV files"
+        )
+    held = 2 * source.channels * source.samples
+    if held > MOST_WAV_BYTES:
+        raise UsageError(
+            f"--out {out}: {held} bytes of samples, and a WAV file has up to {MOST_WAV_BYTES}: record less at once"
+        )
 
 
 def label_of(schema: Schema, given: str) -> str:
@@ -184,9 +202,16 @@ def _numbered(out: Path, number: int) -> Path:
 
 
 def _create(path: Path, content: bytes, force: bool) -> Path:
-    if not force:
-        path = _claimed(path)
-    replace_file(path, content, _OWNER)
+    if force:
+        replace_file(path, content, _OWNER)
+        return path
+    path = _claimed(path)
+    try:
+        replace_file(path, content, _OWNER)
+    except BaseException:
+        if path.stat().st_size == 0:
+            path.unlink()  # the name is free again, for the next recording
+        raise
     return path
 
 
