@@ -15,7 +15,7 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Tuple
 
 import numpy as np
 
-from orchestrator.boards.recording import Recording, Source
+from orchestrator.boards.recording import Recording, Segment, Source
 from orchestrator.data.cells import names_nobody, nobody
 from orchestrator.data.dataset import INPUT
 from orchestrator.data.outcome import codes_of
@@ -31,7 +31,7 @@ NOTE = "recording"
 """The array of an .npz with what is said of the recording, as JSON. A WAV file has it as its comment (INFO, ICMT)."""
 
 MOST_WAV_BYTES = 2**32 - 2**25
-"""Of values in a WAV file, whose sizes have 32 bits; the rest is for the note, which names each segment."""
+"""Of values in a WAV file, whose sizes have 32 bits; the rest is for the note."""
 
 _OWNER = 0o600
 _MOST_TEXT = 500
@@ -134,7 +134,8 @@ def write(recording: Recording, purpose: Purpose, note: Dict[str, Any], out: Pat
     UsageError where no segment has a window.
     """
     samples = purpose.schema.samples
-    whole = [segment.values() for segment in recording.segments if segment.length >= samples]
+    used = [segment for segment in recording.segments if segment.length >= samples]
+    whole = [segment.values() for segment in used]
     if not whole:
         raise UsageError(
             f"{out}: nothing is written: {recording.kept} samples came, and none of their {len(recording.segments)} pieces "
@@ -145,12 +146,17 @@ def write(recording: Recording, purpose: Purpose, note: Dict[str, Any], out: Pat
         path = _create(out, _npz(whole, purpose, note), force)
         return Written([path], windows, windows * samples)
     files = [
-        _create(_numbered(out, number), wav_bytes(values, recording.source.rate_hz, note), force)
-        for number, values in enumerate(whole, 1)
+        _create(_numbered(out, number), wav_bytes(values, recording.source.rate_hz, _note_in(note, segment)), force)
+        for number, (segment, values) in enumerate(zip(used, whole), 1)
     ]
     said = _description([path.name for path in files], recording.source.rate_hz, purpose)
     path = _create(out.with_suffix(DESCRIPTION), said.encode(), force)
     return Written([path, *files], windows, sum(map(len, whole)))
+
+
+def _note_in(note: Dict[str, Any], segment: Segment) -> Dict[str, Any]:
+    """The note in a segment's own file: with all segments in each, a line with many gaps would make files of notes."""
+    return {**note, "segments": [(segment.first, segment.length)]}
 
 
 def _npz(whole: List[np.ndarray], purpose: Purpose, note: Dict[str, Any]) -> bytes:

@@ -10,7 +10,7 @@ import pytest
 from orchestrator.boards import recording_files
 from orchestrator.boards.protocol import Record
 from orchestrator.boards.recording import Recording, Source
-from orchestrator.boards.recording_files import MOST_WAV_BYTES, Purpose, check_wav, write
+from orchestrator.boards.recording_files import MOST_WAV_BYTES, Purpose, check_wav, note_of, write
 from orchestrator.cli.main import main
 from orchestrator.data.dataset import load_dataset
 from orchestrator.errors import UsageError
@@ -66,3 +66,18 @@ def test_a_name_is_free_again_where_nothing_was_written(
     with pytest.raises(type(error)):
         write(recording(), PURPOSE, {}, tmp_path / f"a{ending}")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_note_says_of_its_own_segment_however_many_there_are(tmp_path: Path) -> None:
+    sizes = []
+    for count in (2, 60):
+        torn = Recording(Source("file", 1000, 2, 600))
+        for i in range(count):
+            fields = {"first_sample": 9 * i, "of_channels": 2, "values": "0000" * 16}
+            torn.take(Record("0a0b0c0d", i, None, 9000 * i, "samples", 1, fields))
+        out = tmp_path / f"{count}.wav"
+        _, *files = write(torn, PURPOSE, note_of(torn, PURPOSE, {}, "2026-03-01"), out).files
+        assert len(files) == count
+        assert b'"segments": [[9, 8]]' in files[1].read_bytes()
+        sizes.append(files[-1].stat().st_size)
+    assert sizes[1] < sizes[0] + 30
