@@ -103,8 +103,8 @@ def check_wav(out: Path, source: Source) -> None:
     """Before anything is recorded: UsageError where `out` has a name that no description may have, or cannot hold it all."""
     if not NAME.fullmatch(out.name):
         raise UsageError(
-            f"--out {out}: expected a name of the letters a-z, digits, '.', '_' and '-', not beginning with '.': a node reads "
-            "no other WAV files"
+            f"--out {out}: expected a name of the letters a-z and A-Z, digits, '.', '_' and '-', not beginning with '.': "
+            "a node reads no other WAV files"
         )
     held = 2 * source.channels * source.samples
     if held > MOST_WAV_BYTES:
