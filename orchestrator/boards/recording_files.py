@@ -15,11 +15,12 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Tuple
 
 import numpy as np
 
-from orchestrator.boards.recording import Recording
+from orchestrator.boards.recording import Recording, Segment, Source
 from orchestrator.data.cells import names_nobody, nobody
 from orchestrator.data.dataset import INPUT
 from orchestrator.data.outcome import codes_of
 from orchestrator.data.rows import Problems
+from orchestrator.data.sources.wav_files import NAME
 from orchestrator.errors import UsageError
 from orchestrator.files import replace_file
 from orchestrator.wire.bounds import near, within
@@ -28,6 +29,9 @@ from orchestrator.wire.schema import Schema
 NPZ, WAV, DESCRIPTION = ".npz", ".wav", ".toml"
 NOTE = "recording"
 """The array of an .npz with what is said of the recording, as JSON. A WAV file has it as its comment (INFO, ICMT)."""
+
+MOST_WAV_BYTES = 2**32 - 2**25
+"""Of values in a WAV file, whose sizes have 32 bits; the rest is for the note."""
 
 _OWNER = 0o600
 _MOST_TEXT = 500
@@ -95,6 +99,20 @@ class Purpose:
         return self.counts_per_unit / self.schema.unit_scale
 
 
+def check_wav(out: Path, source: Source) -> None:
+    """Before anything is recorded: UsageError where `out` has a name that no description may have, or cannot hold it all."""
+    if not NAME.fullmatch(out.name):
+        raise UsageError(
+            f"--out {out}: expected a name of the letters a-z and A-Z, digits, '.', '_' and '-', not beginning with '.': "
+            "a node reads no other WAV files"
+        )
+    held = 2 * source.channels * source.samples
+    if held > MOST_WAV_BYTES:
+        raise UsageError(
+            f"--out {out}: {held} bytes of samples, and a WAV file has up to {MOST_WAV_BYTES}: record less at once"
+        )
+
+
 def label_of(schema: Schema, given: str) -> str:
     """The label as files have it: also of a class's own name, where one value alone stands for that class."""
     values = [value for value, index in schema.label_values.items() if schema.classes[index] == given]
@@ -116,7 +134,8 @@ def write(recording: Recording, purpose: Purpose, note: Dict[str, Any], out: Pat
     UsageError where no segment has a window.
     """
     samples = purpose.schema.samples
-    whole = [segment.values() for segment in recording.segments if segment.length >= samples]
+    used = [segment for segment in recording.segments if segment.length >= samples]
+    whole = [segment.values() for segment in used]
     if not whole:
         raise UsageError(
             f"{out}: nothing is written: {recording.kept} samples came, and none of their {len(recording.segments)} pieces "
@@ -127,12 +146,17 @@ def write(recording: Recording, purpose: Purpose, note: Dict[str, Any], out: Pat
         path = _create(out, _npz(whole, purpose, note), force)
         return Written([path], windows, windows * samples)
     files = [
-        _create(_numbered(out, number), wav_bytes(values, recording.source.rate_hz, note), force)
-        for number, values in enumerate(whole, 1)
+        _create(_numbered(out, number), wav_bytes(values, recording.source.rate_hz, _note_in(note, segment)), force)
+        for number, (segment, values) in enumerate(zip(used, whole), 1)
     ]
     said = _description([path.name for path in files], recording.source.rate_hz, purpose)
     path = _create(out.with_suffix(DESCRIPTION), said.encode(), force)
     return Written([path, *files], windows, sum(map(len, whole)))
+
+
+def _note_in(note: Dict[str, Any], segment: Segment) -> Dict[str, Any]:
+    """The note in a segment's own file: with all segments in each, a line with many gaps would make files of notes."""
+    return {**note, "segments": [(segment.first, segment.length)]}
 
 
 def _npz(whole: List[np.ndarray], purpose: Purpose, note: Dict[str, Any]) -> bytes:
@@ -184,9 +208,16 @@ def _numbered(out: Path, number: int) -> Path:
 
 
 def _create(path: Path, content: bytes, force: bool) -> Path:
-    if not force:
-        path = _claimed(path)
-    replace_file(path, content, _OWNER)
+    if force:
+        replace_file(path, content, _OWNER)
+        return path
+    path = _claimed(path)
+    try:
+        replace_file(path, content, _OWNER)
+    except BaseException:
+        if path.stat().st_size == 0:
+            path.unlink()  # the name is free again, for the next recording
+        raise
     return path
 
 

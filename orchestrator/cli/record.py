@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
 
     from orchestrator.boards.client import BoardClient
     from orchestrator.boards.recording import Recording, record
-    from orchestrator.boards.recording_files import note_of, write
+    from orchestrator.boards.recording_files import WAV, check_wav, note_of, write
     from orchestrator.cli.flash import ProgressBars
     from orchestrator.cli.stopping import Stopped, stop_on_sigterm
     from orchestrator.errors import EdgewardError
@@ -78,6 +78,8 @@ def run(args: argparse.Namespace) -> int:
     _check_files(args)
     purpose = _purpose(args)
     recording = Recording(_source(args, purpose.schema))
+    if args.out.suffix == WAV:
+        check_wav(args.out, recording.source)
     _say_of_the_line(args, recording.source)
     with BoardClient(args.port, timeout_s=args.timeout) as board:
         about = board.info()

@@ -1,9 +1,13 @@
 """WAV files as signals: their numbers divided as declared; what is not as declared is named."""
 
 import json
+import os
+import random
+import struct
+import tracemalloc
 import wave
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, List, Tuple
 
 import numpy as np
 import pytest
@@ -128,3 +132,71 @@ def test_files_that_are_not_such_files(load: Callable[..., Dataset], tmp_path: P
                 load()
             except DataError:
                 continue
+
+
+def test_a_file_that_is_not_read_is_named(load: Callable[..., Dataset], tmp_path: Path) -> None:
+    path = tmp_path / "f" / "a.wav"
+    whole = path.read_bytes()
+    lying = whole[:36] + b"LIST" + struct.pack("<I", 2**31) + whole[36:]
+    path.write_bytes(lying)
+    with pytest.raises(DataError, match=r"a\.wav: not read as a WAV file"):
+        load()
+    path.unlink()
+    others: Tuple[Callable[[], None], ...] = (path.mkdir, lambda: os.mkfifo(str(path)), lambda: None)
+    for make in others:
+        make()
+        with pytest.raises(DataError, match=r"a\.wav: "):
+            load()
+        if path.is_dir():
+            path.rmdir()
+        elif path.exists():
+            path.unlink()
+
+
+def test_chunks_of_any_order_and_length_are_read_or_refused_by_name(
+    load: Callable[..., Dataset], tmp_path: Path
+) -> None:
+    random_ = random.Random(5)
+    load()
+    path = tmp_path / "f" / "a.wav"
+    form = struct.pack("<HHIIHH", 1, 2, 100, 400, 4, 16)
+    refused: List[str] = []
+    for _ in range(300):
+        chunks = random_.choices(((b"fmt ", form), (b"data", bytes(range(200))), (b"LIST", b"INFO")), k=3)
+        sizes = [random_.choice((len(held), len(held), 0, 3, 2**31, 2**32 - 1)) for _, held in chunks]
+        body = b"WAVE" + b"".join(name + struct.pack("<I", size) + held for (name, held), size in zip(chunks, sizes))
+        path.write_bytes(b"RIFF" + struct.pack("<I", random_.choice((len(body), 50, 2**32 - 1))) + body)
+        try:
+            load()
+        except DataError as error:
+            refused.append(str(error))
+    assert 0 < len(refused) < 300
+    assert not [said for said in refused if "a.wav: " not in said]
+
+
+@pytest.mark.parametrize(("samples", "step"), [(1, 0), (4, 1)])
+def test_short_windows_take_no_memory_of_their_own(tmp_path: Path, samples: int, step: int) -> None:
+    sound(tmp_path / "f" / "a.wav", np.zeros((50_000, 1), "<i2"))
+    path = described(tmp_path / "d.toml", labels={"a.wav": "N"}, step=step)
+    schema = Schema("signal", "y", ("N", "V"), {"N": 0, "V": 1}, samples=samples, channels=1)
+    tracemalloc.start()
+    try:
+        data = load_dataset(path, schema)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert most < 35 * data.records + 8 * data.x.nbytes
+
+
+def test_what_lies_between_windows_is_not_held(tmp_path: Path) -> None:
+    names = [f"{i}.wav" for i in range(20)]
+    for name in names:
+        sound(tmp_path / "f" / name, np.zeros((50_000, 1), "<i2"))
+    path = described(tmp_path / "d.toml", labels=dict.fromkeys(names, "N"), step=1 << 30)
+    schema = Schema("signal", "y", ("N", "V"), {"N": 0, "V": 1}, samples=10, channels=1)
+    tracemalloc.start()
+    try:
+        assert load_dataset(path, schema).records == 20
+        assert tracemalloc.get_traced_memory()[1] < 10 * 100_000
+    finally:
+        tracemalloc.stop()

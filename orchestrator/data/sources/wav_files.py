@@ -17,7 +17,9 @@ from orchestrator.errors import DataError
 from orchestrator.wire.bounds import count, near, refuse, within
 from orchestrator.wire.special_files import open_file
 
-_FILE = re.compile(r"(?:(?!\.)[\w.-]+/)*(?!\.)[\w.-]+", re.ASCII)
+NAME = re.compile(r"(?!\.)[\w.-]+", re.ASCII)
+"""What a file is called."""
+_FILE = re.compile(f"(?:{NAME.pattern}/)*{NAME.pattern}", re.ASCII)
 _MOST_STEP = 1 << 30
 _BYTES = 2
 
@@ -62,6 +64,7 @@ def _windows(asked: Wav, folder: Path, wanted: Wanted) -> Windows:
     if wanted.labelled and not asked.labels:
         raise OptionError("labels: missing; file = label says what each file is")
     found: List[np.ndarray] = []
+    windows = 0
     labels: List[str] = []
     patients: List[str] = []
     for name in asked.names:
@@ -69,14 +72,26 @@ def _windows(asked: Wav, folder: Path, wanted: Wanted) -> Windows:
             raise OptionError(f"labels: file {name!r} has none")
         path = folder / asked.folder / name
         signal = _signal(asked, path, wanted)
-        starts = range(0, len(signal) - wanted.samples + 1, asked.step or wanted.samples)
-        if len(found) + len(starts) > wanted.most:
+        cut = _cut(signal, wanted.samples, asked.step or wanted.samples)
+        windows += len(cut)
+        if windows > wanted.most:
             raise DataError(f"{path}: more than {wanted.most} windows, as many as a node reads")
-        found += [signal[start : start + wanted.samples] for start in starts]
-        labels += [asked.labels.get(name, "")] * len(starts)
-        patients += [asked.patients.get(name, name)] * len(starts)
-    counts = np.array(found, np.float32).reshape(len(found), wanted.samples, wanted.channels)
-    return Windows(counts / np.float32(asked.divide_by), labels if asked.labels else None, patients)
+        found.append(
+            cut.copy() if asked.step > wanted.samples else cut
+        )  # a view holds also what lies between its windows
+        labels += [asked.labels.get(name, "")] * len(cut)
+        patients += [asked.patients.get(name, name)] * len(cut)
+    x = np.concatenate(found).astype(np.float32)
+    x /= np.float32(asked.divide_by)
+    return Windows(x, labels if asked.labels else None, patients)
+
+
+def _cut(signal: np.ndarray, samples: int, step: int) -> np.ndarray:
+    """int16 (windows, samples, channels): a view, since windows may overlap and an object for each is larger than a short one."""
+    windows = max(0, (len(signal) - samples) // step + 1)
+    row, column = signal.strides
+    shape = (windows, samples, signal.shape[1])
+    return np.lib.stride_tricks.as_strided(signal, shape, (step * row, row, column), writeable=False)
 
 
 def _signal(asked: Wav, path: Path, wanted: Wanted) -> np.ndarray:
@@ -100,7 +115,9 @@ def _signal(asked: Wav, path: Path, wanted: Wanted) -> np.ndarray:
                     f"{path}: {length} samples a channel; a node reads up to {wanted.most * wanted.samples}"
                 )
             held = sound.readframes(length)
-    except (wave.Error, EOFError) as error:
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror or error}") from error
+    except (wave.Error, EOFError, RuntimeError) as error:  # RuntimeError: a chunk is longer than the file says it is
         raise DataError(f"{path}: not read as a WAV file: {shown(str(error) or 'it ends too early')}") from error
     if len(held) != length * channels * _BYTES:
         raise DataError(
