@@ -30,13 +30,12 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Callable, Dict, List, Tuple
+from typing import Callable, Dict, List, Tuple, Union
 
 import numpy as np
 
 from model_export.errors import TfliteError
 from model_export.operators import aliases, operators, supported
-from model_export.operators.join import COPY
 from model_export.plan_arena import Buffer, Lags, place
 from model_export.plan_context import Context
 from model_export.plan_state import FILL, Keeper, size_of
@@ -86,16 +85,16 @@ def compile_plan(tflite: bytes) -> Plan:
     for op in model.ops:
         entry = operators().get(op.code)
         if entry is not None and entry.same_bytes:
-            _rename(alias, op, op.outputs[0], _alias_of(model, op))
+            alias[op.outputs[0]] = _alias_of(model, op)
         elif entry is not None and entry.plan is not None:
-            made = entry.plan(Context(model, op, entry.several_outputs))
+            made = _planned(entry.plan, Context(model, op, entry.several_outputs))
             lowered = made if isinstance(made, list) else [made]
             steps += _loads(model, lowered, steps)
             steps += lowered
         elif entry is not None and entry.role is not None:
             step, same = keeper.plan(op)
             if same is not None:
-                _rename(alias, op, *same)
+                alias[same[0]] = same[1]
             if step is not None and _root(alias, step.inputs[0]) != step.output:
                 steps += _loads(model, [step], steps)
                 steps.append(step)
@@ -107,11 +106,11 @@ def compile_plan(tflite: bytes) -> Plan:
     return _assemble(model, steps, alias, keeper, len(tflite))
 
 
-def _rename(alias: Dict[int, int], op: Op, tensor: int, source: int) -> None:
-    """The bytes of `tensor` are those of `source` from here on."""
-    if tensor in alias or _root(alias, source) == tensor:
-        raise PlanError(f"operator {op.index} ({op.code}) writes tensor {tensor} a second time")
-    alias[tensor] = source
+def _planned(plan: Callable[[Context], Union[Step, List[Step]]], context: Context) -> Union[Step, List[Step]]:
+    try:
+        return plan(context)
+    except OverflowError:
+        raise context.error("its scales are too far apart: a product or quotient of them is infinite") from None
 
 
 def _root(alias: Dict[int, int], tensor: int) -> int:
@@ -144,6 +143,8 @@ def _hint(model: TfliteModel, op: Op) -> str:
 
 
 def _alias_of(model: TfliteModel, op: Op) -> int:
+    if not op.inputs or op.inputs[0] < 0 or len(op.outputs) != 1:
+        raise PlanError(f"operator {op.index} ({op.code}): expected an input and one output")
     source, target = model.tensors[op.inputs[0]], model.tensors[op.outputs[0]]
     if source.data is not None:
         raise PlanError(f"operator {op.index} ({op.code}) reshapes a constant; supported are activations")
@@ -200,12 +201,10 @@ def _lay_out(
         for tensor in step.inputs:
             if root(tensor) not in first:
                 raise PlanError(
-                    f"operator {step.op.index} ({step.op.code}) reads tensor {tensor} before anything wrote it"
+                    f"operator {step.op.index} ({step.op.code}) reads tensor {tensor}, a variable without a handle, which "
+                    "no operator before it wrote"
                 )
             last[root(tensor)] = n
-        together = n > 0 and steps[n - 1].kind == step.kind == COPY and steps[n - 1].output == step.output
-        if root(step.output) in first and not together and step.output not in keeper.places:
-            raise PlanError(f"operator {step.op.index} ({step.op.code}) writes tensor {step.output} a second time")
         first.setdefault(root(step.output), n)
         last[root(step.output)] = n
     out = root(model.outputs[0])

@@ -21,7 +21,7 @@ _EXP_MINUS_POWERS = {-2: 1672461947, -1: 1302514674, 0: 790015084, 1: 290630308,
 
 
 def quantize_multiplier(real: float) -> Tuple[int, int]:
-    """`real` (>= 0) as (q, shift) with real ~ q / 2**31 * 2**shift and q in [2**30, 2**31), or (0, 0)."""
+    """`real` as (q, shift) with real ~ q / 2**31 * 2**shift and q in [2**30, 2**31), or (0, 0). OverflowError if infinite."""
     if real == 0.0:
         return 0, 0
     fraction, shift = math.frexp(real)

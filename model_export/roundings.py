@@ -14,11 +14,13 @@ def product_in_double(in_scale: np.float32, weight_scale: np.float32, out_scale:
 
 
 def product_in_float(in_scale: np.float32, weight_scale: np.float32, out_scale: np.float32) -> Tuple[int, int]:
-    return quantize_multiplier(float(np.float32(in_scale) * np.float32(weight_scale)) / float(out_scale))
+    with np.errstate(over="ignore"):  # infinity is refused, with the operator's name
+        return quantize_multiplier(float(np.float32(in_scale) * np.float32(weight_scale)) / float(out_scale))
 
 
 def quotient_in_float(in_scale: np.float32, weight_scale: np.float32, out_scale: np.float32) -> Tuple[int, int]:
-    return quantize_multiplier(float(np.float32(in_scale) * np.float32(weight_scale) / np.float32(out_scale)))
+    with np.errstate(over="ignore"):
+        return quantize_multiplier(float(np.float32(in_scale) * np.float32(weight_scale) / np.float32(out_scale)))
 
 
 def rescale(accumulators: np.ndarray, multiplier: int, shift: int) -> np.ndarray:

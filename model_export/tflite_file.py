@@ -79,7 +79,35 @@ def _subgraph(table: FlatTable, codes: List[_Code], buffers: List[_Bytes]) -> Su
     ops = tuple(_op(i, t, codes, len(tensors)) for i, t in enumerate(table.tables(3, f"{table.what}.operators")))
     inputs = _indices(table, 1, len(tensors), optional=False)
     outputs = _indices(table, 2, len(tensors), optional=False)
+    _check_order(table.what, tensors, ops, inputs)
     return Subgraph(table.text(4), tensors, ops, inputs, outputs)
+
+
+def _check_order(what: str, tensors: Tuple[Tensor, ...], ops: Tuple[Op, ...], inputs: Tuple[int, ...]) -> None:
+    """Nothing is read before it is written, and what is there from the beginning, or written once, is not written again.
+
+    Operators run in the order of the file. TFLM asks none of this: it computes with whatever lies in its arena.
+    """
+    there = {tensor.index for tensor in tensors if tensor.is_variable or tensor.data is not None}
+    for index in inputs:
+        if tensors[index].data is not None:
+            raise TfliteError(f"{what}: its input {index} ({tensors[index].name}) is a constant")
+    there.update(inputs)
+    for op in ops:
+        custom = op.code.startswith("CUSTOM:")  # the scratch memory of some is among their inputs
+        for index in () if custom else op.inputs:
+            if index >= 0 and index not in there and 0 not in tensors[index].shape:
+                raise TfliteError(
+                    f"{what}: operator {op.index} ({op.code}) reads tensor {index} ({tensors[index].name}) "
+                    "before anything wrote it"
+                )
+        for index in op.outputs:
+            if index in there:
+                raise TfliteError(
+                    f"{what}: operator {op.index} ({op.code}) writes tensor {index} ({tensors[index].name}), "
+                    "which is an input, a constant, a variable or the output of an earlier operator"
+                )
+            there.add(index)
 
 
 def _indices(table: FlatTable, field: int, tensors: int, optional: bool) -> Tuple[int, ...]:
@@ -111,6 +139,8 @@ def _tensor(index: int, table: FlatTable, buffers: List[_Bytes]) -> Tensor:
         data = _constant(table.file.blob, position, count, dtype, shape, sparse, what)
     scales, zero_points, axis = _quantization(table.sub(4, f"{what}.quantization"), what)
     variable = bool(table.scalar(5, "<b", 0))
+    if variable and data is not None:
+        raise TfliteError(f"{what}: a variable with the content of a constant, which TFLM would write over")
     return Tensor(index, name, shape, dtype, scales, zero_points, axis, data, position, variable, sparse)
 
 
@@ -140,10 +170,8 @@ def _quantization(table: Optional[FlatTable], what: str) -> Tuple[np.ndarray, np
     scales = table.vector(2, "<f4").astype(np.float32)
     zero_points = table.vector(3, "<i8").astype(np.int64)
     axis = table.scalar(6, "<i", 0)
-    if len(scales) != len(zero_points) and len(zero_points) > 0:
+    if len(scales) != len(zero_points):  # without zero points, TFLM would compute as if there were no scales either
         raise TfliteError(f"{what}: {len(scales)} scales but {len(zero_points)} zero points")
-    if len(zero_points) == 0:
-        zero_points = np.zeros(len(scales), np.int64)
     return scales, zero_points, axis
 
 

@@ -144,6 +144,7 @@ def _alone(model: Any) -> None:
 
 def _computed(model: Any) -> None:
     model.subgraphs[1].tensors[1].buffer = 0
+    model.subgraphs[1].tensors[1].isVariable = True
 
 
 def _options(number: int, graph: int = 0) -> Callable[[Any], Any]:
@@ -172,17 +173,17 @@ BAD: Dict[str, Tuple[Callable[[Any], None], str]] = {
     "initialized twice": (_again(1, 1), "initializes variable 'm/queue' 2 times"),
     "initialized by a value": (_computed, "variables begin with constants"),
     "two handles": (_set(_options(2), sharedName=b"m/queue"), "a second handle of variable 'm/queue'"),
-    "one handle twice": (_again(1, 0), "a second handle"),
+    "one handle twice": (_again(1, 0), r"\(VAR_HANDLE\) writes tensor 2 .*an earlier operator"),
     "no name": (_set(_options(1), sharedName=b""), "a variable without a name"),
     "no options": (_set(_main(1), builtinOptions=None, builtinOptionsType=0), "a variable without a name"),
     "no handle": (_set(_main(4), inputs=[0]), "tensor 0 is no handle of a variable"),
     "a handle left out": (_set(_main(4), inputs=[-1]), "tensor -1 is no handle of a variable"),
-    "a handle that comes later": (_moved(1, 6), "tensor 2 is no handle of a variable"),
+    "a handle that comes later": (_moved(1, 6), "reads tensor 2 .*before anything wrote it"),
     "a handle as value": (_set(_main(10), inputs=[3, 4]), "tensor 4 is no value of a variable"),
     "a handle computed with": (_set(_main(15), inputs=[3, 4]), "takes or gives the handle of a variable"),
-    "a handle of int8": (_set(_main(1), outputs=[5]), "no handle of a variable, but int8"),
+    "a handle of int8": (_set(_tensor(2), type=schema.TensorType.INT8), "no handle of a variable, but int8"),
     "too many inputs": (_set(_main(4), inputs=[2, 3]), "2 inputs and 1 outputs"),
-    "no output": (_set(_main(4), outputs=[]), "1 inputs and 0 outputs"),
+    "no output": (_set(_main(4), outputs=[]), "reads tensor 5 .*before anything wrote it"),
     "empty": (_set(_tensor(9), shape=[1, 0]), "'m/last'"),
     "text": (_set(_tensor(9), type=schema.TensorType.STRING), "'m/last'"),
 }

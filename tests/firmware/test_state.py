@@ -201,7 +201,7 @@ def test_preflight_counts_what_is_kept(model: bytes) -> None:
 def test_what_does_not_fit_together_is_refused(name: str) -> None:
     change, said = BAD[name]
     blob = streaming(change)
-    with pytest.raises(PlanError, match=said):
+    with pytest.raises((PlanError, TfliteError), match=said):
         compile_plan(blob)
     with pytest.raises((TflmError, TfliteError), match=said):
         TflmModel(blob)
@@ -218,7 +218,7 @@ def test_damaged_files_are_refused_or_run_within_their_memory(model: bytes) -> N
     rng = random.Random(5)
     rows = ROWS[:2]
     planned, refused = [], 0
-    for _ in range(600):
+    for _ in range(700):
         damaged = bytearray(model)
         for _ in range(rng.choice([1, 1, 2, 4])):
             damaged[rng.randrange(len(damaged))] ^= 1 << rng.randrange(8)
