@@ -34,7 +34,7 @@ TFLM = {  # instructions with reference kernels, with ESP-NN's generic C, arena 
     "ic": (595.8e6, 96.4e6, 54_364),
     "ad": (2.48e6, 2.45e6, 2_380),
 }
-GOAL = {"kws": 25.8e6, "vww": 65.3e6, "ic": 96.4e6, "ad": 1.40e6}
+GOAL = {"kws": 10.0e6, "vww": 30.0e6, "ic": 40.0e6, "ad": 0.9e6}
 RAM_GOAL = 0.8
 TFLM_CODE = {"FC + softmax": 38_600, "FC, softmax, conv, depthwise, average pool, reshape": 49_400}
 

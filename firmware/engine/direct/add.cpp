@@ -1,17 +1,27 @@
 #include "engine/direct/broadcast.h"
-#include "engine/direct/fixed_point.h"
 #include "engine/direct/kernels.h"
+#include "engine/direct/rescale.h"
 
 namespace edgeward::direct {
 namespace {
 
-int8_t sum_of(const int32_t* p, const Record& op, int8_t one, int8_t two) {
-  constexpr int32_t kUnit = 1 << 20;  // both inputs are brought to a common scale with 20 more bits
-  const int32_t a = requantize((one - p[0]) * kUnit, p[1], p[2]);
-  const int32_t b = requantize((two - p[3]) * kUnit, p[4], p[5]);
-  const int32_t sum = requantize(wrapping_add(a, b), p[6], p[7]);
-  return clamp(wrapping_add(sum, op.out_zero_point), op.clamp_low, op.clamp_high);
-}
+// A copy of the table, which outputs could be part of for all the compiler knows.
+class Sum {
+ public:
+  Sum(const int32_t* p, const Record& op)
+      : one_zero_(p[0]), two_zero_(p[3]), one_(p[1], p[2]), two_(p[4], p[5]), sum_(p[6], p[7]), range_(op) {}
+
+  int8_t operator()(int8_t one, int8_t two) const {
+    constexpr int32_t kUnit = 1 << 20;  // both inputs are brought to a common scale with 20 more bits
+    const int32_t a = one_.of((one - one_zero_) * kUnit), b = two_.of((two - two_zero_) * kUnit);
+    return in_range(sum_.of(wrapping_add(a, b)), range_);
+  }
+
+ private:
+  int32_t one_zero_, two_zero_;
+  Scale one_, two_, sum_;
+  Range range_;
+};
 
 }  // namespace
 
@@ -21,12 +31,13 @@ void add(const Program& program, const Record& op) {
   const int8_t* const two = at(program, op.second);
   int8_t* const out = at(program, op.output);
   const uint32_t size = op.out.channels;
-  for (uint32_t i = 0; i < size; ++i) out[i] = sum_of(p, op, one[i], two[i]);
+  const Sum sum(p, op);
+  for (uint32_t i = 0; i < size; ++i) out[i] = sum(one[i], two[i]);
 }
 
 void add_broadcast(const Program& program, const Record& op) {
   const int32_t* const p = words(program, op);
-  each_pair(program, op, p + 8, [p, &op](int8_t one, int8_t two) { return sum_of(p, op, one, two); });
+  each_pair(program, op, p + 8, Sum(p, op));
 }
 
 const char* check_add(const Checker& plan, const Record& op) {

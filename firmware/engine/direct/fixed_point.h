@@ -11,9 +11,12 @@ inline int32_t wrapping_add(int32_t a, int32_t b) {
   return static_cast<int32_t>(static_cast<uint32_t>(a) + static_cast<uint32_t>(b));
 }
 
-// round(a * b / 2^31), halves towards plus infinity; not for a = b = -2^31.
+// round(a * b / 2^31), halves towards plus infinity; not for a = b = -2^31. From the halves of the product: 2^30 added to it
+// reaches the upper half by the two highest bits of the lower one alone.
 inline int32_t high_multiply(int32_t a, int32_t b) {
-  return static_cast<int32_t>((static_cast<int64_t>(a) * b + (int64_t{1} << 30)) >> 31);
+  const int64_t product = static_cast<int64_t>(a) * b;
+  const auto upper = static_cast<uint32_t>(static_cast<uint64_t>(product) >> 32), lower = static_cast<uint32_t>(product);
+  return static_cast<int32_t>((upper << 1) + (((lower >> 30) + 1) >> 1));
 }
 
 // round(x / 2^exponent), halves away from zero; exponent 0 to 31.
