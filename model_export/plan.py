@@ -22,7 +22,8 @@ The plan is little-endian; all words are 32 bits; firmware/engine/direct/plan.h 
 
 What the table and the parameters of a kind are is said where the kind has its number: model_export/operators/. load, the one kind
 that is no operator's, brings a constant of the .tflite section into the arena for the operators that read activations only. An
-operator whose output is its input's bytes is not in the table. A variable has a place in the arena that nothing else uses.
+operator whose output is its input's bytes is not in the table. A variable, and what an LSTM keeps from row to row, has a place
+in the arena that nothing else uses.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from model_export.errors import TfliteError
 from model_export.operators import aliases, operators, supported
 from model_export.plan_arena import Buffer, Lags, place
 from model_export.plan_context import Context
-from model_export.plan_state import FILL, Keeper, size_of
+from model_export.plan_state import FILL, Keeper
 from model_export.plan_steps import Kind, PlanError, Step, check_int8
 from model_export.tflite_file import read_tflite, single_edges
 from model_export.tflite_model import Op, TfliteModel
@@ -80,7 +81,7 @@ def compile_plan(tflite: bytes) -> Plan:
         raise PlanError(str(error)) from None
     for name, tensor in zip(("input", "output"), edges):
         check_int8(tensor, f"model {name}")
-    steps: List[Step] = list(keeper.initial)
+    steps: List[Step] = []
     alias: Dict[int, int] = {}
     for op in model.ops:
         entry = operators().get(op.code)
@@ -91,6 +92,8 @@ def compile_plan(tflite: bytes) -> Plan:
             lowered = made if isinstance(made, list) else [made]
             steps += _loads(model, lowered, steps)
             steps += lowered
+            for one in lowered:
+                keeper.keep(one)
         elif entry is not None and entry.role is not None:
             step, same = keeper.plan(op)
             if same is not None:
@@ -103,7 +106,7 @@ def compile_plan(tflite: bytes) -> Plan:
             raise PlanError(
                 f"operator {op.index} is {op.code}, which engine/direct lacks; supported: {known}{_hint(model, op)}"
             )
-    return _assemble(model, steps, alias, keeper, len(tflite))
+    return _assemble(model, [*keeper.initial, *steps], alias, keeper, len(tflite))
 
 
 def _planned(plan: Callable[[Context], Union[Step, List[Step]]], context: Context) -> Union[Step, List[Step]]:
@@ -166,7 +169,7 @@ def _assemble(model: TfliteModel, steps: List[Step], alias: Dict[int, int], keep
         first = offsets[root(step.inputs[0] if step.inputs else step.output)]
         second = offsets[root(step.inputs[1])] if len(step.inputs) > 1 else offsets.get(-1 - n, 0)
         words = [
-            step.kind.number, step.op.index, first, second, offsets[root(step.output)],
+            step.kind.number, step.op.index, first, second, offsets[root(step.output)] + step.output_at,
             *step.in_hwc, *step.out_hwc, *step.kernel, *step.stride, *step.dilation, *step.padding,
             step.weights_offset, tables_at + len(tables) if step.table else 0, step.scratch_bytes,
             step.in_zero_point, step.out_zero_point, *step.clamp, int(step.per_channel),
@@ -195,7 +198,8 @@ def _lay_out(
     model: TfliteModel, steps: List[Step], root: Callable[[int], int], keeper: Keeper
 ) -> Tuple[Dict[int, int], int]:
     """Arena offset of every root tensor, and of the scratch of step n under the key -1 - n."""
-    first: Dict[int, int] = {root(model.inputs[0]): -1, **dict.fromkeys(keeper.places, -1)}
+    kept = (*keeper.places, *keeper.kept)
+    first: Dict[int, int] = {root(model.inputs[0]): -1, **dict.fromkeys(kept, -1)}
     last: Dict[int, int] = dict(first)
     for n, step in enumerate(steps):
         for tensor in step.inputs:
@@ -210,9 +214,9 @@ def _lay_out(
     out = root(model.outputs[0])
     if out not in first:
         raise PlanError("nothing writes the model's output")
-    last.update(dict.fromkeys((out, *keeper.places), len(steps)))
+    last.update(dict.fromkeys((out, *kept), len(steps)))
     keys = list(first)
-    buffers = [Buffer(size_of(model, k, keeper), first[k], last[k]) for k in keys]
+    buffers = [keeper.buffer(k, first[k], last[k]) for k in keys]
     where = {key: i for i, key in enumerate(keys)}
     lags: Lags = {}
     for n, step in enumerate(steps):

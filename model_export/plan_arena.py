@@ -20,6 +20,8 @@ class Buffer:
     size: int
     first: int
     last: int
+    even: bool = False
+    """It begins at an even offset."""
 
 
 Lags = Dict[Tuple[int, int], int]
@@ -74,19 +76,19 @@ def _place_in_order(buffers: Sequence[Buffer], lags: Lags, order: Sequence[int])
                 high = min(high, offset + lags[index, other])
             if low < high:
                 taken.append((low, high))
-        offsets[index] = _first_free(taken)
+        offsets[index] = _first_free(taken, 2 if new.even else 1)
     return [offsets[i] for i in range(len(buffers))]
 
 
-def _first_free(taken: Sequence[Tuple[int, int]]) -> int:
-    """The lowest offset >= 0 inside none of the open intervals."""
+def _first_free(taken: Sequence[Tuple[int, int]], step: int) -> int:
+    """The lowest offset >= 0, a multiple of `step`, inside none of the open intervals."""
     at = 0
     moved = True
     while moved:
         moved = False
         for low, high in taken:
             if low < at < high:
-                at, moved = high, True
+                at, moved = -(-high // step) * step, True
     return at
 
 

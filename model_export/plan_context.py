@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from typing import Iterator, List, Optional, Tuple
 
 from model_export.plan_math import activation_range
@@ -55,6 +56,24 @@ class Context:
             raise self.error(f"input {position} ({tensor.name}) must be a dense {dtype} constant, it is {tensor.dtype}")
         if rank is not None and len(tensor.shape) != rank:
             raise self.error(f"input {position} ({tensor.name}) must have {rank} dimensions, it has {tensor.shape}")
+        return tensor
+
+    def state(self, position: int, dtype: str) -> Tensor:
+        """A tensor that TFLM keeps for this operator: a variable of this type, with one scale, that nothing else uses."""
+        index = self.op.inputs[position] if position < len(self.op.inputs) else -1
+        if index < 0:
+            raise self.error(f"input {position} is missing")
+        tensor = self.model.tensors[index]
+        if tensor.dtype != dtype or not tensor.is_variable or tensor.data is not None or len(tensor.scales) != 1:
+            raise self.error(f"input {position} ({tensor.name}) must be a variable of type {dtype} with one scale")
+        scale, zero = float(tensor.scales[0]), int(tensor.zero_points[0])
+        if not 0 < scale < math.inf or not -128 <= zero <= 127:
+            raise self.error(f"input {position} ({tensor.name}) has scale {scale:g} and zero point {zero}")
+        places = [*self.model.inputs, *self.model.outputs, *(place for op in self.model.ops for place in op.inputs)]
+        if places.count(index) > 1:
+            raise self.error(
+                f"input {position} ({tensor.name}) is also used elsewhere; supported are states of one operator"
+            )
         return tensor
 
     def numbers(self, position: int) -> List[int]:

@@ -10,7 +10,8 @@ from model_export.errors import TfliteError
 from model_export.operator_entry import Role
 from model_export.operators import operators
 from model_export.operators.join import COPY
-from model_export.plan_steps import Kind, PlanError, Step, check_int8
+from model_export.plan_arena import Buffer
+from model_export.plan_steps import KeptTensors, Kind, PlanError, Step, check_int8
 from model_export.tflite_model import Op, TfliteModel
 from model_export.variables import Variable, role_of, state_of
 
@@ -28,8 +29,10 @@ class Keeper:
             raise PlanError(str(error)) from None
         self._model = model
         self.places: Dict[int, Variable] = {}
+        self.kept: Dict[int, KeptTensors] = {}
+        """Of operators that keep something themselves, by the first tensor of it."""
         self.initial: List[Step] = []
-        """One for each variable, in the order of `places`."""
+        """What sets variables, then what sets the tensors that operators keep."""
         for op in model.ops:
             if role_of(op) is Role.HANDLE:
                 variable = state.by_handle[op.outputs[0]]
@@ -39,7 +42,28 @@ class Keeper:
 
     @property
     def bytes(self) -> int:
-        return sum(variable.bytes for variable in self.places.values())
+        variables = sum(variable.bytes for variable in self.places.values())
+        return variables + sum(kept.bytes for kept in self.kept.values())
+
+    def keep(self, step: Step) -> None:
+        """Gives what a step keeps a place, and its first values."""
+        if step.keeps is None:
+            return
+        self.kept[step.keeps.tensor] = step.keeps
+        at = 0
+        for count, value in step.keeps.parts:
+            shape = (1, 1, count)
+            fill = Step(FILL, step.op, (), step.keeps.tensor, shape, shape, out_zero_point=value, output_at=at)
+            self.initial.append(fill)
+            at += count
+
+    def buffer(self, tensor: int, first: int, last: int) -> Buffer:
+        """The place of an int8 tensor, of a variable by its handle, or of what an operator keeps."""
+        if tensor in self.kept:
+            return Buffer(self.kept[tensor].bytes, first, last, even=True)
+        if tensor in self.places:
+            return Buffer(self.places[tensor].bytes, first, last)
+        return Buffer(int(np.prod(self._model.tensors[tensor].shape, dtype=np.int64)), first, last)
 
     def plan(self, op: Op) -> Tuple[Optional[Step], Optional[Tuple[int, int]]]:
         """(the step of an operator for state, or the tensor that lies where another one does); neither where it does nothing."""
@@ -84,10 +108,3 @@ def _first_value(op: Op, variable: Variable, load: Kind) -> Step:
         return Step(FILL, op, (), op.outputs[0], shape, shape, out_zero_point=int(variable.value.zero_points[0]))
     assert variable.initial.buffer_offset is not None
     return Step(load, op, (), op.outputs[0], shape, shape, weights_offset=variable.initial.buffer_offset)
-
-
-def size_of(model: TfliteModel, tensor: int, keeper: Keeper) -> int:
-    """Bytes in the arena of an int8 tensor, or of a variable by its handle."""
-    if tensor in keeper.places:
-        return keeper.places[tensor].bytes
-    return int(np.prod(model.tensors[tensor].shape, dtype=np.int64))

@@ -19,6 +19,19 @@ class Kind(NamedTuple):
     number: int
 
 
+class KeptTensors(NamedTuple):
+    """What one step keeps from inference to inference, one part behind the other from an even address on."""
+
+    tensor: int
+    """The first of them; the place of all goes by it."""
+    parts: Tuple[Tuple[int, int], ...]
+    """Bytes of each, and the value every byte of it has in the beginning."""
+
+    @property
+    def bytes(self) -> int:
+        return sum(count for count, _ in self.parts)
+
+
 @dataclass
 class Step:
     """One record before the arena is laid out: tensors instead of offsets."""
@@ -41,6 +54,10 @@ class Step:
     clamp: Tuple[int, int] = (-128, 127)
     per_channel: bool = False
     parameters: Tuple[int, ...] = ()
+    output_at: int = 0
+    """Bytes from the begin of the output's place to what is written."""
+    keeps: Optional[KeptTensors] = None
+    """Its place is among the inputs."""
     lag: Optional[int] = None
     """Bytes the output must stay behind an input it overlaps (plan_arena); None where it must not overlap."""
 

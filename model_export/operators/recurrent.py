@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
+from dataclasses import replace
 from typing import List, Tuple
 
 import numpy as np
@@ -11,15 +12,15 @@ import numpy as np
 from model_export.operator_entry import Operator
 from model_export.plan_context import Context, zero_point
 from model_export.plan_math import quantize_multiplier
-from model_export.plan_steps import Kind, Step
+from model_export.plan_steps import KeptTensors, Kind, Step
 from model_export.roundings import product_in_float
 from model_export.tflite_model import Op, Tensor, TfliteModel
 from model_export.tflite_options import ACTIVATION, Options, flag, number
 from model_export.tflm_structs import Kernel
 
 LSTM = Kind("lstm", 19)
-"""Shapes: 1 x steps x values. Output zero point: of the hidden state. Scratch: int16 cell[units] from an even address, then
-int8 hidden[units].
+"""Shapes: 1 x steps x values. Output zero point: of the hidden state. Second input or scratch: int16 cell[units] from an even
+address, then int8 hidden[units]. Parameter 0: 1 where they are kept from row to row, without scratch; else 0.
 
 Table, in 32-bit words: for each gate (input, forget, cell, output) offset of its input weights in the .tflite section and of its
 recurrent weights, multiplier and shift of both sums; multiplier and shift of forget gate x cell, input gate x cell gate,
@@ -64,6 +65,7 @@ def each_row_a_series(model: TfliteModel) -> bool:
     layers = [op for op in main.ops if op.code == "UNIDIRECTIONAL_SEQUENCE_LSTM"]
     theirs = {index for op in layers for index in op.inputs[_HIDDEN : _CELL + 1]}
     others = any(tensor.is_variable and tensor.index not in theirs for tensor in main.tensors)
+    others = others or len(theirs) < 2 * len(layers)  # one goes on with what another left
     alone = len(model.subgraphs) == 1 and not others and all(tensor.dtype != "resource" for tensor in main.tensors)
     return alone and bool(layers) and min(steps_of(model, op) for op in layers) > 1
 
@@ -82,11 +84,15 @@ def lstm(c: Context) -> Step:
         gates += struct.pack("<2I4i", of_input[0], of_hidden[0], *of_input[1], *of_hidden[1])
         biases += of_input[2] + of_hidden[2]
     table = gates + _products(c, hidden, cell) + _tanh(c, cell) + struct.pack("<i", _clip(c, cell))
-    return Step(
+    step = Step(
         LSTM, c.op, (source.index,), c.output.index, (1, steps, width), (1, steps, units),
-        table=table + biases + sigmoid_table().astype("<u2").tobytes(), scratch_bytes=3 * units + 1,
+        table=table + biases + sigmoid_table().astype("<u2").tobytes(),
         in_zero_point=zero_point(source), out_zero_point=zero_point(hidden),
     )  # fmt: skip
+    if each_row_a_series(c.model):
+        return replace(step, scratch_bytes=3 * units + 1)
+    keeps = KeptTensors(cell.index, ((2 * units, 0), (units, zero_point(hidden))))
+    return replace(step, inputs=(source.index, cell.index), keeps=keeps, parameters=(1,))
 
 
 def _shapes(c: Context) -> Tuple[Tensor, Tensor, Tensor, int]:
@@ -103,29 +109,11 @@ def _shapes(c: Context) -> Tuple[Tensor, Tensor, Tensor, int]:
     batch, steps = (1, 0) if op.options["time_major"] else (0, 1)
     if len(shape) != 3 or shape[batch] != 1 or c.output.shape[:2] != shape[:2] or len(c.output.shape) != 3:
         raise c.error(f"input {shape} and output {c.output.shape}; supported is a series of one record")
-    hidden, cell = _state(c, _HIDDEN, "int8"), _state(c, _CELL, "int16")
+    hidden, cell = c.state(_HIDDEN, "int8"), c.state(_CELL, "int16")
     for state in (hidden, cell):
         if int(np.prod(state.shape)) != c.output.shape[2]:
             raise c.error(f"the state {state.name} has shape {state.shape} for {c.output.shape[2]} units")
-    if not each_row_a_series(c.model):
-        why = (
-            "one step for each row" if shape[steps] < 2 else "it stands beside layers that keep a state from row to row"
-        )
-        raise c.error(f"{why}, so that its state has to stay; supported are rows that are whole series")
     return source, hidden, cell, shape[steps]
-
-
-def _state(c: Context, position: int, dtype: str) -> Tensor:
-    index = c.op.inputs[position]
-    if index < 0:
-        raise c.error(f"input {position} is missing")
-    tensor = c.model.tensors[index]
-    if tensor.dtype != dtype or not tensor.is_variable or tensor.data is not None or len(tensor.scales) != 1:
-        raise c.error(f"input {position} ({tensor.name}) must be a variable of type {dtype} with one scale")
-    scale, zero = float(tensor.scales[0]), int(tensor.zero_points[0])
-    if not 0 < scale < math.inf or not -128 <= zero <= 127:
-        raise c.error(f"input {position} ({tensor.name}) has scale {scale:g} and zero point {zero}")
-    return tensor
 
 
 def _sum(

@@ -1,6 +1,7 @@
 """Layers that carry a state: each row that is a whole series begins without one, on every way a model is run."""
 
 import struct
+import subprocess
 from pathlib import Path
 from typing import Any, Callable, Dict
 
@@ -9,16 +10,22 @@ import pytest
 from operator_cases import CASES
 from operator_draws import Draw
 
+pytest.importorskip("ai_edge_litert", reason="its schema writes the models")
+from ai_edge_litert import schema_py_generated as schema
+from one_op_models import Part, model_of, options_of, packed
+from state_models import HANDLE
+
 from model_export.arena32 import predict_arena
-from model_export.bundle import write_bundle
+from model_export.bundle import verify_bundle, write_bundle
 from model_export.operators.recurrent import each_row_a_series, lstm, sigmoid_table
 from model_export.plan import compile_plan
 from model_export.plan_context import Context
 from model_export.plan_steps import PlanError
 from model_export.tflite_file import read_tflite
 from model_export.tflm import TflmModel
+from model_export.variables import kept_bytes
 from orchestrator.boards.client import BoardClient
-from orchestrator.boards.host_engine import HostBuildError, run_direct, run_plan
+from orchestrator.boards.host_engine import SANITIZE, HostBuildError, build, run_direct, run_plan
 from orchestrator.boards.virtual import VirtualBoard
 
 OP = "UNIDIRECTIONAL_SEQUENCE_LSTM"
@@ -55,18 +62,105 @@ def test_the_arena_of_a_board_is_known_to_the_byte(small_models: Dict[str, bytes
     assert not found.unknown_operators
 
 
-def test_steps_of_one_series_in_several_rows_are_refused_by_name() -> None:
-    """Their state would have to stay from row to row."""
-    drawn = CASES[OP](Draw(np.random.default_rng(0)))[1]
-    model = read_tflite(drawn)
-    assert each_row_a_series(model)
-    shape = struct.pack("<3i", *model.tensors[0].shape)
-    one = struct.pack("<3i", 1, 1, model.tensors[0].shape[2])
-    out, one_out = (struct.pack("<3i", *sizes) for sizes in (model.tensors[1].shape, (1, 1, model.tensors[1].shape[2])))
-    single = drawn.replace(shape, one).replace(out, one_out)
-    assert not each_row_a_series(read_tflite(single))
-    with pytest.raises(PlanError, match=rf"operator 0 \({OP}\): one step for each row, so that its state has to stay"):
-        compile_plan(single)
+def beside_a_variable(steps: int = 3) -> bytes:
+    """A sum over all rows, and a layer over its steps."""
+    rng = np.random.default_rng(4)
+    width, units = 4, 6
+    series, hidden = Part((1, steps, width), 0.02, -7), Part((1, units), 1 / 128, 3, variable=True)
+    parts = [series, hidden._replace(shape=(1, steps, units), variable=False)]
+    parts += [Part((units, width), 0.01, 0, rng.integers(-128, 128, (units, width)).astype(np.int8)) for _ in range(4)]
+    parts += [Part((units, units), 0.01, 0, rng.integers(-128, 128, (units, units)).astype(np.int8)) for _ in range(4)]
+    parts += [Part((units,), 2e-4, 0, rng.integers(-2000, 2000, units).astype(np.int32)) for _ in range(4)]
+    parts += [hidden, Part((1, units), 2.0**-11, 0, kind="int16", variable=True)]
+    parts += [HANDLE, series._replace(scales=0.03), series._replace(scales=0.03)]
+    reads = [18, *range(2, 10), -1, -1, -1, *range(10, 14), -1, -1, 14, 15, -1, -1, -1, -1]
+    return model_of(
+        parts,
+        [
+            ("VAR_HANDLE", [], [16], options_of("VarHandleOptions", sharedName=b"sum")),
+            ("READ_VARIABLE", [16], [17], options_of("ReadVariableOptions")),
+            ("ADD", [0, 17], [18], options_of("AddOptions")),
+            ("ASSIGN_VARIABLE", [16, 18], [], options_of("AssignVariableOptions")),
+            (OP, reads, [1], options_of("UnidirectionalSequenceLSTMOptions", fusedActivationFunction=4, cellClip=10.0)),
+        ],
+    )
+
+
+@pytest.fixture(scope="module")
+def kept() -> Dict[str, bytes]:
+    """Models whose layer goes on with what the row before left."""
+    draws = (CASES[OP](Draw(np.random.default_rng(seed)))[1] for seed in range(100))
+    single = next(blob for blob in draws if not each_row_a_series(read_tflite(blob)))
+    return {"single step": single, "beside a variable": beside_a_variable()}
+
+
+@pytest.mark.parametrize("name", ["single step", "beside a variable"])
+def test_a_layer_that_goes_on_gives_the_bits_of_tflm(
+    kept: Dict[str, bytes], make_rows: Callable[..., np.ndarray], tmp_path: Path, name: str
+) -> None:
+    """From the initial state, whenever a run begins; and what is kept is in the arena."""
+    model = kept[name]
+    rows = make_rows(model, 30)
+    want = TflmModel(model).run(rows).reshape(len(rows), -1)
+    later = TflmModel(model).run(rows[5:]).reshape(len(rows) - 5, -1)
+    assert (later != want[5:]).any(), "nothing is kept"
+    np.testing.assert_array_equal(run_direct(model, rows, SANITIZE), want)
+    plan = compile_plan(model)
+    assert plan.state_bytes == TflmModel(model).state_bytes == kept_bytes(read_tflite(model)) > 0
+    assert predict_arena(model, TflmModel(model)).confirmed
+    write_bundle(tmp_path / "bundle", tflite=model, name="series", engine="direct")
+    verify_bundle(tmp_path / "bundle")
+    with VirtualBoard(tmp_path / "bundle" / "model.bin") as board, BoardClient(board.port) as client:
+        for _ in range(2):
+            np.testing.assert_array_equal(client.infer(rows).outputs, want)
+        assert client.selftest()["mismatches"] == 0
+        np.testing.assert_array_equal(client.infer(rows[5:]).outputs, later)
+
+
+def test_a_state_of_two_operators_is_refused() -> None:
+    """One would go on with what the other left."""
+    whole = schema.ModelT.InitFromObj(schema.Model.GetRootAs(beside_a_variable(), 0))
+    graph = whole.subgraphs[0]
+    graph.operators[2].inputs = np.array([0, 14], np.int32)
+    graph.tensors[14].shape = np.array([1, 1, 6], np.int32)
+    graph.tensors[0].shape = graph.tensors[17].shape = graph.tensors[18].shape = np.array([1, 3, 6], np.int32)
+    with pytest.raises(PlanError, match=rf"operator 4 \({OP}\): input 18 .* is also used elsewhere"):
+        compile_plan(packed(whole))
+
+
+@pytest.mark.parametrize("name", ["single step", "beside a variable"])
+def test_every_word_of_a_plan_that_keeps_state_damaged(kept: Dict[str, bytes], name: str) -> None:
+    plan = compile_plan(kept[name]).blob
+    stdin = struct.pack("<3I", len(kept[name]), len(plan), 0) + kept[name] + plan
+    done = subprocess.run([str(build("damage-plan", SANITIZE))], input=stdin, capture_output=True, timeout=850)
+    assert done.returncode == 0, done.stderr.decode("utf-8", "replace")[-3000:]
+    refused, ran = map(int, done.stdout.split())
+    assert refused > 500
+    assert ran > 200, "hardly anything ran: nothing was proven about the kernel"
+
+
+@pytest.mark.parametrize(
+    ("word", "value", "reason"),
+    [
+        (3, 1 << 24, "bad place of what is kept"),
+        (3, 1, "bad place of what is kept"),
+        (3, "input", "bad place of what is kept"),
+        (3, "output", "bad place of what is kept"),
+        (27, 0, "bad scratch"),
+    ],
+)
+def test_a_damaged_place_of_what_is_kept_is_refused(kept: Dict[str, bytes], word: int, value: Any, reason: str) -> None:
+    model = kept["single step"]
+    plan = bytearray(compile_plan(model).blob)
+    count, first = (struct.unpack_from("<I", plan, place)[0] for place in (20, 28))
+    assert (count, first) == (3, 2)
+    record = 64 + 128 * 2
+    if isinstance(value, str):
+        (value,) = struct.unpack_from("<I", plan, record + 4 * {"input": 2, "output": 4}[value])
+        value -= value % 2
+    struct.pack_into("<I", plan, record + 4 * word, value)
+    with pytest.raises(HostBuildError, match=reason):
+        run_plan(model, bytes(plan), np.zeros((1, compile_plan(model).input_bytes), np.int8))
 
 
 @pytest.mark.parametrize(

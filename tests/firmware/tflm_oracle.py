@@ -7,7 +7,11 @@ from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
-_HEAD, _SIZE = struct.Struct("<3I"), struct.Struct("<i")
+from model_export.errors import ExportError
+from model_export.tflite_file import read_tflite
+from model_export.variables import keeps_state
+
+_HEAD, _SIZE = struct.Struct("<4I"), struct.Struct("<i")
 _REFUSED = -1
 
 
@@ -19,11 +23,13 @@ class Answer(NamedTuple):
 
 
 def answers(cases: Sequence[Tuple[bytes, np.ndarray]]) -> List[Answer]:
-    """Of (model, int8 rows (n, input elements)), in order."""
+    """Of (model, int8 rows (n, input elements)), in order. Rows of a model that keeps state follow each other in time."""
     found: List[Answer] = []
     while len(found) < len(cases):
         rest = cases[len(found) :]
-        stdin = b"".join(_HEAD.pack(len(blob), *rows.shape) + blob + rows.tobytes() for blob, rows in rest)
+        stdin = b"".join(
+            _HEAD.pack(len(blob), *rows.shape, _keeps(blob)) + blob + rows.tobytes() for blob, rows in rest
+        )
         done = subprocess.run([sys.executable, __file__], input=stdin, capture_output=True, check=False)
         at = 0
         for _, rows in rest:
@@ -45,23 +51,31 @@ def _main() -> None:
     content = sys.stdin.buffer.read()
     at = 0
     while at < len(content):
-        size, count, width = _HEAD.unpack_from(content, at)
+        size, count, width, keeps = _HEAD.unpack_from(content, at)
         at += _HEAD.size
         blob = content[at : at + size]
         rows = np.frombuffer(content, np.int8, count * width, at + size).reshape(count, width)
         at += size + count * width
-        answer = _run(runtime, blob, rows)
+        answer = _run(runtime, blob, rows, bool(keeps))
         sys.stdout.buffer.write(_SIZE.pack(_REFUSED) if answer is None else _SIZE.pack(len(answer)) + answer)
         sys.stdout.buffer.flush()
 
 
-def _run(runtime: Any, blob: bytes, rows: np.ndarray) -> Optional[bytes]:
+def _keeps(blob: bytes) -> bool:
+    try:
+        return keeps_state(read_tflite(blob))
+    except ExportError:
+        return False
+
+
+def _run(runtime: Any, blob: bytes, rows: np.ndarray, keeps: bool) -> Optional[bytes]:
     try:
         interpreter = runtime.Interpreter.from_bytes(blob, arena_size=1 << 20)
         shape = interpreter.get_input_details(0)["shape"]
         outputs = []
         for row in rows:
-            interpreter.reset()
+            if not keeps:
+                interpreter.reset()
             interpreter.set_input(row.reshape(shape), 0)
             interpreter.invoke()
             outputs.append(np.array(interpreter.get_output(0), np.int8).tobytes())

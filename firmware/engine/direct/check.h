@@ -56,6 +56,12 @@ class Checker {
            apart(op.second, op.scratch_bytes, op.output, op.out.bytes());
   }
 
+  // What the operator keeps between inferences: it holds int16 values, and lies at the second input.
+  bool kept_ok(const Record& op, uint64_t bytes) const {
+    return op.second % 2 == 0 && in_arena(op.second, bytes) && apart(op.second, bytes, op.input, op.in.bytes()) &&
+           apart(op.second, bytes, op.output, op.out.bytes());
+  }
+
   // A bias for every output channel, and its multiplier and shift or those of all (kernels.h, Rescale).
   const char* rescale(const Record& op) const {
     const uint64_t scales = op.per_channel ? op.out.channels : 1;

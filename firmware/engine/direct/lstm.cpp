@@ -1,4 +1,5 @@
-// A long short-term memory over a whole series, which begins with an empty state: hidden values at their zero point, cells at 0.
+// A long short-term memory. Over a whole series it begins with an empty state, hidden values at their zero point and cells at 0;
+// otherwise with what the row before left.
 #include <cstring>
 
 #include "engine/direct/check.h"
@@ -83,13 +84,16 @@ class Lstm {
 
   void run(const int8_t* input, int8_t* out) {
     const uint32_t units = op_.out.channels;
-    std::memset(cells_, 0, 2 * units);
-    std::memset(hidden_, op_.out_zero_point, units);
+    if (op_.parameters[0] == 0) {
+      std::memset(cells_, 0, 2 * units);
+      std::memset(hidden_, op_.out_zero_point, units);
+    }
     const int8_t* hidden = hidden_;
     for (uint32_t step = 0; step < op_.in.width; ++step, input += op_.in.channels, out += units) {
       for (uint32_t unit = 0; unit < units; ++unit) out[unit] = next(input, hidden, unit);
       hidden = out;
     }
+    if (op_.parameters[0] != 0) std::memcpy(hidden_, hidden, units);
   }
 
  private:
@@ -133,7 +137,11 @@ const char* check_lstm(const Checker& plan, const Record& op) {
   if (op.in.height != 1 || op.out.height != 1 || op.in.width != op.out.width) return "bad shape";
   const uint64_t units = op.out.channels;
   if (op.in.channels > kMaxTaps || units > kMaxTaps) return "too many products per output";
-  if (!plan.scratch_ok(op, 3 * units + 1)) return "bad scratch";
+  if (op.parameters[0] == 0) {
+    if (!plan.scratch_ok(op, 3 * units + 1)) return "bad scratch";
+  } else {
+    if (!plan.kept_ok(op, 3 * units)) return "bad place of what is kept";
+  }
   if (!apart(op.input, op.in.bytes(), op.output, op.out.bytes())) return "input and output overlap";
   if (!plan.table_ok(op, sizeof(Head) + 2 * kGates * units * sizeof(int32_t) + kSigmoids * sizeof(uint16_t))) {
     return "table outside the plan";

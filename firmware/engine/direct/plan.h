@@ -84,7 +84,7 @@ struct Record {
   Kind kind;
   uint32_t model_op;  // index in the .tflite, for messages
   uint32_t input;     // arena offsets
-  uint32_t second;    // second input of an operator with two; scratch of conv and depthwise
+  uint32_t second;    // second input of an operator with two; scratch; what the operator keeps
   uint32_t output;
   Shape in;
   Shape out;
