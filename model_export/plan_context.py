@@ -76,6 +76,12 @@ class Context:
             )
         return tensor
 
+    def axis(self, number: int, shape: Tuple[int, ...]) -> int:
+        """One of `shape`, counted from the last where negative."""
+        if not -len(shape) <= number < len(shape):
+            raise self.error(f"axis {number} of {shape}")
+        return number % len(shape)
+
     def numbers(self, position: int) -> List[int]:
         """A constant of whole numbers, in one line."""
         data = self.constant(position, "int32").data

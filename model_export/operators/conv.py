@@ -13,7 +13,7 @@ from model_export.plan_context import Context, zero_point
 from model_export.plan_math import quantize_multiplier
 from model_export.plan_steps import Kind, Step
 from model_export.roundings import product_in_double, product_in_float, rescale
-from model_export.tflite_model import Op, Tensor, TfliteModel
+from model_export.tflite_model import Op, Subgraph, Tensor, TfliteModel
 from model_export.tflite_options import ACTIVATION, PADDING, STRIDES, Options, flag, int0, int1, number
 from model_export.tflm_structs import Kernel
 
@@ -96,7 +96,8 @@ def fully_connected(c: Context) -> Step:
     source, weights = c.input(), c.constant(1, "int8", rank=2)
     channels, depth = weights.shape
     rows = int(np.prod(source.shape)) // depth
-    if rows * depth != int(np.prod(source.shape)) or rows * channels != int(np.prod(c.output.shape)):
+    whole = rows * depth == int(np.prod(source.shape)) and rows * channels == int(np.prod(c.output.shape))
+    if not whole or c.output.shape[-1:] != (channels,):
         raise c.error(f"input {source.shape} and weights {weights.shape} do not give {c.output.shape}")
     table, per_channel = _weights_table(c, weights, 0)
     if not per_channel:
@@ -208,6 +209,20 @@ def _per_scale(model: TfliteModel, op: Op) -> List[int]:
 
 _DATA = "iiii" + "iii" + "ii" + "pp" + "iii"
 _DILATION = (("dilation_w", int1), ("dilation_h", int1))
+
+
+def _other_units(graph: Subgraph, op: Op) -> Optional[str]:
+    """TFLM believes the output's shape: with fewer rows or columns than weights it would read beyond its tensors."""
+    if len(op.inputs) < 2 or min(op.inputs[:2]) < 0 or not op.outputs:
+        return None  # refused by TFLM itself
+    weights, shape = graph.tensors[op.inputs[1]].shape, graph.tensors[op.outputs[0]].shape
+    values = int(np.prod(graph.tensors[op.inputs[0]].shape, dtype=np.int64))
+    fits = len(weights) == 2 and shape[-1:] == weights[:1]
+    if fits and int(np.prod(shape[:-1], dtype=np.int64)) * weights[1] == values:
+        return None
+    return f"has weights {weights} for {values} values and an output {shape}, which TFLM does not check"
+
+
 OPERATORS = (
     Operator(
         "CONV_2D",
@@ -229,6 +244,7 @@ OPERATORS = (
         kernel=Kernel((16, 4), "iiiiiiiii" + "pp" + "b", _per_scale, weights=True, newer_options_bytes=32),
         kinds=(CONV,),
         plan=fully_connected,
+        tflm_stops=_other_units,
         agreement=dense_agreement,
     ),
     Operator(

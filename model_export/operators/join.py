@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import List, Tuple
+from typing import List, Optional, Tuple
 
 import numpy as np
 
 from model_export.operator_entry import Operator
 from model_export.plan_context import Context
 from model_export.plan_steps import Kind, Step
-from model_export.tflite_model import Op, Tensor, TfliteModel
+from model_export.tflite_model import Op, Subgraph, Tensor, TfliteModel
 from model_export.tflite_options import ACTIVATION, Options, int0
 from model_export.tflm_structs import Kernel
 
@@ -21,7 +21,7 @@ def concatenation(c: Context) -> List[Step]:
     if c.op.options["activation"] != "none":
         raise c.error(f"fused {c.op.options['activation']}, which is not supported: train without a fused activation")
     rank = len(c.output.shape)
-    axis = int(c.op.options["axis"]) % rank
+    axis = c.axis(int(c.op.options["axis"]), c.output.shape)
     rows = int(np.prod(c.output.shape[:axis], dtype=np.int64))
     width = int(np.prod(c.output.shape[axis:], dtype=np.int64))
     steps, at = [], 0
@@ -41,11 +41,9 @@ def concatenation(c: Context) -> List[Step]:
 
 def pack(c: Context) -> List[Step]:
     """Each input becomes one place of a new axis."""
-    rank = len(c.output.shape)
-    axis = int(c.op.options["axis"])
-    axis += rank if axis < 0 else 0
+    axis = c.axis(int(c.op.options["axis"]), c.output.shape)
     count = len(c.op.inputs)
-    if not 0 <= axis < rank or c.output.shape[axis] != count:
+    if c.output.shape[axis] != count:
         raise c.error(f"{count} inputs along axis {c.op.options['axis']} of {c.output.shape}")
     each = c.output.shape[:axis] + c.output.shape[axis + 1 :]
     rows, part = (int(np.prod(places, dtype=np.int64)) for places in (each[:axis], each[axis:]))
@@ -69,6 +67,13 @@ def _scale_and_zero_point_of_each(model: TfliteModel, op: Op) -> List[int]:
     return [4 * len(op.inputs)] * 2
 
 
+def _beyond_axes(graph: Subgraph, op: Op) -> Optional[str]:
+    if not op.outputs:
+        return None  # refused by TFLM itself
+    axis, shape = int(op.options["axis"]), graph.tensors[op.outputs[0]].shape
+    return None if -len(shape) <= axis < len(shape) else f"has axis {axis} of {shape}, which TFLM takes as it is"
+
+
 OPERATORS = (
     Operator(
         "CONCATENATION",
@@ -76,6 +81,7 @@ OPERATORS = (
         kernel=Kernel((8, 4), "b" + "pp" + "iii", _scale_and_zero_point_of_each),
         kinds=(COPY,),
         plan=concatenation,
+        tflm_stops=_beyond_axes,
     ),
     Operator(
         "PACK",

@@ -87,11 +87,9 @@ def transpose(c: Context) -> Step:
 
 
 def _axis(c: Context, numbers: Sequence[int], source: Tensor) -> int:
-    rank = len(source.shape)
-    axis = numbers[0] + (rank if numbers[0] < 0 else 0)
-    if len(numbers) != 1 or not 0 <= axis < rank:
+    if len(numbers) != 1:
         raise c.error(f"axis {list(numbers)} of {source.shape}")
-    return axis
+    return c.axis(numbers[0], source.shape)
 
 
 def _parts(c: Context, source: Tensor, axis: int, sizes: Sequence[int]) -> List[Step]:

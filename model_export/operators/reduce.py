@@ -51,8 +51,8 @@ def reduce_max(c: Context) -> Step:
 
 def _reduced(c: Context, source: Tensor) -> Tuple[int, int, int]:
     """The input as rows, values that become one, channels."""
-    shape, rank = source.shape, len(source.shape)
-    axes = sorted({axis % rank for axis in c.numbers(1)})
+    shape = source.shape
+    axes = sorted({c.axis(number, shape) for number in c.numbers(1)})
     wide = [axis for axis in axes if shape[axis] > 1] or axes[:1]
     between = [axis for axis in range(wide[0], wide[-1]) if shape[axis] > 1 and axis not in axes] if wide else [0]
     kept = [n for axis, n in enumerate(shape) if axis not in axes]

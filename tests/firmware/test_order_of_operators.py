@@ -1,6 +1,6 @@
-"""Models that TFLM runs without a word, computing with memory nobody wrote: refused when they are read."""
+"""Models that TFLM runs without a word, computing with memory nobody wrote, or that is no tensor's: refused by name."""
 
-from typing import Any, Callable, Dict
+from typing import Any, Callable, Dict, Tuple
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from one_op_models import Part, model_of, options_of, packed
 from operator_cases import CASES
 from operator_draws import Draw
 
-from model_export.errors import TfliteError
+from model_export.errors import TfliteError, TflmError
 from model_export.plan import compile_plan
 from model_export.plan_steps import PlanError
 from model_export.tflm import TflmModel
@@ -18,6 +18,16 @@ FLAT, SQUARE = Part((1, 8), 0.05, -7), Part((1, 2, 4), 0.05, -7)
 OFFSET = Part((1, 8), 0.05, -7, np.arange(8, dtype=np.int8).reshape(1, 8))
 LSTM = "UNIDIRECTIONAL_SEQUENCE_LSTM"
 INPUT, OUTPUT, FOLDED, UNFOLDED, CONSTANT = range(5)
+
+
+def concatenation(axis: int = 1) -> bytes:
+    parts = [FLAT, Part((1, 16), 0.05, -7), FLAT._replace(content=np.zeros((1, 8), np.int8))]
+    return model_of(parts, [("CONCATENATION", [0, 2], [1], options_of("ConcatenationOptions", axis=axis))])
+
+
+def dense(shape: Tuple[int, ...] = (1, 4)) -> bytes:
+    parts = [FLAT, Part(shape, 0.05, -7), Part((4, 8), 0.01, 0, np.ones((4, 8), np.int8))]
+    return model_of(parts, [("FULLY_CONNECTED", [0, 2, -1], [1], options_of("FullyConnectedOptions"))])
 
 
 def made(change: Callable[[Any], None]) -> bytes:
@@ -85,6 +95,34 @@ def test_what_depends_on_memory_nobody_wrote_is_refused(change: Callable[[Any], 
     for read in (compile_plan, TflmModel):
         with pytest.raises(TfliteError, match=BAD[change]):
             read(made(change))
+
+
+OUTSIDE: Dict[str, Tuple[Callable[..., bytes], Dict[str, Any], str]] = {
+    "axis": (concatenation, {"axis": 5}, "axis 5 of"),
+    "axis from the end": (concatenation, {"axis": -3}, "axis -3 of"),
+    "units": (dense, {"shape": (4, 1)}, r"weights \(4, 8\)"),
+    "rows": (dense, {"shape": (3, 4)}, r"weights \(4, 8\)"),
+}
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_what_reaches_beyond_a_tensor_is_refused(name: str) -> None:
+    build, changed, said = OUTSIDE[name]
+    with pytest.raises(PlanError, match=said):
+        compile_plan(build(**changed))
+    with pytest.raises(TflmError, match=said):
+        TflmModel(build(**changed))
+
+
+@pytest.mark.parametrize("build", [concatenation, dense])
+def test_what_does_not_is_accepted(build: Callable[..., bytes]) -> None:
+    assert TflmModel(build()).run(np.zeros((1, 8), np.int8)).size == compile_plan(build()).output_bytes
+
+
+def test_an_axis_of_a_mean_is_one_of_its_input() -> None:
+    parts = [Part((1, 2, 4), 0.05, -7), Part((1, 4), 0.05, -7), Part((1,), content=np.array([4], np.int32))]
+    with pytest.raises(PlanError, match="axis 4 of"):
+        compile_plan(model_of(parts, [("MEAN", [0, 2], [1], options_of("ReducerOptions"))]))
 
 
 def test_a_reshape_of_nothing_is_refused() -> None:

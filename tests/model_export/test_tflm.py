@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from export_samples import representative
 
+from model_export import tflm as tflm_module
 from model_export.errors import ExportError, TfliteError, TflmError, UnsupportedOperatorError
 from model_export.quantize import quantize_int8
 from model_export.quiet import tensorflow
@@ -83,7 +84,10 @@ def test_an_operator_tflm_lacks_is_named_with_its_place() -> None:
         TflmModel(quantize_int8(model, rows))
 
 
-def test_a_crash_in_tflm_is_an_error_here(int8_blob: Callable[[str], bytes]) -> None:
+def test_a_crash_in_tflm_is_an_error_here(int8_blob: Callable[[str], bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(TflmError, match="which TFLM does not check"):
+        TflmModel(with_a_giant_output(int8_blob("mlp")))
+    monkeypatch.setattr(tflm_module, "_check_stops", lambda model: None)
     with pytest.raises(TflmError, match=r"killed by signal \d+"):
         TflmModel(with_a_giant_output(int8_blob("mlp")))
 
