@@ -183,6 +183,8 @@ def _handle(graph: Subgraph, op: Op, where: str) -> Tuple[int, _Name]:
     tensor = graph.tensors[op.outputs[0]]
     if tensor.dtype != RESOURCE or tensor.data is not None or tensor.is_variable:
         raise TfliteError(f"{where}: its output is no handle of a variable, but {tensor.dtype}")
+    if int(np.prod(tensor.shape, dtype=np.int64)) != 1:
+        raise TfliteError(f"{where}: a handle of shape {tensor.shape}; TFLM takes one value")
     name = (str(op.options["container"]), str(op.options["name"]))
     if not name[1]:
         raise TfliteError(f"{where}: a variable without a name")

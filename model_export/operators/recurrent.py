@@ -111,7 +111,7 @@ def _shapes(c: Context) -> Tuple[Tensor, Tensor, Tensor, int]:
         raise c.error(f"input {shape} and output {c.output.shape}; supported is a series of one record")
     hidden, cell = c.state(_HIDDEN, "int8"), c.state(_CELL, "int16")
     for state in (hidden, cell):
-        if int(np.prod(state.shape)) != c.output.shape[2]:
+        if state.shape != (1, c.output.shape[2]):
             raise c.error(f"the state {state.name} has shape {state.shape} for {c.output.shape[2]} units")
     return source, hidden, cell, shape[steps]
 

@@ -182,6 +182,7 @@ BAD: Dict[str, Tuple[Callable[[Any], None], str]] = {
     "a handle as value": (_set(_main(10), inputs=[3, 4]), "tensor 4 is no value of a variable"),
     "a handle computed with": (_set(_main(15), inputs=[3, 4]), "takes or gives the handle of a variable"),
     "a handle of int8": (_set(_tensor(2), type=schema.TensorType.INT8), "no handle of a variable, but int8"),
+    "a handle of two values": (_set(_tensor(2), shape=[2]), r"a handle of shape \(2,\)"),
     "too many inputs": (_set(_main(4), inputs=[2, 3]), "2 inputs and 1 outputs"),
     "no output": (_set(_main(4), outputs=[]), "reads tensor 5 .*before anything wrote it"),
     "empty": (_set(_tensor(9), shape=[1, 0]), "'m/last'"),

@@ -17,6 +17,7 @@ from state_models import HANDLE
 
 from model_export.arena32 import predict_arena
 from model_export.bundle import verify_bundle, write_bundle
+from model_export.errors import TflmError
 from model_export.operators.recurrent import each_row_a_series, lstm, sigmoid_table
 from model_export.plan import compile_plan
 from model_export.plan_context import Context
@@ -206,3 +207,13 @@ def test_what_is_not_supported_is_named(small_models: Dict[str, bytes], change: 
     parsed.ops[0].options.update(change)
     with pytest.raises(PlanError, match=rf"operator 0 \({OP}\): .*{said}"):
         lstm(Context(parsed, parsed.ops[0]))
+
+
+def test_a_state_of_one_dimension_is_refused_as_by_tflm() -> None:
+    whole = schema.ModelT.InitFromObj(schema.Model.GetRootAs(CASES[OP](Draw(np.random.default_rng(0)))[1], 0))
+    hidden = whole.subgraphs[0].tensors[14]
+    hidden.shape = hidden.shape[1:]
+    with pytest.raises(PlanError, match=r"the state t14 has shape \(\d+,\)"):
+        compile_plan(packed(whole))
+    with pytest.raises(TflmError):
+        TflmModel(packed(whole))
