@@ -51,4 +51,4 @@ class Operator:
     agreement: Optional[Callable[[TfliteModel, Op], Optional[Agreement]]] = None
     """Where versions of TFLM round differently: on which inputs they give the same bits; None where they always do."""
     tflm_stops: Optional[Callable[[Subgraph, Op], Optional[str]]] = None
-    """Why TFLM would abort instead of returning an error; None where it would not."""
+    """Why TFLM would abort, or reach beyond its tensors, instead of returning an error; None where it would not."""

@@ -178,7 +178,7 @@ def _kept_bytes(model: TfliteModel) -> int:
 
 
 def _check_stops(model: TfliteModel) -> None:
-    """TflmError for an operator at which TFLM would abort."""
+    """TflmError for an operator at which TFLM would abort or reach beyond its tensors."""
     for graph in model.subgraphs:
         for op in graph.ops:
             entry = operators().get(op.code)

@@ -9,7 +9,7 @@ namespace {
 class Sum {
  public:
   Sum(const int32_t* p, const Record& op)
-      : one_zero_(p[0]), two_zero_(p[3]), one_(p[1], p[2]), two_(p[4], p[5]), sum_(p[6], p[7]), range_(op) {}
+      : one_zero_(p[0]), two_zero_(p[3]), one_{p[1], p[2]}, two_{p[4], p[5]}, sum_{p[6], p[7]}, range_(op) {}
 
   int8_t operator()(int8_t one, int8_t two) const {
     constexpr int32_t kUnit = 1 << 20;  // both inputs are brought to a common scale with 20 more bits

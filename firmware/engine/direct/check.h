@@ -2,6 +2,7 @@
 // which the kernel would reach outside the arena, the plan or the .tflite section, divide by zero or loop without end.
 #pragma once
 
+#include "engine/direct/fixed_point.h"
 #include "engine/direct/plan.h"
 
 namespace edgeward::direct {
@@ -13,6 +14,7 @@ constexpr uint32_t kMaxWindow = 1u << 12;
 inline bool int8_ok(int32_t value) { return value >= -128 && value <= 127; }
 
 inline bool scale_ok(int32_t multiplier, int32_t shift) { return multiplier >= 0 && shift >= -31 && shift <= 30; }
+inline bool scale_ok(const Scale& scale) { return scale_ok(scale.multiplier, scale.shift); }
 
 inline bool is_flat(const Shape& s) { return s.height == 1 && s.width == 1; }
 
@@ -62,7 +64,7 @@ class Checker {
            apart(op.second, bytes, op.output, op.out.bytes());
   }
 
-  // A bias for every output channel, and its multiplier and shift or those of all (kernels.h, Rescale).
+  // A bias for every output channel, and its multiplier and shift or those of all (rescale.h).
   const char* rescale(const Record& op) const {
     const uint64_t scales = op.per_channel ? op.out.channels : 1;
     if (!table_ok(op, 4 * uint64_t{op.out.channels} + 5 * scales)) return "table outside the plan";

@@ -119,7 +119,7 @@ void tile(const Rescale& rescale, const Range range, const int8_t* weights, cons
   for (; channel < channels; ++channel, weights += taps) {
     for (uint32_t pixel = 0; pixel < kPixels; ++pixel) {
       const uint32_t sum = dot(windows + pixel, weights, taps, rescale.bias[channel], kPixels);
-      out[pixel * channels + channel] = in_range(Scale(rescale, channel).of(sum), range);
+      out[pixel * channels + channel] = in_range(rescale.of(channel).of(static_cast<int32_t>(sum)), range);
     }
   }
 }
@@ -139,7 +139,8 @@ void single(const Rescale& rescale, const Range range, const int8_t* weights, co
     channel += kChannels, weights += kChannels * taps;
   }
   for (; channel < channels; ++channel, weights += taps) {
-    out[channel] = in_range(Scale(rescale, channel).of(dot(window, weights, taps, rescale.bias[channel])), range);
+    const uint32_t sum = dot(window, weights, taps, rescale.bias[channel]);
+    out[channel] = in_range(rescale.of(channel).of(static_cast<int32_t>(sum)), range);
   }
 }
 

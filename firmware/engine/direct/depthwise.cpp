@@ -93,7 +93,7 @@ class Depthwise {
         for (uint32_t cell = 0; cell < cells_; ++cell) {
           sum += static_cast<int32_t>(taps_[cell * pixels + pixel][channel]) * weights_[cell * channels_ + channel];
         }
-        out[pixel * channels_ + channel] = in_range(Scale(rescale_, channel).of(sum), range_);
+        out[pixel * channels_ + channel] = in_range(rescale_.of(channel).of(static_cast<int32_t>(sum)), range_);
       }
     }
   }
@@ -109,7 +109,7 @@ class Depthwise {
           sum += static_cast<int32_t>(*v) * *w;
         }
       }
-      out[channel] = in_range(Scale(rescale_, channel).of(sum), range_);
+      out[channel] = in_range(rescale_.of(channel).of(static_cast<int32_t>(sum)), range_);
     }
   }
 

@@ -27,13 +27,26 @@ inline int32_t rounding_shift(int32_t x, int32_t exponent) {
   return (x >> exponent) + (remainder > threshold);
 }
 
-// x * multiplier / 2^31 * 2^shift with two roundings; multiplier >= 0, shift -31 to 30.
-inline int32_t requantize(int32_t x, int32_t multiplier, int32_t shift) {
-  if (shift > 0) {
-    return high_multiply(static_cast<int32_t>(static_cast<uint32_t>(x) << shift), multiplier);
+// By what a number is multiplied: multiplier / 2^31 * 2^shift, with two roundings; multiplier >= 0, shift -31 to 30.
+struct Scale {
+  int32_t multiplier, shift;
+
+  // Whether it makes numbers smaller, as nearly all do.
+  constexpr bool shrinks() const { return shift < 0; }
+
+  int32_t of(int32_t x) const {
+    return shrinks() ? shrunk(x) : high_multiply(static_cast<int32_t>(static_cast<uint32_t>(x) << shift), multiplier);
   }
-  return rounding_shift(high_multiply(x, multiplier), -shift);
-}
+
+  // The same where it shrinks. The last step of rounding_shift() rounds halves up, so that nothing but the bits that are
+  // shifted out has to be looked at; none of it overflows, since a multiplier below 2^31 makes |high| < 2^31 - 1.
+  int32_t shrunk(int32_t x) const {
+    const int32_t high = high_multiply(x, multiplier);
+    return (((high + (high >> 31)) >> ~shift) + 1) >> 1;
+  }
+};
+
+inline int32_t requantize(int32_t x, int32_t multiplier, int32_t shift) { return Scale{multiplier, shift}.of(x); }
 
 inline int8_t clamp(int32_t value, int32_t low, int32_t high) {
   return static_cast<int8_t>(value < low ? low : value > high ? high : value);

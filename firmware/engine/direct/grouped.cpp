@@ -1,13 +1,14 @@
 // Convolution in groups: an output channel has weights for the input channels of its group only. parameters[0] is their number.
 #include "engine/direct/check.h"
-#include "engine/direct/fixed_point.h"
 #include "engine/direct/kernels.h"
+#include "engine/direct/rescale.h"
 #include "engine/direct/window.h"
 
 namespace edgeward::direct {
 
 void grouped(const Program& program, const Record& op) {
   const Rescale rescale(program, op);
+  const Range range(op);
   const auto* const weights = reinterpret_cast<const int8_t*>(program.tflite + op.weights);
   const auto groups = static_cast<uint32_t>(op.parameters[0]);
   const uint32_t depth = op.in.channels / groups, of_group = op.out.channels / groups;
@@ -19,17 +20,14 @@ void grouped(const Program& program, const Record& op) {
       const int8_t* w = weights;
       for (uint32_t channel = 0; channel < op.out.channels; ++channel) {
         const int8_t* row = window.base + channel / of_group * depth;
-        int32_t sum = 0;
+        uint32_t sum = static_cast<uint32_t>(rescale.bias[channel]);
         for (uint32_t ky = 0; ky < op.kernel_height; ++ky, row += window.row_stride) {
           const int8_t* v = row;
           for (uint32_t kx = 0; kx < op.kernel_width; ++kx, v += window.tap_stride, w += depth) {
             for (uint32_t i = 0; i < depth; ++i) sum += static_cast<int32_t>(v[i]) * w[i];
           }
         }
-        const uint32_t i = channel * rescale.step;
-        const int32_t accumulator = wrapping_add(sum, rescale.bias[channel]);
-        const int32_t value = requantize(accumulator, rescale.multiplier[i], rescale.shift[i]);
-        out[channel] = clamp(wrapping_add(value, op.out_zero_point), op.clamp_low, op.clamp_high);
+        out[channel] = in_range(rescale.of(channel).of(static_cast<int32_t>(sum)), range);
       }
     }
   }

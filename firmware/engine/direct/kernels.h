@@ -17,18 +17,4 @@ inline const int32_t* words(const Program& program, const Record& op) {
   return reinterpret_cast<const int32_t*>(program.plan + op.table);
 }
 
-// Per output channel: what turns an accumulator into an output value.
-struct Rescale {
-  const int32_t* bias;
-  const int32_t* multiplier;
-  const int8_t* shift;
-  uint32_t step;  // 1 with one multiplier per channel, 0 with one for all
-
-  Rescale(const Program& program, const Record& op)
-      : bias(words(program, op)),
-        multiplier(bias + op.out.channels),
-        shift(reinterpret_cast<const int8_t*>(multiplier + (op.per_channel ? op.out.channels : 1))),
-        step(op.per_channel ? 1 : 0) {}
-};
-
 }  // namespace edgeward::direct

@@ -14,13 +14,6 @@ constexpr uint32_t kForget = 1, kCell = 2;
 constexpr uint32_t kSigmoids = 256;
 constexpr int32_t kMaxTanhShift = 13;  // an int16 times 3, shifted so far, has 32 bits
 
-struct Scale {
-  int32_t multiplier, shift;
-
-  int32_t of(int32_t x) const { return requantize(x, multiplier, shift); }
-  bool ok() const { return scale_ok(multiplier, shift); }
-};
-
 // The begin of the table, as model_export/operators/recurrent.py writes it.
 struct Head {
   struct Gate {
@@ -151,9 +144,9 @@ const char* check_lstm(const Checker& plan, const Record& op) {
     if (!plan.in_tflite(gate.weights, units * op.in.channels) || !plan.in_tflite(gate.recurrent, units * units)) {
       return "weights outside the .tflite section";
     }
-    if (!gate.input.ok() || !gate.hidden.ok()) return "bad multiplier";
+    if (!scale_ok(gate.input) || !scale_ok(gate.hidden)) return "bad multiplier";
   }
-  if (!head.forget.ok() || !head.update.ok() || !head.output.ok()) return "bad multiplier";
+  if (!scale_ok(head.forget) || !scale_ok(head.update) || !scale_ok(head.output)) return "bad multiplier";
   if (head.tanh_multiplier < 0 || head.tanh_multiplier > 3 << kMaxTanhShift) return "bad multiplier";
   if (head.tanh_shift < 0 || head.tanh_shift > kMaxTanhShift) return "bad shift";
   return head.clip < 0 || head.clip > INT16_MAX ? "bad clip" : nullptr;

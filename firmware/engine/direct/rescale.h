@@ -15,30 +15,20 @@ struct Range {
   explicit Range(const Record& op) : zero_point(op.out_zero_point), low(op.clamp_low), high(op.clamp_high) {}
 };
 
-// By what the sums of a channel are multiplied.
-class Scale {
- public:
-  Scale(int32_t multiplier, int32_t shift) : multiplier_(multiplier), shift_(shift) {}
-  Scale(const Rescale& rescale, uint32_t channel)
-      : Scale(rescale.multiplier[channel * rescale.step], rescale.shift[channel * rescale.step]) {}
+// Per output channel: the bias its sum begins with, and what turns the sum into an output value.
+struct Rescale {
+  const int32_t* bias;
+  const int32_t* multiplier;
+  const int8_t* shift;
+  uint32_t step;  // 1 with one multiplier per channel, 0 with one for all
 
-  // Whether it makes numbers smaller, as nearly all do.
-  bool shrinks() const { return shift_ < 0; }
+  Rescale(const Program& program, const Record& op)
+      : bias(words(program, op)),
+        multiplier(bias + op.out.channels),
+        shift(reinterpret_cast<const int8_t*>(multiplier + (op.per_channel ? op.out.channels : 1))),
+        step(op.per_channel ? 1 : 0) {}
 
-  // requantize() of a sum.
-  int32_t of(uint32_t sum) const {
-    return shrinks() ? shrunk(sum) : requantize(static_cast<int32_t>(sum), multiplier_, shift_);
-  }
-
-  // The same where it shrinks. rounding_shift() is in two steps, of which the last rounds halves up; nothing overflows, since
-  // |high| < 2^31 - 1: the multiplier is below 2^31.
-  EDGEWARD_INLINE int32_t shrunk(uint32_t sum) const {
-    const int32_t high = high_multiply(static_cast<int32_t>(sum), multiplier_);
-    return (((high + (high >> 31)) >> ~shift_) + 1) >> 1;
-  }
-
- private:
-  int32_t multiplier_, shift_;
+  Scale of(uint32_t channel) const { return {multiplier[channel * step], shift[channel * step]}; }
 };
 
 EDGEWARD_INLINE inline int8_t in_range(int32_t value, const Range& range) {
@@ -62,20 +52,20 @@ inline void store_tile(const Rescale& rescale, uint32_t channel, const uint32_t*
     int8_t* const to = out + i;
     if (__builtin_expect(scale.shrinks(), 1)) {
 #pragma GCC unroll 4
-      for (uint32_t pixel = 0; pixel < pixels; ++pixel) to[pixel * apart] = in_range(scale.shrunk(from[pixel]), range);
+      for (uint32_t pixel = 0; pixel < pixels; ++pixel) to[pixel * apart] = in_range(scale.shrunk(static_cast<int32_t>(from[pixel])), range);
     } else {
 #pragma GCC unroll 1
-      for (uint32_t pixel = 0; pixel < pixels; ++pixel) to[pixel * apart] = in_range(scale.of(from[pixel]), range);
+      for (uint32_t pixel = 0; pixel < pixels; ++pixel) to[pixel * apart] = in_range(scale.of(static_cast<int32_t>(from[pixel])), range);
     }
   };
   if (rescale.step == 0) {
-    const Scale all(*multiplier, *shift);
+    const Scale all = {*multiplier, *shift};
 #pragma GCC unroll 1
     for (uint32_t i = 0; i < channels; ++i) store(all, i);
     return;
   }
 #pragma GCC unroll 8
-  for (uint32_t i = 0; i < channels; ++i) store(Scale(multiplier[i], shift[i]), i);
+  for (uint32_t i = 0; i < channels; ++i) store({multiplier[i], shift[i]}, i);
 }
 
 }  // namespace edgeward::direct

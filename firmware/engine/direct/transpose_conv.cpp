@@ -1,8 +1,8 @@
 // Transposed convolution: every output pixel gathers the input pixels whose kernel reaches it, `stride` taps apart along
 // each axis. How many there are differs from pixel to pixel, so the zero point is not folded into the bias.
 #include "engine/direct/check.h"
-#include "engine/direct/fixed_point.h"
 #include "engine/direct/kernels.h"
+#include "engine/direct/rescale.h"
 
 namespace edgeward::direct {
 namespace {
@@ -50,6 +50,7 @@ void add_products(const int8_t* x, uint32_t depth, int32_t zero_point, const int
 
 void transpose_conv(const Program& program, const Record& op) {
   const Rescale rescale(program, op);
+  const Range range(op);
   const auto* const weights = reinterpret_cast<const int8_t*>(program.tflite + op.weights);
   const int8_t* const input = at(program, op.input);
   int8_t* out = at(program, op.output);
@@ -71,10 +72,8 @@ void transpose_conv(const Program& program, const Record& op) {
           }
         }
         for (uint32_t i = 0; i < count; ++i) {
-          const uint32_t scale = (channel + i) * rescale.step;
           const int32_t sum = wrapping_add(sums[i], rescale.bias[channel + i]);
-          const int32_t value = requantize(sum, rescale.multiplier[scale], rescale.shift[scale]);
-          out[channel + i] = clamp(wrapping_add(value, op.out_zero_point), op.clamp_low, op.clamp_high);
+          out[channel + i] = in_range(rescale.of(channel + i).of(sum), range);
         }
       }
     }
