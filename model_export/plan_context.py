@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import math
-from typing import Iterator, List, Optional, Tuple
+from typing import Iterable, Iterator, List, Optional, Tuple
 
 from model_export.plan_math import activation_range
 from model_export.plan_steps import PlanError, check_int8
 from model_export.tflite_model import Op, Tensor, TfliteModel
 
 Hwc = Tuple[int, int, int]
+
+
+def beyond(numbers: Iterable[int], shape: Tuple[int, ...]) -> Optional[str]:
+    """Of an operator with an axis that `shape` does not have: what TFLM, which does not look, cannot compute."""
+    wrong = [number for number in numbers if not -len(shape) <= number < len(shape)]
+    return f"has axis {wrong[0]} of {shape}, which TFLM takes as it is" if wrong else None
 
 
 class Context:

@@ -7,7 +7,7 @@ from typing import List, Optional, Tuple
 import numpy as np
 
 from model_export.operator_entry import Operator
-from model_export.plan_context import Context
+from model_export.plan_context import Context, beyond
 from model_export.plan_steps import Kind, Step
 from model_export.tflite_model import Op, Subgraph, Tensor, TfliteModel
 from model_export.tflite_options import ACTIVATION, Options, int0
@@ -70,8 +70,7 @@ def _scale_and_zero_point_of_each(model: TfliteModel, op: Op) -> List[int]:
 def _beyond_axes(graph: Subgraph, op: Op) -> Optional[str]:
     if not op.outputs:
         return None  # refused by TFLM itself
-    axis, shape = int(op.options["axis"]), graph.tensors[op.outputs[0]].shape
-    return None if -len(shape) <= axis < len(shape) else f"has axis {axis} of {shape}, which TFLM takes as it is"
+    return beyond([int(op.options["axis"])], graph.tensors[op.outputs[0]].shape)
 
 
 OPERATORS = (

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Tuple
+from typing import Optional, Tuple
 
 import numpy as np
 
 from model_export.operator_entry import Operator
 from model_export.operators.pool import MAX_POOL
-from model_export.plan_context import Context, zero_point
+from model_export.plan_context import Context, beyond, zero_point
 from model_export.plan_math import quantize_multiplier
 from model_export.plan_steps import Kind, Step
-from model_export.tflite_model import Tensor
+from model_export.tflite_model import Op, Subgraph, Tensor
 from model_export.tflite_options import Options, flag
 from model_export.tflm_structs import Kernel
 
@@ -63,8 +63,22 @@ def _reduced(c: Context, source: Tensor) -> Tuple[int, int, int]:
     return rows, count, channels
 
 
+def _beyond_axes(graph: Subgraph, op: Op) -> Optional[str]:
+    if len(op.inputs) < 2 or min(op.inputs[:2]) < 0:
+        return None  # refused by TFLM itself
+    source, axes = (graph.tensors[index] for index in op.inputs[:2])
+    return None if axes.data is None else beyond(map(int, axes.data.reshape(-1)), source.shape)
+
+
 _OPTIONS = Options(27, (("keep_dims", flag),))
 OPERATORS = (
-    Operator("MEAN", _OPTIONS, Kernel((1, 1), 11 * "i", scratch_handles=3), (MEAN,), mean),
-    Operator("REDUCE_MAX", _OPTIONS, Kernel((1, 1), 11 * "i", scratch_handles=2), (MAX_POOL,), reduce_max),
+    Operator("MEAN", _OPTIONS, Kernel((1, 1), 11 * "i", scratch_handles=3), (MEAN,), mean, tflm_stops=_beyond_axes),
+    Operator(
+        "REDUCE_MAX",
+        _OPTIONS,
+        Kernel((1, 1), 11 * "i", scratch_handles=2),
+        (MAX_POOL,),
+        reduce_max,
+        tflm_stops=_beyond_axes,
+    ),
 )

@@ -121,8 +121,11 @@ def test_what_does_not_is_accepted(build: Callable[..., bytes]) -> None:
 
 def test_an_axis_of_a_mean_is_one_of_its_input() -> None:
     parts = [Part((1, 2, 4), 0.05, -7), Part((1, 4), 0.05, -7), Part((1,), content=np.array([4], np.int32))]
+    model = model_of(parts, [("MEAN", [0, 2], [1], options_of("ReducerOptions"))])
     with pytest.raises(PlanError, match="axis 4 of"):
-        compile_plan(model_of(parts, [("MEAN", [0, 2], [1], options_of("ReducerOptions"))]))
+        compile_plan(model)
+    with pytest.raises(TflmError, match="axis 4 of"):
+        TflmModel(model)
 
 
 def test_a_reshape_of_nothing_is_refused() -> None:
