@@ -22,7 +22,7 @@ The plan is little-endian; all words are 32 bits; firmware/engine/direct/plan.h 
 
 What the table and the parameters of a kind are is said where the kind has its number: model_export/operators/. load, the one kind
 that is no operator's, brings a constant of the .tflite section into the arena for the operators that read activations only. An
-operator whose output is its input's bytes is not in the table. A variable, and what an LSTM keeps from row to row, has a place
+operator whose output is its input's bytes is not in the table. A variable, and what an LSTM or SVDF keeps, has a place
 in the arena that nothing else uses.
 """
 

@@ -416,6 +416,28 @@ def lstm(d: Draw) -> Case:
     return case_of(d, parts, [("UNIDIRECTIONAL_SEQUENCE_LSTM", reads, [1], fields)])
 
 
+def svdf(d: Draw) -> Case:
+    kind = str(d.pick("int16", "int16", "int8"))
+    rank, units, width, steps = (int(d.rng.integers(1, most)) for most in (4, 7, 12, 9))
+    filters, widest = rank * units, 2**15 if kind == "int16" else 2**7
+    source = d.edge((1, width), float(10.0 ** d.rng.uniform(-6, 1)))  # beyond, a bias has no scale within 1e-5
+    feature = Part((filters, width), float(10.0 ** d.rng.uniform(-4, 0)), 0, d.int8((filters, width)))
+    largest = float(source.scale * feature.scale) * 128 * 128
+    state = Part((1, filters * steps), d.near(largest / widest), 0, kind=kind, variable=True)
+    if kind == "int8":
+        state = state._replace(zero_points=int(d.pick(0, 0, 3, -100, 127)))
+    weights = d.rng.integers(-widest, widest, (filters, steps)) // (1 if kind == "int8" else d.pick(1, 64, 4096))
+    # The bias may differ by 1e-5 in its scale: TFLM asks no more.
+    time = Part((filters, steps), float(10.0 ** d.rng.uniform(-6, -1)), 0, weights.astype(kind))
+    product = float(np.float32(state.scale) * np.float32(time.scale))
+    bias = Part(
+        (units,), product + float(d.pick(0, 0, 9e-6)), 0, d.rng.integers(-(2**20), 2**20, units).astype(np.int32)
+    )
+    result = d.edge((1, units), d.near(product * widest * np.abs(weights).max() / 128 + 1e-9))
+    fields = options_of("SVDFOptions", rank=rank, fusedActivationFunction=d.activation())
+    return case_of(d, [source, result, feature, time, bias, state], [("SVDF", [0, 2, 3, 4, 5], [1], fields)])
+
+
 CASES: Dict[str, Callable[[Draw], Case]] = {
     "ADD": add,
     "AVERAGE_POOL_2D": _pool("AVERAGE_POOL_2D"),
@@ -446,6 +468,7 @@ CASES: Dict[str, Callable[[Draw], Case]] = {
     "SPLIT_V": split_v,
     "STRIDED_SLICE": strided_slice,
     "SUB": sub,
+    "SVDF": svdf,
     "TANH": _unary("TANH", _tanh),
     "TRANSPOSE": transpose,
     "TRANSPOSE_CONV": transpose_conv,

@@ -31,7 +31,8 @@ constexpr uint32_t kPlanVersionWithState = 2;  // some records initialize variab
   KIND(resize, 16) \
   KIND(grouped, 17) \
   KIND(fill, 18) \
-  KIND(lstm, 19)
+  KIND(lstm, 19) \
+  KIND(svdf, 20)
 
 enum class Kind : uint32_t {
 #define EDGEWARD_NUMBERED(name, number) name = number,
