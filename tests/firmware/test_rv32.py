@@ -5,6 +5,7 @@ from typing import Callable, Dict
 
 import numpy as np
 import pytest
+from svdf_layers import svdf_layer
 
 from model_export.plan import compile_plan
 from orchestrator.boards.host_engine import HostBuildError
@@ -44,7 +45,8 @@ def test_small_models(
     tflm: Callable[[bytes, np.ndarray], np.ndarray],
     make_rows: Callable[..., np.ndarray],
 ) -> None:
-    for name, model in small_models.items():
+    filters = {f"svdf of {kind}": svdf_layer(kind) for kind in ("int16", "int8")}
+    for name, model in {**small_models, **filters}.items():
         rows = make_rows(model, 12)
         assert (run_rv32(model, rows).outputs == tflm(model, rows)).all(), name
 

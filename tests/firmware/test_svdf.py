@@ -3,14 +3,14 @@
 import struct
 import subprocess
 from pathlib import Path
-from typing import Any, Callable, Optional
+from typing import Any, Callable
 
 import numpy as np
 import pytest
 
 pytest.importorskip("ai_edge_litert", reason="its schema writes the models")
 pytest.importorskip("tflite_micro", reason="the tflite-micro wheel is the oracle")
-from one_op_models import Part, model_of, options_of
+from svdf_layers import STEPS, UNITS, WIDTH, svdf_layer
 from tflm_oracle import answers
 
 from model_export.arena32 import predict_arena
@@ -28,39 +28,12 @@ from orchestrator.boards.client import BoardClient
 from orchestrator.boards.host_engine import SANITIZE, HostBuildError, build, run_direct, run_plan, run_plans
 from orchestrator.boards.virtual import VirtualBoard
 
-RANK, UNITS, WIDTH, STEPS = 2, 5, 9, 7
-FILTERS = RANK * UNITS
-
-
-def layer(
-    kind: str = "int16",
-    rank: int = RANK,
-    bias: bool = True,
-    state: Optional[str] = None,
-    slip: float = 0.0,
-    output: Optional[float] = None,
-) -> bytes:
-    """`state`: the type of what is kept, where it is not that of the weights over time; `slip`: of the bias's scale."""
-    rng = np.random.default_rng(8)
-    fine = 2.0**-7 if kind == "int8" else 2.0**-15
-    weights = rng.integers(-100, 100, (FILTERS, STEPS)).astype(kind)
-    parts = [
-        Part((1, WIDTH), 0.05, -7),
-        Part((1, UNITS), output or (0.02 if kind == "int16" else 1.0), 11),
-        Part((FILTERS, WIDTH), 0.004, 0, rng.integers(-128, 128, (FILTERS, WIDTH)).astype(np.int8)),
-        Part((FILTERS, STEPS), 0.01, 0, weights),
-        Part((UNITS,), fine * 4 * 0.01 + slip, 0, rng.integers(-3000, 3000, UNITS).astype(np.int32)),
-        Part((1, FILTERS * STEPS), fine * 4, 0 if kind == "int16" else -5, kind=state or kind, variable=True),
-    ]
-    fields = options_of("SVDFOptions", rank=rank, fusedActivationFunction=1)
-    return model_of(parts, [("SVDF", [0, 2, 3, 4 if bias else -1, 5], [1], fields)])
-
 
 @pytest.mark.parametrize("kind", ["int16", "int8"])
 def test_it_goes_on_with_what_it_keeps_in_the_bits_of_tflm(
     make_rows: Callable[..., np.ndarray], tmp_path: Path, kind: str
 ) -> None:
-    model = layer(kind)
+    model = svdf_layer(kind)
     rows = make_rows(model, 40)
     want = TflmModel(model).run(rows).reshape(len(rows), -1)
     later = TflmModel(model).run(rows[5:]).reshape(len(rows) - 5, -1)
@@ -81,7 +54,7 @@ def test_it_goes_on_with_what_it_keeps_in_the_bits_of_tflm(
 
 @pytest.mark.parametrize("kind", ["int16", "int8"])
 def test_every_word_of_its_plan_damaged(kind: str) -> None:
-    model = layer(kind)
+    model = svdf_layer(kind)
     plan = compile_plan(model).blob
     stdin = struct.pack("<3I", len(model), len(plan), 0) + model + plan
     done = subprocess.run([str(build("damage-plan", SANITIZE))], input=stdin, capture_output=True, timeout=850)
@@ -111,7 +84,7 @@ def test_every_word_of_its_plan_damaged(kind: str) -> None:
     ],
 )
 def test_a_damaged_record_is_refused(word: int, value: Any, reason: str) -> None:
-    model = layer()
+    model = svdf_layer()
     plan = bytearray(compile_plan(model).blob)
     count, first = (struct.unpack_from("<I", plan, place)[0] for place in (20, 28))
     assert (count, first) == (2, 1)
@@ -136,7 +109,7 @@ def test_a_damaged_record_is_refused(word: int, value: Any, reason: str) -> None
     ],
 )
 def test_a_damaged_table_is_refused(place: int, value: int, reason: str) -> None:
-    model = layer()
+    model = svdf_layer()
     parsed, plan = read_tflite(model), compile_plan(model).blob
     at = plan.index(svdf(Context(parsed, parsed.ops[0])).table) + 4 * place
     damaged = plan[:at] + struct.pack("<I", value & 0xFFFFFFFF) + plan[at + 4 :]
@@ -147,13 +120,13 @@ def test_a_damaged_table_is_refused(place: int, value: int, reason: str) -> None
 @pytest.mark.parametrize(
     ("model", "said"),
     [
-        (layer(rank=3), r"rank 3 do not fit"),
-        (layer(rank=0), "rank 0 do not fit"),
-        (layer(rank=-2), "rank -2 do not fit"),
-        (layer(bias=False), "input 3 is missing"),
-        (layer(state="int8"), "input 4 .* must be a variable of type int16"),
-        (layer("int8", state="int16"), "input 4 .* must be a variable of type int8"),
-        (layer(slip=2e-5), "scale of the bias"),
+        (svdf_layer(rank=3), r"rank 3 do not fit"),
+        (svdf_layer(rank=0), "rank 0 do not fit"),
+        (svdf_layer(rank=-2), "rank -2 do not fit"),
+        (svdf_layer(bias=False), "input 3 is missing"),
+        (svdf_layer(state="int8"), "input 4 .* must be a variable of type int16"),
+        (svdf_layer("int8", state="int16"), "input 4 .* must be a variable of type int8"),
+        (svdf_layer(slip=2e-5), "scale of the bias"),
     ],
     ids=["rank", "rank 0", "negative rank", "no bias", "narrow state", "wide state", "scale of the bias"],
 )
@@ -167,14 +140,14 @@ def test_what_does_not_fit_is_refused_in_both_engines(model: bytes, said: str) -
 
 
 def test_a_slip_that_tflm_lets_pass_does_too(make_rows: Callable[..., np.ndarray]) -> None:
-    model = layer(slip=9e-6)
+    model = svdf_layer(slip=9e-6)
     rows = make_rows(model, 20)
     np.testing.assert_array_equal(run_direct(model, rows), answers([(model, rows)])[0].outputs)
 
 
 def test_rows_are_fair_where_versions_of_tflm_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """The wheel multiplies scales in double, what boards have in float: here that is another value in a row out of thousands."""
-    model = layer(output=0.0279)
+    model = svdf_layer(output=0.0279)
     rows = np.random.default_rng(12).integers(-128, 128, (4000, WIDTH)).astype(np.int8)
     parsed = read_tflite(model)
     agree = agreement(parsed, parsed.ops[0])

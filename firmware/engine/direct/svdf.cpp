@@ -1,6 +1,5 @@
 // Filters over time: what a dense layer gave for the last inputs is kept, and weighted together.
 #include <cstring>
-#include <limits>
 
 #include "engine/direct/check.h"
 #include "engine/direct/fixed_point.h"
@@ -41,7 +40,7 @@ void run(const Program& program, const Record& op) {
     int32_t sum = 0;
     for (uint32_t i = 0; i < width; ++i) sum += static_cast<int32_t>(input[i]) * weights[i];
     const int32_t value = head.feature.of(wrapping_add(sum, feature_bias[filter]));
-    constexpr int32_t kLow = std::numeric_limits<T>::min(), kHigh = std::numeric_limits<T>::max();
+    constexpr int32_t kHigh = (1 << (8 * sizeof(T) - 1)) - 1, kLow = -kHigh - 1;
     const int32_t held = value < kLow ? kLow : value > kHigh ? kHigh : value;
     memory[filter * steps + steps - 1] = static_cast<T>(held + zero_point);
   }
