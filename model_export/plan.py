@@ -39,6 +39,7 @@ from model_export.errors import TfliteError
 from model_export.operators import aliases, operators, supported
 from model_export.plan_arena import Buffer, Lags, place
 from model_export.plan_context import Context
+from model_export.plan_shapes import shape_operators
 from model_export.plan_state import FILL, Keeper
 from model_export.plan_steps import Kind, PlanError, Step, check_int8
 from model_export.tflite_file import read_tflite, single_edges
@@ -83,7 +84,10 @@ def compile_plan(tflite: bytes) -> Plan:
         check_int8(tensor, f"model {name}")
     steps: List[Step] = []
     alias: Dict[int, int] = {}
+    known_ahead = shape_operators(model)
     for op in model.ops:
+        if op.index in known_ahead:
+            continue
         entry = operators().get(op.code)
         if entry is not None and entry.same_bytes:
             alias[op.outputs[0]] = _alias_of(model, op)

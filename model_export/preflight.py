@@ -28,7 +28,7 @@ from model_export.tflm import TflmModel
 from model_export.trees import TreesError, is_trees, parse_trees
 from model_export.variables import keeps_state, kept_bytes
 
-ONLY_TFLM = frozenset(("PADV2",))
+ONLY_TFLM = frozenset(("SHAPE",))
 """Registered by firmware/engine/tflm, and not in engine/direct."""
 
 

@@ -105,6 +105,7 @@ NAMES_OPERATORS: Dict[str, str] = {
     "model_export/edges.py": "what converters put at the edges of an int8 model",
     "model_export/linear.py": "what a linear model consists of",
     "model_export/plan.py": "what converters make of a free batch size, and of edges that are not int8: hints of messages",
+    "model_export/plan_shapes.py": "what converters make of a free batch size, known ahead",
     "model_export/preflight.py": "known faults of kernels on boards, and hints",
     "model_export/quantize.py": "what converters leave in float",
     "model_export/relu6.py": "a file about one operator that becomes another",

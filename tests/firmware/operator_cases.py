@@ -288,14 +288,27 @@ def _reduced(op: str) -> Callable[[Draw], Case]:
     return draw
 
 
-def pad(d: Draw) -> Case:
-    shape = (1, *(int(n) for n in d.rng.integers(1, 6, 3)))
-    amounts = np.zeros((4, 2), np.int32)
-    amounts[1:3] = d.rng.integers(0, 4, (2, 2))
-    source = d.edge(shape)
-    out = tuple(int(n) for n in np.array(shape) + amounts.sum(1))
-    result = Part(out, source.scales, source.zero_points)
-    return case_of(d, [source, result, Part((4, 2), content=amounts)], [("PAD", [0, 2], [1], options_of("PadOptions"))])
+def _pad(op: str) -> Callable[[Draw], Case]:
+    def draw(d: Draw) -> Case:
+        """Height and width, or any one axis, of up to four."""
+        rank = int(d.pick(2, 3, 4, 4, 4))
+        shape = (1, *(int(n) for n in d.rng.integers(1, 6, rank - 1)))
+        amounts = np.zeros((rank, 2), np.int32)
+        if rank == 4 and d.rng.random() < 0.6:
+            amounts[1:3] = d.rng.integers(0, 4, (2, 2))
+        else:
+            amounts[d.rng.integers(0, rank)] = d.rng.integers(0, 4, 2)
+        source = d.edge(shape)
+        out = tuple(int(n) for n in np.array(shape) + amounts.sum(1))
+        result = Part(out, source.scales, source.zero_points)
+        parts = [source, result, Part((rank, 2), content=amounts)]
+        if d.rng.random() < (0.9 if op == "PADV2" else 0.2):
+            value = np.array(d.rng.integers(-128, 128), np.int8).reshape(d.pick((), (1,)))
+            parts.append(Part(value.shape, source.scales, source.zero_points, value))
+        options = options_of("PadV2Options" if op == "PADV2" else "PadOptions")
+        return case_of(d, parts, [(op, [0, *range(2, len(parts))], [1], options)])
+
+    return draw
 
 
 def _resize(op: str, options: str) -> Callable[[Draw], Case]:
@@ -454,7 +467,8 @@ CASES: Dict[str, Callable[[Draw], Case]] = {
     "MINIMUM": _of_two("MINIMUM"),
     "MUL": mul,
     "PACK": pack,
-    "PAD": pad,
+    "PAD": _pad("PAD"),
+    "PADV2": _pad("PADV2"),
     "PRELU": prelu,
     "QUANTIZE": _unary("QUANTIZE", _other),
     "REDUCE_MAX": _reduced("REDUCE_MAX"),

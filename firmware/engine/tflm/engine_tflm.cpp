@@ -22,7 +22,7 @@ namespace edgeward {
 namespace {
 
 // The operators a board can run: all that engine/direct has, and others that converters make of common layers.
-constexpr unsigned kOperators = 43;
+constexpr unsigned kOperators = 44;
 constexpr uint32_t kLeastArenaBytes = 1024;     // of TFLM's allocator, before anything of a model
 constexpr uint32_t kVariableStructBytes = 40;  // with pointers of 64 bits
 using Resolver = tflite::MicroMutableOpResolver<kOperators>;
@@ -59,6 +59,7 @@ bool register_operators(Resolver* resolver) {
   add(resolver->AddReshape());
   add(resolver->AddResizeBilinear());
   add(resolver->AddResizeNearestNeighbor());
+  add(resolver->AddShape());
   add(resolver->AddSlice());
   add(resolver->AddSoftmax());
   add(resolver->AddSplit());

@@ -1,0 +1,87 @@
+"""Shapes computed while a model runs, as converters write for a free batch size: known ahead, and equal in both engines."""
+
+from pathlib import Path
+from typing import Any, Callable, List, Sequence
+
+import numpy as np
+import pytest
+
+pytest.importorskip("ai_edge_litert", reason="its schema writes the models")
+pytest.importorskip("tflite_micro", reason="the tflite-micro wheel is the oracle")
+from one_op_models import Operator, Part, model_of, options_of
+
+from model_export.arena32 import predict_arena
+from model_export.bundle import verify_bundle, write_bundle
+from model_export.plan import compile_plan
+from model_export.plan_steps import PlanError
+from model_export.preflight import preflight
+from model_export.tflm import TflmModel
+from orchestrator.boards.client import BoardClient
+from orchestrator.boards.host_engine import SANITIZE, run_direct
+from orchestrator.boards.virtual import VirtualBoard
+
+PLACES = [Part((1,), content=np.array([number], np.int32)) for number in (0, 1, 1)]
+
+
+def shaped(
+    packed: Sequence[Any] = ("batch", 2, -1), shape: Sequence[int] = (1, 2, 6), mask: str = "shrinkAxisMask"
+) -> bytes:
+    """RESHAPE, in a shape packed of the input's first size and numbers, then MEAN over its second axis."""
+    parts = [
+        Part((1, 12), 0.05, -7),
+        Part((1, shape[2]), 0.05, -7),
+        Part(tuple(shape), 0.05, -7),
+        Part((2,), kind="int32"),
+        Part((), kind="int32"),
+        Part((len(packed),), kind="int32"),
+        Part((1,), content=np.array([1], np.int32)),
+        *PLACES,
+    ]
+    reads: List[int] = []
+    for one in packed:
+        reads.append(4 if one == "batch" else len(parts))
+        if one != "batch":
+            parts.append(Part((), content=np.array(one, np.int32)))
+    steps: List[Operator] = [
+        ("SHAPE", [0], [3], options_of("ShapeOptions", outType=2)),
+        ("STRIDED_SLICE", [3, 7, 8, 9], [4], options_of("StridedSliceOptions", **{mask: 1})),
+        ("PACK", reads, [5], options_of("PackOptions", valuesCount=len(packed))),
+        ("RESHAPE", [0, 5], [2], options_of("ReshapeOptions")),
+        ("MEAN", [2, 6], [1], options_of("ReducerOptions")),
+    ]
+    return model_of(parts, steps)
+
+
+def test_it_runs_in_both_engines_and_on_a_board(make_rows: Callable[..., np.ndarray], tmp_path: Path) -> None:
+    model = shaped()
+    rows = make_rows(model, 24)
+    want = TflmModel(model).run(rows).reshape(len(rows), -1)
+    assert len(np.unique(want)) > 20
+    np.testing.assert_array_equal(run_direct(model, rows, SANITIZE), want)
+    assert compile_plan(model).ops == ("mean",), "nothing of it is computed on a board"
+    assert predict_arena(model, TflmModel(model)).confirmed
+    assert preflight(model, "esp32c3", 1 << 20).ok
+    write_bundle(tmp_path / "bundle", tflite=model, name="shaped", engine="direct")
+    verify_bundle(tmp_path / "bundle")
+    with VirtualBoard(tmp_path / "bundle" / "model.bin") as board, BoardClient(board.port) as client:
+        np.testing.assert_array_equal(client.infer(rows).outputs, want)
+
+
+@pytest.mark.parametrize(
+    ("packed", "shape"), [(("batch", 3, -1), (1, 2, 6)), (("batch", 2), (1, 2, 6)), ((2, "batch", -1), (1, 2, 6))]
+)
+def test_another_shape_than_the_outputs_is_refused(packed: Sequence[Any], shape: Sequence[int]) -> None:
+    with pytest.raises(PlanError, match=r"operator 3 \(RESHAPE\): its output has shape \(1, 2, 6\), computed is"):
+        compile_plan(shaped(packed, shape))
+
+
+@pytest.mark.parametrize("mask", ["ellipsisMask", "newAxisMask"])
+def test_a_slice_nobody_can_know_is_refused_with_what_to_do(mask: str) -> None:
+    with pytest.raises(PlanError, match=r"operator 0 is SHAPE, .*convert the model with batch size 1"):
+        compile_plan(shaped(mask=mask))
+
+
+def test_a_shape_that_is_also_an_output_is_refused() -> None:
+    parts = [Part((1, 12), 0.05, -7), Part((2,), kind="int32")]
+    with pytest.raises(PlanError, match=r"model output \(t1\) is int32"):
+        compile_plan(model_of(parts, [("SHAPE", [0], [1], options_of("ShapeOptions", outType=2))]))
