@@ -21,7 +21,7 @@ def shape_operators(model: TfliteModel) -> FrozenSet[int]:
     known: Dict[int, np.ndarray] = {}
     for op in model.ops:
         value = _value(model, op, known)
-        if value is not None:
+        if value is not None and value.shape == model.tensors[op.outputs[0]].shape:
             known[op.outputs[0]] = value
         elif op.code == "RESHAPE" and len(op.inputs) > _SHAPE and op.inputs[_SHAPE] in known:
             _check_reshape(model, op, known[op.inputs[_SHAPE]])
@@ -71,10 +71,10 @@ def _sliced(op: Op, parts: List[np.ndarray]) -> Optional[np.ndarray]:
     if len(parts) != 4 or parts[0].ndim != 1 or any(part.shape != (1,) for part in parts[1:]):
         return None
     whole, (begin, end, stride) = parts[0], (int(part[0]) for part in parts[1:])
-    if options["shrink_axis_mask"]:
-        return whole[begin] if -len(whole) <= begin < len(whole) else None
     if options["ellipsis_mask"] or options["new_axis_mask"] or stride == 0:
         return None
+    if options["shrink_axis_mask"]:
+        return whole[begin] if -len(whole) <= begin < len(whole) else None
     span = slice(None if options["begin_mask"] else begin, None if options["end_mask"] else end, stride)
     return whole[span]
 

@@ -73,6 +73,22 @@ def _beyond_axes(graph: Subgraph, op: Op) -> Optional[str]:
     return beyond([int(op.options["axis"])], graph.tensors[op.outputs[0]].shape)
 
 
+def _unlike(graph: Subgraph, op: Op) -> Optional[str]:
+    if not op.outputs:
+        return None  # refused by TFLM itself
+    output, count, axis = graph.tensors[op.outputs[0]], len(op.inputs), int(op.options["axis"])
+    said = beyond([axis], output.shape)
+    if said is not None or min(op.inputs, default=-1) < 0:
+        return said or "lacks an input, which TFLM reads all the same"
+    size = int(np.prod(output.shape, dtype=np.int64))
+    parts = [graph.tensors[index] for index in op.inputs]
+    fits = all(int(np.prod(part.shape, dtype=np.int64)) * count == size for part in parts)
+    same = all(part.dtype == output.dtype for part in parts)
+    if not fits or not same or not output.shape[axis] == count == op.options["values_count"]:
+        return f"packs {count} inputs of {parts[0].shape} into {output.shape}, which TFLM does not check"
+    return None
+
+
 OPERATORS = (
     Operator(
         "CONCATENATION",
@@ -88,5 +104,6 @@ OPERATORS = (
         kernel=Kernel((8, 4), ""),
         kinds=(COPY,),
         plan=pack,
+        tflm_stops=_unlike,
     ),
 )

@@ -8,10 +8,12 @@ import pytest
 
 pytest.importorskip("ai_edge_litert", reason="its schema writes the models")
 pytest.importorskip("tflite_micro", reason="the tflite-micro wheel is the oracle")
-from one_op_models import Operator, Part, model_of, options_of
+from ai_edge_litert import schema_py_generated as schema
+from one_op_models import Operator, Part, model_of, options_of, packed
 
 from model_export.arena32 import predict_arena
 from model_export.bundle import verify_bundle, write_bundle
+from model_export.errors import TflmError
 from model_export.plan import compile_plan
 from model_export.plan_steps import PlanError
 from model_export.preflight import preflight
@@ -24,28 +26,28 @@ PLACES = [Part((1,), content=np.array([number], np.int32)) for number in (0, 1, 
 
 
 def shaped(
-    packed: Sequence[Any] = ("batch", 2, -1), shape: Sequence[int] = (1, 2, 6), mask: str = "shrinkAxisMask"
+    of: Sequence[Any] = ("batch", 2, -1), shape: Sequence[int] = (1, 2, 6), mask: str = "shrinkAxisMask"
 ) -> bytes:
-    """RESHAPE, in a shape packed of the input's first size and numbers, then MEAN over its second axis."""
+    """RESHAPE, in a shape packed `of` the input's first size and numbers, then MEAN over its second axis."""
     parts = [
         Part((1, 12), 0.05, -7),
         Part((1, shape[2]), 0.05, -7),
         Part(tuple(shape), 0.05, -7),
         Part((2,), kind="int32"),
         Part((), kind="int32"),
-        Part((len(packed),), kind="int32"),
+        Part((len(of),), kind="int32"),
         Part((1,), content=np.array([1], np.int32)),
         *PLACES,
     ]
     reads: List[int] = []
-    for one in packed:
+    for one in of:
         reads.append(4 if one == "batch" else len(parts))
         if one != "batch":
             parts.append(Part((), content=np.array(one, np.int32)))
     steps: List[Operator] = [
         ("SHAPE", [0], [3], options_of("ShapeOptions", outType=2)),
         ("STRIDED_SLICE", [3, 7, 8, 9], [4], options_of("StridedSliceOptions", **{mask: 1})),
-        ("PACK", reads, [5], options_of("PackOptions", valuesCount=len(packed))),
+        ("PACK", reads, [5], options_of("PackOptions", valuesCount=len(of))),
         ("RESHAPE", [0, 5], [2], options_of("ReshapeOptions")),
         ("MEAN", [2, 6], [1], options_of("ReducerOptions")),
     ]
@@ -68,17 +70,36 @@ def test_it_runs_in_both_engines_and_on_a_board(make_rows: Callable[..., np.ndar
 
 
 @pytest.mark.parametrize(
-    ("packed", "shape"), [(("batch", 3, -1), (1, 2, 6)), (("batch", 2), (1, 2, 6)), ((2, "batch", -1), (1, 2, 6))]
+    ("of", "shape"), [(("batch", 3, -1), (1, 2, 6)), (("batch", 2), (1, 2, 6)), ((2, "batch", -1), (1, 2, 6))]
 )
-def test_another_shape_than_the_outputs_is_refused(packed: Sequence[Any], shape: Sequence[int]) -> None:
+def test_another_shape_than_the_outputs_is_refused(of: Sequence[Any], shape: Sequence[int]) -> None:
     with pytest.raises(PlanError, match=r"operator 3 \(RESHAPE\): its output has shape \(1, 2, 6\), computed is"):
-        compile_plan(shaped(packed, shape))
+        compile_plan(shaped(of, shape))
 
 
 @pytest.mark.parametrize("mask", ["ellipsisMask", "newAxisMask"])
 def test_a_slice_nobody_can_know_is_refused_with_what_to_do(mask: str) -> None:
     with pytest.raises(PlanError, match=r"operator 0 is SHAPE, .*convert the model with batch size 1"):
         compile_plan(shaped(mask=mask))
+
+
+@pytest.mark.parametrize(
+    ("tensor", "shape", "said"),
+    [
+        (3, (0,), r"SHAPE \(operator 0\) writes 2 sizes into an output of \(0,\)"),
+        (3, (3,), r"SHAPE \(operator 0\) writes 2 sizes into an output of \(3,\)"),
+        (5, (0,), r"PACK \(operator 2\) packs 3 inputs of \(\) into \(0,\)"),
+        (5, (4,), r"PACK \(operator 2\) packs 3 inputs of \(\) into \(4,\)"),
+        (5, (), r"PACK \(operator 2\) has axis 0 of \(\)"),
+    ],
+)
+def test_what_tflm_would_write_beyond_its_tensors_is_refused(tensor: int, shape: Sequence[int], said: str) -> None:
+    whole = schema.ModelT.InitFromObj(schema.Model.GetRootAs(shaped(), 0))
+    whole.subgraphs[0].tensors[tensor].shape = np.array(shape, np.int32)
+    with pytest.raises(TflmError, match=said):
+        TflmModel(packed(whole))
+    with pytest.raises(PlanError, match="SHAPE"):
+        compile_plan(packed(whole))
 
 
 def test_a_shape_that_is_also_an_output_is_refused() -> None:
