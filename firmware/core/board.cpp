@@ -65,7 +65,9 @@ bool Board::step(uint32_t max_wait_us) {
     if (metrics_next_us_ <= now_us) metrics_next_us_ = now_us + metrics_every_us_;
     send_metrics();
   }
-  if (count == 0) {
+  if (count > 0) {
+    hal::idle(0);  // feeds the watchdog: input without a pause is no hang
+  } else {
     uint32_t wait_us = source_open_ && max_wait_us > kSourceWaitUs ? kSourceWaitUs : max_wait_us;
     if (metrics_every_us_ > 0 && metrics_next_us_ - now_us < wait_us) {
       wait_us = metrics_next_us_ > now_us ? static_cast<uint32_t>(metrics_next_us_ - now_us) : 0;
@@ -186,6 +188,7 @@ Result Board::invoke(uint64_t* latency_us) {
   const uint64_t start_us = hal::clock_us();
   const Result result = engine_.invoke();
   *latency_us = hal::clock_us() - start_us;
+  hal::idle(0);  // feeds the watchdog: one piece of input may hold many rows
   if (result) {
     ++metrics_.inferences;
     metrics_.latency.add(*latency_us);

@@ -41,6 +41,7 @@ Bytes& flash_of(edgeward::hal::Slot slot) { return g_flash[static_cast<uint8_t>(
 Bytes g_serial;
 size_t g_serial_at = 0;
 uint64_t g_now_us = 0;
+uint32_t g_idles = 0;
 uint32_t g_source_calls = 0;
 bool g_restarted = false;
 uint32_t g_retained[edgeward::hal::kRetainedWords];
@@ -121,7 +122,10 @@ SystemInfo system_info() {
   return info;
 }
 
-void idle(uint32_t max_wait_us) { g_now_us += max_wait_us; }
+void idle(uint32_t max_wait_us) {
+  g_now_us += max_wait_us;
+  ++g_idles;
+}
 
 // restart() must not return; the run ends here.
 void restart() {
@@ -198,7 +202,9 @@ bool run(const Bytes& input) {
   const auto board = std::make_unique<Board>(engine(), arena, kArenaBytes);
   try {
     board->start();
-    while (board->step(1000)) {
+    // On a chip the watchdog restarts a board that does not come back to idle().
+    for (uint32_t idles = g_idles; board->step(1000); idles = g_idles) {
+      if (g_idles == idles) std::abort();
     }
     for (int i = 0; i < 3; ++i) board->step(kSilenceUs);
   } catch (int) {

@@ -1,5 +1,7 @@
 // Slots: the data partitions model_a, model_b and keys, mapped for reading, erased and written in place. No otadata is
 // involved: which slot is active is the core's business.
+#include <cstdlib>
+
 #include "esp_log.h"
 #include "esp_partition.h"
 #include "hal/hal.h"
@@ -47,9 +49,9 @@ bool map(SlotPartition* entry) {
   return false;
 }
 
-// After an erase or a write, the mapping has to show it. The flash driver drops the cached lines of what it changed, but
-// emulators read a page once, when it is mapped: so it is mapped again, into the hole it has just left. Should that give
-// another address, code that holds the old one must not go on.
+// After an erase or a write, the mapping has to show it. The flash driver of ESP-IDF 5.1 drops cached lines only in the first
+// page of a mapping, and emulators read a page once, when it is mapped: so it is mapped again, into the hole it has just left.
+// Should that give another address, code that holds the old one must not go on: the board restarts.
 bool refresh(SlotPartition* entry) {
   if (entry->mapped == nullptr) return true;
   const void* const before = entry->mapped;
@@ -57,7 +59,7 @@ bool refresh(SlotPartition* entry) {
   if (!map(entry)) return false;
   if (entry->mapped == before) return true;
   ESP_LOGE("slots", "mapping of %s moved from %p to %p", entry->label, before, entry->mapped);
-  return false;
+  std::abort();
 }
 
 }  // namespace

@@ -18,6 +18,8 @@ constexpr uint32_t kRingValues = 2048;
 const Sensor* g_sensor = nullptr;
 esp_timer_handle_t g_timer = nullptr;
 uint32_t g_channels = 0;
+int64_t g_due_us = 0;  // of the next sample
+int64_t g_period_us = 0;
 int16_t g_ring[kRingValues];
 // Counted without end; one side writes each.
 std::atomic<uint32_t> g_written{0};
@@ -30,7 +32,10 @@ std::atomic<uint32_t> g_missed{0};
 // In the timer's task.
 void take_sample(void*) {
   static int16_t values[kMostChannels] = {};
-  const bool measured = g_sensor->read(values);
+  // A timer that was held up fires once for every period it missed, at once: what is read then is not of its time.
+  const bool late = esp_timer_get_time() - g_due_us >= g_period_us;
+  g_due_us += g_period_us;
+  const bool measured = !late && g_sensor->read(values);
   if (!measured) ++g_dropped;
   const uint32_t written = g_written.load(std::memory_order_relaxed);
   const bool room = written - g_taken.load(std::memory_order_acquire) + g_channels <= kRingValues;
@@ -54,7 +59,9 @@ bool start_timer(uint32_t rate_hz) {
     g_timer = nullptr;
     return false;
   }
-  return esp_timer_start_periodic(g_timer, 1000000 / rate_hz) == ESP_OK;
+  g_period_us = 1000000 / rate_hz;
+  g_due_us = esp_timer_get_time() + g_period_us;
+  return esp_timer_start_periodic(g_timer, static_cast<uint64_t>(g_period_us)) == ESP_OK;
 }
 
 }  // namespace
