@@ -1,6 +1,7 @@
 """Who is here: what the presence of nodes makes happen to a run, and who is put out of it."""
 
 import logging
+from dataclasses import replace
 from typing import Any, Callable, Dict, Sequence, Set, Tuple
 
 from orchestrator.gateway.announcer import Announcer
@@ -13,6 +14,7 @@ from orchestrator.gateway.names import Names
 from orchestrator.gateway.refused import Refused
 from orchestrator.gateway.selection import Standings
 from orchestrator.rounds.events import Declined, Left, Rated, Waits
+from orchestrator.rounds.state import GATHERING
 from orchestrator.wire.announcing import NameTaken
 from orchestrator.wire.body import PRESENCE_BYTES, decode_body, encode_body
 from orchestrator.wire.cbor import NARROW
@@ -55,6 +57,7 @@ class Attendance:
         self._standings = Standings(course.task.selection)
         self.ledgers = LedgerWatch(course.store)
         self._asked_again: Set[str] = set()  # nodes that had declined before the run stopped and went on
+        self._by_own_word: Set[str] = set()  # nodes that declined, and may come back as long as nodes gather
         self._waiting: Dict[
             str, Tuple[str, str]
         ] = {}  # node -> (digest of the task, code) of what its owner decides on
@@ -107,11 +110,14 @@ class Attendance:
         joined = course.joining(node, header) if kind == "ready" and this_run else None
         lost = self.ledgers.objection(node, header)
         if lost:
+            self._by_own_word.discard(node)
             self.decline(node, LOST, lost)
             return
         if joined is not None:
             course.note_counts(joined)
-            if node not in course.coordinator.online:
+            out = node in course.coordinator.declined
+            joined = replace(joined, back=out and node in self._by_own_word and course.coordinator.phase == GATHERING)
+            if node not in course.coordinator.online and (joined.back or not out):
                 course.tell("joined", node=node, records=joined.records)
             course.happen(joined)
         elif kind == "declined" and this_run:
@@ -120,6 +126,8 @@ class Attendance:
                 self._announcer.task(node)
                 return
             code = RunDeclined.read(header).code
+            if node not in course.coordinator.declined:
+                self._by_own_word.add(node)
             self.decline(node, code, text_of(code))
         elif kind == "waiting" and this_run:
             waits = RunWaiting.read(header)
@@ -147,6 +155,7 @@ class Attendance:
     def put_out(self, node: str, code: str) -> None:
         """Out of the run, by name; who was never in it is only named, so that invented names fill no journal."""
         reason = text_of(code)
+        self._by_own_word.discard(node)
         log.error("%s is out of the run: %s", node, reason)
         if node in self._course.coordinator.online or node in self._course.records:
             self._forget(node)

@@ -91,7 +91,9 @@ class Coordinator(RunState):
         if self.phase == FAILED and not self.final:
             self._try_again()
         else:
-            self.again = False
+            self.again = self.phase == GATHERING and bool(self.declined)
+            if self.again:
+                self.declined = {}
         self.waits = {}  # who still waits says so again
         # `online` is kept: retained presence corrects it within moments, and a round must not close before it did.
         if self.phase == GATHERING:
@@ -106,7 +108,7 @@ class Coordinator(RunState):
         return [] if self.phase == WAITING else self._ended()
 
     def _try_again(self) -> None:
-        """Who declined is asked again: an owner may have thought better of it."""
+        """Those that declined are asked again: an owner may have thought better of it, or repaired the data."""
         self.phase, self.reason, self.again = self.failed_in, "", True
         self.declined = {}
 
@@ -121,6 +123,8 @@ class Coordinator(RunState):
         return [Finish()] if self.phase == FINISHED else [Fail(self.reason, self.final)]
 
     def _joined(self, event: Joined) -> List[Action]:
+        if event.back and self.phase == GATHERING:
+            self.declined.pop(event.node, None)
         if event.node in self.declined:
             return []
         self.waits.pop(event.node, None)

@@ -21,6 +21,7 @@ class Joined:
     node: str
     records: int
     units: int = 0  # privacy units it trains on; 0 in journals older than that
+    back: bool = False  # it had declined by its own word, and takes part after all
 
 
 @dataclass(frozen=True)

@@ -394,6 +394,33 @@ def test_a_run_that_failed_for_want_of_nodes_goes_on_where_it_stopped(statistics
     assert actions == [Announce(plan.first_round, ("n0", "n1", "n2")), Wake(511.0)]
 
 
+def test_a_gateway_that_begins_again_while_nodes_gather_asks_those_that_declined() -> None:
+    coordinator = Coordinator(PLAN)
+    coordinator.handle(Started(0.0))
+    coordinator.handle(Joined(1.0, "n0", 10))
+    coordinator.handle(Declined(1.0, "n1", "its data"))
+    coordinator.handle(Started(50.0))
+    assert (coordinator.declined, coordinator.again) == ({}, True)
+    coordinator.handle(Joined(51.0, "n1", 10))
+    assert set(coordinator.online) == {"n0", "n1"}
+
+
+def test_a_node_comes_back_by_its_own_word_while_nodes_gather_and_never_later() -> None:
+    coordinator = Coordinator(PLAN)
+    coordinator.handle(Started(0.0))
+    coordinator.handle(Declined(1.0, "n0", "its data"))
+    coordinator.handle(Joined(2.0, "n0", 10))
+    assert not coordinator.online, "as older journals have it"
+    coordinator.handle(Joined(3.0, "n0", 10, back=True))
+    assert (set(coordinator.online), coordinator.declined) == ({"n0"}, {})
+    for node in ("n1", "n2"):
+        coordinator.handle(Joined(4.0, node, 10))
+    assert coordinator.phase == COLLECTING
+    coordinator.handle(Declined(5.0, "n0", "its data"))
+    coordinator.handle(Joined(6.0, "n0", 10, back=True))
+    assert "n0" not in coordinator.online
+
+
 def test_a_round_that_failed_for_want_of_answers_keeps_those_it_has() -> None:
     coordinator = gathered()
     arrived(coordinator, "n0")

@@ -237,3 +237,9 @@ def test_data_that_cannot_be_simulated_is_refused_before_anything_is_computed(
 def test_a_task_that_too_few_nodes_can_serve_ends_with_the_reason(tmp_path: Path) -> None:
     with pytest.raises(RoundError, match=r"of 3 nodes take part, too few for the task \(b: its data"):
         played(tmp_path, make_task(rounds=2), empty="bc")
+
+
+def test_it_goes_on_once_the_data_are_repaired(tmp_path: Path) -> None:
+    with pytest.raises(RoundError, match="of 3 nodes take part"):
+        played(tmp_path, make_task(rounds=2), empty="bc")
+    assert len(played(tmp_path, make_task(rounds=2)).rounds) == 2
