@@ -415,3 +415,17 @@ def test_losses_of_times_are_those_of_the_intervals_one_by_one() -> None:
     ]
     assert said["concordance"] == pytest.approx(np.mean(pairs))
     assert learned.of_sums(np.array([5.0, 1.0]), BINS, 50.0)["too_noisy"] == ["records", "loss"]
+
+
+def test_labels_that_a_range_is_far_too_wide_for_are_said() -> None:
+    """In a range of +-1e30 all of them have one code, and errors of 0 would pass for a perfect model."""
+    target = learned_of({**NUMBER, "minimum": -1e30, "maximum": 1e30})
+    values = np.linspace(1e10, 9e10, 50).tolist()
+    y = np.array([target.code([value]) for value in values])
+    sums = target.count(y, np.full(50, 0.5), 0)
+    for said in (target.of_rows(y, np.full(50, 0.5)), target.of_sums(sums, 0, 0.0)):
+        assert "narrow that range" in said["warning"]
+    narrow = learned_of({**NUMBER, "minimum": 0, "maximum": 1e11})
+    y = np.array([narrow.code([value]) for value in values])
+    assert "narrow" not in narrow.of_rows(y, np.full(50, 0.5))["warning"]
+    assert "narrow" not in target.of_sums(sums, 0, 1.0)["warning"], "noise hides how much they differ"

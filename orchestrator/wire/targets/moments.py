@@ -8,12 +8,14 @@ sqrt(2).
 """
 
 import math
-from typing import Any, Dict, Tuple
+from typing import Any, Dict, Optional, Tuple
 
 import numpy as np
 
 Z = 1.959964
 SIZE = 7
+NARROW = 1e-4
+"""A standard deviation of labels below this share of the target's range says that the range is another's."""
 SHOWN = 0.1
 """A figure that the noise of privacy alone moves by more (95 %), as a share of the range, or of 1 for R2, is not shown."""
 
@@ -33,7 +35,7 @@ def of_rows(t: np.ndarray, p: np.ndarray, unit: float) -> Dict[str, Any]:
     """
     n = len(t)
     off, square, spread = np.abs(p - t), (p - t) ** 2, (t - t.mean()) ** 2
-    said = _figures(n, float(off.mean()), float(square.mean()), float(spread.mean()), unit)
+    said = _figures(n, float(off.mean()), float(square.mean()), float(spread.mean()), unit, exact=True)
     half = Z / math.sqrt(n)
     absolute, squared = half * float(off.std()), half * float(square.std())
     _note(said, unit, float(off.mean()), float(square.mean()), absolute, squared)
@@ -61,7 +63,7 @@ def of_sums(sums: np.ndarray, unit: float, noise: float) -> Dict[str, Any]:
     off = min(1.0, max(0.0, float(far.sum()) / n))
     square = min(1.0, max(0.0, float(sums[6]) / n))
     variance = square_of_t - mean**2
-    said = _figures(n, off, square, variance, unit)
+    said = _figures(n, off, square, variance, unit, exact=not noise)
     moved, by_noise = _moved_by_noise(n, off, square, mean, variance, noise)
     half = Z / math.sqrt(n)
     sampling = half * math.sqrt(max(0.0, square - off**2)), half * square
@@ -77,7 +79,7 @@ def of_sums(sums: np.ndarray, unit: float, noise: float) -> Dict[str, Any]:
 _NAMES = ("loss", "mae", "rmse", "r2")
 
 
-def _figures(n: float, off: float, square: float, variance: float, unit: float) -> Dict[str, Any]:
+def _figures(n: float, off: float, square: float, variance: float, unit: float, exact: bool) -> Dict[str, Any]:
     """r2_loss: 1 - R2, for intervals."""
     lost = square / variance if variance > 1e-12 else None
     return {
@@ -88,11 +90,16 @@ def _figures(n: float, off: float, square: float, variance: float, unit: float) 
         "r2": None if lost is None else 1 - lost,
         "r2_loss": lost,
         "intervals": {},
-        "warning": _warning(lost),
+        "warning": _warning(lost, n, variance if exact else None),
     }
 
 
-def _warning(lost: Any) -> str:
+def _warning(lost: Optional[float], n: float, variance: Optional[float]) -> str:
+    if n > 1 and variance is not None and variance < NARROW**2:
+        return (
+            f"the labels of these records differ by less than {NARROW:g} of the range from the target's minimum to its maximum, "
+            "so errors look small whatever the model: narrow that range, or check the unit of the label"
+        )
     if lost is None or lost < 1:
         return ""
     return f"R2 {1 - lost:.3f}: the model is no better than always answering the mean"
