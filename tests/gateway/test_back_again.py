@@ -6,7 +6,6 @@ from typing import Any, Dict, List
 import numpy as np
 
 from orchestrator.gateway.gateway import Gateway
-from orchestrator.gateway.ledgers import CODE as LOST
 from orchestrator.gateway.store import Store
 from orchestrator.rounds.state import COLLECTING
 from orchestrator.wire.body import encode_body
@@ -40,6 +39,13 @@ class World:
     def declines(self, node: str) -> None:
         self.say(node, "declined", code="data")
 
+    def put_out(self, node: str) -> None:
+        """Its ledger loses an entry."""
+        for entries in (2, 1):
+            ledger = {"entries": entries, "hash": "0" * 64, "process": f"{node}1", "n": 3 - entries}
+            self.say(node, "ready", records=10, units=10, ledger=ledger)
+        assert "ledger" in self.gateway.coordinator.declined[node]
+
     def joined(self) -> List[str]:
         return [event["node"] for event in self.shown if event["event"] == "joined"]
 
@@ -70,7 +76,7 @@ def test_it_may_decline_again(tmp_path: Path) -> None:
 def test_a_node_that_was_put_out_does_not_come_back_by_declining_first(tmp_path: Path) -> None:
     world = World(tmp_path)
     world.ready("a")
-    world.gateway._attendance.put_out("a", LOST)
+    world.put_out("a")
     for _ in range(2):
         world.declines("a")
         world.ready("a")
@@ -82,7 +88,7 @@ def test_a_node_that_was_put_out_does_not_come_back_by_declining_first(tmp_path:
 def test_nor_does_one_that_is_put_out_after_it_declined(tmp_path: Path) -> None:
     world = World(tmp_path)
     world.declines("a")
-    world.gateway._attendance.put_out("a", LOST)
+    world.put_out("a")
     world.ready("a")
     assert "a" not in world.gateway.coordinator.online
 
