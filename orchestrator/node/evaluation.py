@@ -41,7 +41,8 @@ def hold_out(dataset: Dataset, share: float, key: bytes) -> Tuple[Dataset, Datas
         held = np.array([drawn(b"patient" + int(one).to_bytes(8, "big", signed=True)) for one in whose])[each]
     if held.all() or not held.any():
         raise DataError(
-            f"{many(dataset.records, 'record')} cannot be split into some to train on and a share of {share:g} to evaluate on"
+            f"{many(dataset.records, 'record')} cannot be split into some to train on and a share of {share:g} to evaluate on: "
+            "those of one patient, or else equal ones, are kept together"
         )
     return dataset.take(~held), dataset.take(held)
 

@@ -429,3 +429,9 @@ def test_labels_that_a_range_is_far_too_wide_for_are_said() -> None:
     y = np.array([narrow.code([value]) for value in values])
     assert "narrow" not in narrow.of_rows(y, np.full(50, 0.5))["warning"]
     assert "narrow" not in target.of_sums(sums, 0, 1.0)["warning"], "noise hides how much they differ"
+
+
+def test_records_without_a_single_event_are_said() -> None:
+    target, answers = learned_of(DIED), np.full((6, 4), 0.2)
+    assert "no record has the event" in target.of_rows(np.arange(6) % 5, answers)["warning"]
+    assert not target.of_rows(np.arange(6), answers)["warning"]

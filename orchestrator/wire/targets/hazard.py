@@ -112,12 +112,15 @@ class Hazard(Declared):
         losses, n = self._losses(y, answers), len(y)
         half = Z * float(losses.std()) / math.sqrt(n)
         mean = float(losses.mean())
+        no_event = not self.split(y)[1].any()
         return {
             "records": float(n),
             "loss": mean,
             "concordance": concordance(*self.split(y), -np.log(1 - np.minimum(answers, 1 - 1e-12)).sum(axis=1)),
             "intervals": {"loss": [max(0.0, mean - half), mean + half]},
-            "warning": "",
+            "warning": "no record has the event within the intervals: the loss says nothing about who will"
+            if no_event
+            else "",
         }
 
     def of_sums(self, sums: np.ndarray, bins: int, noise: float) -> Figures:
