@@ -5,7 +5,18 @@ from typing import Tuple
 
 import numpy as np
 
-from orchestrator.analyses.family import LIMIT, NO_OFFSET, Family, Figures, Parts, Summed, counted, log_gamma
+from orchestrator.analyses.family import (
+    LIMIT,
+    NO_OFFSET,
+    Family,
+    Figures,
+    Parts,
+    Summed,
+    counted,
+    largest_mean,
+    log_gamma,
+    note_on_bound,
+)
 from orchestrator.wire.schema import Feature
 
 MOST_COUNT = 1e6
@@ -16,8 +27,8 @@ class Linear(Family):
 
     once = fixed = True
 
-    def __init__(self, outcome: Feature, offset: Tuple[float, float] = NO_OFFSET) -> None:
-        super().__init__(outcome, offset)
+    def __init__(self, outcome: Feature, offset: Tuple[float, float] = NO_OFFSET, exact: bool = False) -> None:
+        super().__init__(outcome, offset, exact)
         self._half = (outcome.range[1] - outcome.range[0]) / 2
         self.gradient_scale = 1.0 + max(map(abs, offset)) / self._half
 
@@ -86,8 +97,8 @@ class Logistic(Family):
 
     ratio = "odds ratio"
 
-    def __init__(self, outcome: Feature, offset: Tuple[float, float] = NO_OFFSET) -> None:
-        super().__init__(outcome, offset)
+    def __init__(self, outcome: Feature, offset: Tuple[float, float] = NO_OFFSET, exact: bool = False) -> None:
+        super().__init__(outcome, offset, exact)
         self.matrix_scale = 0.25  # p (1 - p) at most
 
     @classmethod
@@ -115,19 +126,20 @@ class Logistic(Family):
 
 
 class Poisson(Family):
-    """A count. Means beyond the largest count there can be are counted as that, with the likelihood such a bound has.
+    """A count. Means beyond `largest_mean` are counted as that, with the likelihood such a bound has.
 
     Cells: the log-likelihood; of each count y, log y!, and the log-likelihood at a mean of y.
     """
 
     ratio = "rate ratio"
 
-    def __init__(self, outcome: Feature, offset: Tuple[float, float] = NO_OFFSET) -> None:
-        super().__init__(outcome, offset)
+    def __init__(self, outcome: Feature, offset: Tuple[float, float] = NO_OFFSET, exact: bool = False) -> None:
+        super().__init__(outcome, offset, exact)
         self.cells = 3
         self.most = max(1.0, outcome.range[1])
-        self.matrix_scale = self.gradient_scale = self.most
-        self._likelihood_scale = self.most * (2 * LIMIT + 1 + math.log(MOST_COUNT))
+        self._reach = largest_mean(self.most, offset, exact)
+        self.matrix_scale = self.gradient_scale = self._reach
+        self._likelihood_scale = self._reach * (2 * LIMIT + 1 + math.log(MOST_COUNT))
         self._factorial_scale = max(1.0, math.lgamma(self.most + 1.0))
         self._full_scale = self.most * max(1.0, math.log(self.most))
 
@@ -139,13 +151,17 @@ class Poisson(Family):
 
     def parts(self, predictor: np.ndarray, outcome: np.ndarray, more: np.ndarray) -> Parts:
         counts = counted(outcome, self.outcome)
-        mean = np.minimum(np.exp(predictor), self.most)
-        beyond = self.most * np.maximum(predictor - math.log(self.most), 0.0)
+        mean = np.minimum(np.exp(predictor), self._reach)
+        beyond = self._reach * np.maximum(predictor - math.log(self._reach), 0.0)
         likelihood = (counts * predictor - mean - beyond) / self._likelihood_scale
         factorial = log_gamma(counts + 1.0) / self._factorial_scale
         full = (times_log(counts, counts) - counts) / self._full_scale
         cells = np.clip(np.stack([likelihood, factorial, full], axis=1), -1.0, 1.0)
-        return Parts(mean / self.most, (counts - mean) / self.most, cells)
+        return Parts(mean / self._reach, (counts - mean) / self._reach, cells)
+
+    @property
+    def bound(self) -> str:
+        return note_on_bound(self.most)
 
     def likelihood(self, cells: np.ndarray) -> float:
         return float(cells[0] * self._likelihood_scale)

@@ -139,6 +139,8 @@ def _notes(
     yield from fit.notes(fitted.summed)
     yield from fitted.sandwich.notes if fitted.sandwich is not None else ()
     yield from notes_on_terms(terms)
+    if noisy and fit.bound:
+        yield fit.bound
     if noisy:
         yield "errors and intervals count the sample, and noise to first order: with much of it they are too short"
 

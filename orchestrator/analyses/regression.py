@@ -9,6 +9,7 @@ are applied to the sums, and change nothing of what is asked (penalty.py).
 """
 
 import math
+from copy import copy
 from typing import Callable, Iterator, List, NamedTuple, Optional, Tuple
 
 import numpy as np
@@ -69,6 +70,12 @@ class Regression(Analysis):
         self.terms = self._reading.inputs.terms
         self._upper = np.triu_indices(min(len(self.terms), MOST_TERMS))
         super().__init__(schema, options)
+
+    def without_noise(self) -> Analysis:
+        """Its means may be beyond the largest outcome."""
+        found = copy(self)
+        found._reading = Reading(self.schema, self.options, exact=True)
+        return found
 
     def objections(self) -> Iterator[str]:
         """The columns are there and of their kind, and options go together."""
