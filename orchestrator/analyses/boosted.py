@@ -17,6 +17,7 @@ from orchestrator.analyses.blocks import CELLS, PRODUCTS, Block, aside, places, 
 from orchestrator.analyses.boosted_rows import read_trees, trees_table
 from orchestrator.analyses.grown import Grown, OfTrees, Rows, number_of
 from orchestrator.analyses.histograms import MOST_VALUE, Histograms, Rule
+from orchestrator.analyses.rounding import around_mean
 from orchestrator.analyses.scores import auc_of
 from orchestrator.analyses.splits import Columns, apart
 from orchestrator.wire.bounds import count, near, refuse, within
@@ -368,7 +369,7 @@ class Boosted(OfTrees):
             return
         squared, low, high = 4 * halves, *self._range()
         yield "root mean squared error", (high - low) / 2 * math.sqrt(squared / known), None, None
-        spread = second - first**2 / known
+        spread = float(around_mean(first, second, known))
         yield "R squared", 1 - squared / spread if spread > 0 else None, None, None
 
     def _range(self) -> Tuple[float, float]:

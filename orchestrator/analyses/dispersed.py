@@ -24,6 +24,7 @@ from orchestrator.analyses.family import (
     log_gamma,
     note_on_bound,
 )
+from orchestrator.analyses.rounding import settled
 from orchestrator.wire.schema import Feature
 
 MOST_ALPHA = 1e4
@@ -87,10 +88,14 @@ class Gamma(Family):
 
     def deviance(self, summed: Summed) -> float:
         logarithms = float(summed.cells[2] * self._log_scale)
-        return -2 * (self.likelihood(summed.cells) + logarithms + summed.weight)
+        likelihood = self.likelihood(summed.cells)
+        of = abs(likelihood) + abs(logarithms) + summed.weight
+        return -2 * float(settled(likelihood + logarithms + summed.weight, of, summed.records)) + 0.0
 
     def spread(self, summed: Summed) -> float:
-        """Pearson's: the mean of ((y - m) / m)^2."""
+        """Pearson's: the mean of ((y - m) / m)^2; where the means are the outcomes within rounding, 0."""
+        if not self.deviance(summed):
+            return 0.0
         squares = float(summed.cells[1] * self.gradient_scale**2)
         return squares / summed.degrees if summed.degrees > 0 and squares > 0 else 0.0
 
@@ -103,7 +108,7 @@ class Gamma(Family):
         logarithms = float(summed.cells[2] * self._log_scale)
         each = shape * math.log(shape) - math.lgamma(shape)
         likelihood = summed.weight * each + shape * self.likelihood(summed.cells) + (shape - 1) * logarithms
-        aic = 2 * (len(summed.coefficients) + 1) - 2 * likelihood  # the dispersion is a parameter, too
+        aic = 2 * (summed.estimated + 1) - 2 * likelihood  # the dispersion is a parameter, too
         return [*found, ("log-likelihood", likelihood), ("AIC", aic)]
 
     @property
@@ -187,11 +192,11 @@ class NegativeBinomial(Family):
 
     def deviance(self, summed: Summed) -> float:
         full, kernel = summed.cells[2] * self._full_scale, summed.cells[0] * self._likelihood_scale
-        return 2 * float(full - kernel)
+        return 2 * float(settled(full - kernel, abs(full) + abs(kernel), summed.records))
 
     def exact_figures(self, summed: Summed) -> Figures:
         kernel, rest = summed.cells[0] * self._likelihood_scale, summed.cells[1] * self._rest_scale
-        parameters = len(summed.coefficients) + len(self.first_more)
+        parameters = summed.estimated + len(self.first_more)
         found = with_aic(self.deviance(summed), float(kernel + rest), parameters)
         alpha = 1 / self._shape(summed.more)
         if self._alpha:

@@ -17,6 +17,7 @@ from orchestrator.analyses.family import (
     log_gamma,
     note_on_bound,
 )
+from orchestrator.analyses.rounding import settled
 from orchestrator.wire.schema import Feature
 
 MOST_COUNT = 1e6
@@ -53,8 +54,13 @@ class Linear(Family):
     def likelihood(self, cells: np.ndarray) -> float:
         return 0.0
 
+    def _squares(self, summed: Summed) -> float:
+        return float(summed.cells[0]) * self.gradient_scale**2
+
     def _residual(self, summed: Summed) -> float:
-        return float(summed.cells[0]) * self.gradient_scale**2 - float(summed.coefficients @ summed.gradient)
+        squares = self._squares(summed)
+        of = squares * (1 + len(summed.coefficients))
+        return float(settled(squares - float(summed.coefficients @ summed.gradient), of, summed.records))
 
     def spread(self, summed: Summed) -> float:
         residual = self._residual(summed)
@@ -69,16 +75,17 @@ class Linear(Family):
 
     def deviance_at(self, coefficients: np.ndarray, matrix: np.ndarray, summed: Summed) -> float:
         """`deviance` at other coefficients: the sums are those of all. matrix: the information."""
-        squares = float(summed.cells[0]) * self.gradient_scale**2
+        squares = self._squares(summed)
         residual = squares - float(2 * coefficients @ summed.gradient - coefficients @ matrix @ coefficients)
-        return self._half**2 * residual
+        return self._half**2 * float(settled(residual, squares * (1 + len(coefficients)), summed.records))
 
     def figures(self, summed: Summed) -> Figures:
         spread = self.spread(summed)
         if not spread:
             return []
         found = [("residual standard deviation", self._half * math.sqrt(spread))]
-        around = float(summed.cells[0]) * self.gradient_scale**2 - float(summed.gradient[0]) ** 2 / summed.weight
+        squares, mean = self._squares(summed), float(summed.gradient[0]) ** 2 / summed.weight
+        around = float(settled(squares - mean, squares, summed.records))
         if around > 0 and not summed.shifted:  # with an offset a mean explains nothing
             found.append(("R squared", 1 - self._residual(summed) / around))
         return found
@@ -88,7 +95,7 @@ class Linear(Family):
         if not summed.plain or deviance <= 0:  # a likelihood would have the logarithms of all weights in it
             return [("deviance", deviance)]
         likelihood = -summed.records / 2 * (math.log(2 * math.pi * deviance / summed.records) + 1)
-        aic = 2 * (len(summed.coefficients) + 1) - 2 * likelihood  # the deviation is a parameter, too
+        aic = 2 * (summed.estimated + 1) - 2 * likelihood  # the deviation is a parameter, too
         return [("deviance", deviance), ("log-likelihood", likelihood), ("AIC", aic)]
 
 
@@ -122,7 +129,7 @@ class Logistic(Family):
 
     def exact_figures(self, summed: Summed) -> Figures:
         likelihood = self.likelihood(summed.cells)
-        return with_aic(self.deviance(summed), likelihood, len(summed.coefficients))
+        return with_aic(self.deviance(summed), likelihood, summed.estimated)
 
 
 class Poisson(Family):
@@ -167,11 +174,12 @@ class Poisson(Family):
         return float(cells[0] * self._likelihood_scale)
 
     def deviance(self, summed: Summed) -> float:
-        return 2 * (float(summed.cells[2] * self._full_scale) - self.likelihood(summed.cells))
+        full, likelihood = float(summed.cells[2] * self._full_scale), self.likelihood(summed.cells)
+        return 2 * float(settled(full - likelihood, abs(full) + abs(likelihood), summed.records))
 
     def exact_figures(self, summed: Summed) -> Figures:
         likelihood = self.likelihood(summed.cells) - float(summed.cells[1] * self._factorial_scale)
-        return with_aic(self.deviance(summed), likelihood, len(summed.coefficients))
+        return with_aic(self.deviance(summed), likelihood, summed.estimated)
 
     @property
     def first(self) -> float:

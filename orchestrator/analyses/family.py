@@ -39,11 +39,17 @@ class Summed(NamedTuple):
     records: float  # how many there are, each as often as it counts
     plain: bool = True  # whether a record counts as often as its weight says, or has none
     shifted: bool = False  # whether there is an offset
+    hidden: int = 0  # directions of coefficients of which the sums say nothing, as of columns that say the same
+
+    @property
+    def estimated(self) -> int:
+        """Coefficients that are: the rank of the information matrix."""
+        return len(self.coefficients) - self.hidden
 
     @property
     def degrees(self) -> float:
         """Records beyond coefficients."""
-        return self.records - len(self.coefficients)
+        return self.records - self.estimated
 
 
 Figures = List[Tuple[str, float]]

@@ -258,6 +258,7 @@ class Regression(Analysis):
         now = np.asarray(state["coefficients"])
         matrix, summed = self._split(state["total"], now)
         counts, noises = self._counts(state["total"], units), (float(state["noise"][0]), float(state["noise"][1]))
+        summed = summed._replace(hidden=inverse_of(matrix, noises[0])[1].shape[1])
         if self._adaptive:
             return adassp_result(matrix, summed, noises, self.family, self.terms, counts)
         if self.options.strengths:
@@ -293,7 +294,7 @@ class Regression(Analysis):
         unit = self._reading.unit if counted else self._reading.unit**2
         scale = unit * self.family.score_scale**2 * (MOST_RECORDS**2 if errors == CLUSTERED else 1.0)
         products = self._symmetric(meat[:triangle] * scale)
-        return sandwich_of(errors, products, float(meat[triangle]), float(meat[-2]), summed.records)
+        return sandwich_of(errors, products, float(meat[triangle]), float(meat[-2]), summed)
 
     def words(self, quoted: Callable[[str], str]) -> List[str]:
         """What is explained by what, and what else is asked."""
