@@ -19,7 +19,7 @@ from orchestrator.analyses.grown import Grown, OfTrees, Rows, number_of
 from orchestrator.analyses.histograms import MOST_VALUE, Histograms, Rule
 from orchestrator.analyses.rounding import around_mean
 from orchestrator.analyses.scores import auc_of
-from orchestrator.analyses.splits import Columns, apart
+from orchestrator.analyses.splits import Columns, apart, nothing_fitted
 from orchestrator.wire.bounds import count, near, refuse, within
 from orchestrator.wire.plain import many
 from orchestrator.wire.schema import Feature, Schema
@@ -338,6 +338,8 @@ class Boosted(OfTrees):
         if self.options.held_out:
             rows.insert(1, (f"{units} held out", round(float(model.counts[1])), None, None))
         tables = [Table("fit", ("figure", "value", "from", "to"), rows)]
+        if not model.counts[0]:
+            return Result(tables, [nothing_fitted(units, float(model.counts[1]))])
         order = np.argsort(-model.gains, kind="stable")
         whole = max(float(model.gains.sum()), 1e-12)
         shares: List[Tuple[Cell, ...]] = [

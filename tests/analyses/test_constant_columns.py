@@ -10,7 +10,10 @@ from result_cells import pairs_of
 from test_oracles import computed, task_with
 
 from orchestrator.analyses.base import Cell, Result
+from orchestrator.analyses.class_figures import macro_f1
 from orchestrator.analyses.compare import mean_test
+from orchestrator.analyses.cpds import CHECKPOINTS
+from orchestrator.analyses.registry import make
 from orchestrator.analyses.rounding import around_mean, rounding
 from orchestrator.data.dataset import Dataset
 from orchestrator.node.analysed import total
@@ -144,3 +147,50 @@ def test_a_cox_model_of_a_constant_has_no_parameter() -> None:
     figures = figures_of(result)
     assert table(result, "coefficients")[0][1] is None
     assert figures["AIC"] == pytest.approx(-2 * figures["log-likelihood"])
+
+
+@pytest.mark.parametrize("kind", ["forest", "boosted"])
+def test_trees_of_equal_records_that_are_all_held_out_say_why_there_are_none(kind: str) -> None:
+    """Or, with another seed, none of which is."""
+    columns, notes = rows(sex=np.arange(COUNT) % 2), set()
+    for seed in range(8):
+        declared: Dict[str, Any] = {
+            "kind": kind,
+            "outcome": "sex",
+            "inputs": ("age", "bmi"),
+            "trees": 5,
+            "depth": 2,
+            "seed": seed,
+        }
+        result = of(columns, held_out=0.5, bins=10, **declared)
+        figures = {str(row[0]): row[1] for row in table(result, "fit")}
+        fitted_on = figures["records fitted on"]
+        assert {fitted_on, figures["records held out"]} == {0, COUNT}
+        if not fitted_on:
+            assert [each.name for each in result.tables] == ["fit"]
+            assert not set(figures) & {"AUC of m", "Brier score", "base (log-odds)"}
+            notes.add(result.notes[0])
+    (note,) = notes
+    assert note.startswith(f"no records to fit on: all {COUNT} are held out")
+
+
+def test_a_support_vector_machine_without_anybody_with_the_outcome_has_no_sensitivity() -> None:
+    """It is a share of nobody."""
+    declared = {"kind": "svm", "outcome": "sex", "nodes": ("a", "b"), "inputs": ("age",), "box": 10.0}
+    machine = make(declared, SCHEMA)
+    state = {
+        "counts": np.array([0.0, 9.0, 0.0]),
+        "weights": np.zeros(2),
+        "answers": np.array([2.0]),
+        "of": np.array([9.0]),
+    }
+    state.update(history=np.zeros(3 * CHECKPOINTS), measured=np.array([0.0, 9.0, 0.0, 9.0, 0.0]))
+    shown = list(table(machine.result(state, "records"), "fit"))[-3:]
+    assert shown == [("predicted right", 1), ("sensitivity", None), ("specificity", 1)]
+
+
+def test_a_mean_f1_of_records_of_one_class_is_left_out() -> None:
+    """As is an area under a curve."""
+    assert macro_f1(np.array([[9.0, 0], [0, 0]]), 0.0) == (None, None, None)
+    assert macro_f1(np.array([[7.0, 2], [0, 0]]), 0.0) == (None, None, None)
+    assert macro_f1(np.array([[7.0, 2], [0, 1]]), 0.0)[0] is not None
