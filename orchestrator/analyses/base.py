@@ -109,6 +109,10 @@ class Analysis(ABC):
         """Why it makes no sense over sums with noise, or without; "" where it does."""
         return ""
 
+    def without_noise(self) -> "Analysis":
+        """The same over sums without noise: what is bounded so that noise stays small may be as large as records have it."""
+        return self
+
     @property
     def scored(self) -> Optional[Scoring]:
         """The model file by which records are scored: `vectors` then get each record's score behind its inputs, NaN where it

@@ -17,8 +17,9 @@ from orchestrator.analyses.blocks import CELLS, PRODUCTS, Block, aside, places, 
 from orchestrator.analyses.boosted_rows import read_trees, trees_table
 from orchestrator.analyses.grown import Grown, OfTrees, Rows, number_of
 from orchestrator.analyses.histograms import MOST_VALUE, Histograms, Rule
+from orchestrator.analyses.rounding import around_mean
 from orchestrator.analyses.scores import auc_of
-from orchestrator.analyses.splits import Columns, apart
+from orchestrator.analyses.splits import Columns, apart, nothing_fitted
 from orchestrator.wire.bounds import count, near, refuse, within
 from orchestrator.wire.plain import many
 from orchestrator.wire.schema import Feature, Schema
@@ -337,6 +338,8 @@ class Boosted(OfTrees):
         if self.options.held_out:
             rows.insert(1, (f"{units} held out", round(float(model.counts[1])), None, None))
         tables = [Table("fit", ("figure", "value", "from", "to"), rows)]
+        if not model.counts[0]:
+            return Result(tables, [nothing_fitted(units, float(model.counts[1]))])
         order = np.argsort(-model.gains, kind="stable")
         whole = max(float(model.gains.sum()), 1e-12)
         shares: List[Tuple[Cell, ...]] = [
@@ -368,7 +371,7 @@ class Boosted(OfTrees):
             return
         squared, low, high = 4 * halves, *self._range()
         yield "root mean squared error", (high - low) / 2 * math.sqrt(squared / known), None, None
-        spread = second - first**2 / known
+        spread = float(around_mean(first, second, known))
         yield "R squared", 1 - squared / spread if spread > 0 else None, None, None
 
     def _range(self) -> Tuple[float, float]:

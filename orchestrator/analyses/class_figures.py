@@ -40,11 +40,13 @@ def of_classes(matrix: np.ndarray, noise: float) -> Iterator[Tuple[Cell, ...]]:
 
 
 def macro_f1(matrix: np.ndarray, noise: float) -> Tuple[Cell, Cell, Cell]:
-    """The mean F1 of the classes that occur, true or predicted, and its interval."""
+    """The mean F1 of the classes that occur, true or predicted, and its interval; None of records of one class, which say
+    nothing of the others.
+    """
     true, predicted = matrix.sum(axis=1), matrix.sum(axis=0)
     either = true + predicted
     occurs = either > math.sqrt(2 * len(matrix)) * Z * noise
-    if not occurs.any():
+    if (true > math.sqrt(len(matrix)) * Z * noise).sum() < 2:
         return _NONE
     base = np.where(occurs, either, 1.0)
     f1 = np.where(occurs, 2 * matrix.diagonal() / base, 0.0)

@@ -23,6 +23,7 @@ from orchestrator.analyses.base import (
 )
 from orchestrator.analyses.blocks import CELLS, MARGINS, MISSING, PRODUCTS, SUMS, Block, aside, places
 from orchestrator.analyses.inputs import columns_of
+from orchestrator.analyses.rounding import around_mean
 from orchestrator.wire.bounds import near
 from orchestrator.wire.plain import many
 from orchestrator.wire.schema import Feature, Schema
@@ -156,7 +157,8 @@ class Compare(Analysis):
             tables.insert(1, Table("numbers", heads, numbers))
         if not deviation:
             tables.append(Table("tests", ("column", "test", "statistic", "degrees of freedom", "p"), tests))
-        return Result(tables, list(self._notes(float(state["total"][-1]), deviation, units)))
+        same = [] if deviation else list(dict.fromkeys(str(name) for name, *_, spread in numbers if spread == 0))
+        return Result(tables, list(self._notes(float(state["total"][-1]), same, deviation, units)))
 
     def _figures(
         self, feature: Feature, part: np.ndarray, start: int, deviation: float
@@ -170,7 +172,8 @@ class Compare(Analysis):
         half = (high - low) / 2
         if known > 0 and interval(math.sqrt(2) * deviation) <= _LEFT_OUT * known:
             u = float(np.clip(first / known, -1, 1))
-            squared = second - first * first / known
+            exact = float(around_mean(first, second, known))
+            squared = second - first * first / known if deviation else exact
             mean = low + half * (1 + u)
             hidden = interval(deviation / known * math.sqrt(1 + 4 * u * u)) > _LEFT_OUT * max(0.0, squared / known)
             if known > 1 and squared >= 0 and not (deviation and hidden):
@@ -183,10 +186,12 @@ class Compare(Analysis):
         ]
         return Table(f"levels {feature.name}", (feature.name, *self._groups), rows)
 
-    def _notes(self, left_out: float, deviation: float, units: str) -> Iterator[str]:
+    def _notes(self, left_out: float, same: List[str], deviation: float, units: str) -> Iterator[str]:
         logarithms = [feature.name for feature in self._columns if feature.transform]
         if logarithms:
             yield f"means and deviations of {', '.join(logarithms)} are of natural logarithms"
+        if same:
+            yield f"{', '.join(same)}: all values of a group are the same, so that there is no test of means"
         if left_out > interval(deviation):
             yield f"{left_out:.6g} {units} of no group were left out"
         if deviation:

@@ -29,6 +29,7 @@ from orchestrator.analyses.blocks import CELLS, PRODUCTS, Block, aside, places
 from orchestrator.analyses.family import NO_MORE, Figures, Fit, Summed
 from orchestrator.analyses.fitted import Counts, Fitted, inverse_of, result_of
 from orchestrator.analyses.inputs import MOST_TERMS, Inputs, columns_of, present
+from orchestrator.analyses.rounding import settled
 from orchestrator.wire.bounds import count, near, not_negative, one_of, refuse
 from orchestrator.wire.schema import Schema
 
@@ -67,7 +68,7 @@ class _Hazard(Fit):
 
     def exact_figures(self, summed: Summed) -> Figures:
         likelihood = float(summed.cells[0])
-        return [("log-likelihood", likelihood), ("AIC", 2 * len(summed.coefficients) - 2 * likelihood)]
+        return [("log-likelihood", likelihood), ("AIC", 2 * summed.estimated - 2 * likelihood)]
 
 
 class _Sums(NamedTuple):
@@ -254,7 +255,7 @@ class Cox(Analysis):
         risk = tuple(each[::-1].cumsum(axis=0)[::-1] for each in sums.leave)
         likelihood = float(coefficients @ sums.explained)
         gradient, information = sums.explained.copy(), np.zeros((self._terms, self._terms))
-        hazard = np.zeros(self.options.steps)
+        hazard, squares = np.zeros(self.options.steps), np.zeros(self._terms)
         shift = self._largest(coefficients)
         for step in np.flatnonzero(sums.seen > 0.5):
             weight, first, second = (of[step] for of in risk)
@@ -263,11 +264,14 @@ class Cox(Analysis):
             logarithms, inverse, squared = _over_ties(float(weight), float(own), tied, self.options.ties)
             likelihood -= logarithms + tied * shift
             gradient -= first * inverse[0] - own_first * inverse[1]
+            squares += np.diag(second) * inverse[0]
             information += second * inverse[0] - own_second * inverse[1]
             crossed = np.outer(first, own_first)
             information -= np.outer(first, first) * squared[0] - (crossed + crossed.T) * squared[1]
             information -= np.outer(own_first, own_first) * squared[2]
             hazard[step] += inverse[0] / math.exp(min(shift, 700.0))
+        alike = settled(np.diag(information), squares, sums.known) == 0  # all that are at risk with an event
+        information[alike] = information[:, alike] = 0.0
         return likelihood, gradient, information, hazard
 
     def over_others(self, asked: np.ndarray) -> np.ndarray:
@@ -301,6 +305,7 @@ class Cox(Analysis):
         terms, matrix = self._inputs.terms, state["matrix"].reshape(self._terms, self._terms)
         known, left_out = map(float, state["counts"])
         summed = Summed(state["coefficients"], NO_MORE, state["gradient"], state["likelihood"], known, known)
+        summed = summed._replace(hidden=inverse_of(matrix, 0.0)[1].shape[1])
         counts: Counts = [(f"{units} used", known), (f"{units} left out", left_out)]
         hazard = _Hazard(self._by_name[self.options.event])
         found = result_of(Fitted(summed, state["step"], matrix), hazard, terms, counts, float(self.options.tolerance))

@@ -20,8 +20,11 @@ from orchestrator.analyses.family import (
     Parts,
     Summed,
     counted,
+    largest_mean,
     log_gamma,
+    note_on_bound,
 )
+from orchestrator.analyses.rounding import settled
 from orchestrator.wire.schema import Feature
 
 MOST_ALPHA = 1e4
@@ -31,7 +34,7 @@ _LEAST = 1e-12
 """Outcome of a gamma model."""
 
 _BEYOND = 10.0
-"""How many times below the least or above the largest outcome a mean of a gamma model may be."""
+"""How many times below the least or above the largest outcome, at the same offset, a mean of a gamma model may be."""
 
 
 class Gamma(Family):
@@ -45,12 +48,13 @@ class Gamma(Family):
     ratio = "ratio of means"
     never_noised = "noise is as large as the largest outcome over the least, and a gamma model would drown in it"
 
-    def __init__(self, outcome: Feature, offset: Tuple[float, float] = NO_OFFSET) -> None:
-        super().__init__(outcome, offset)
+    def __init__(self, outcome: Feature, offset: Tuple[float, float] = NO_OFFSET, exact: bool = False) -> None:
+        super().__init__(outcome, offset, exact)
         self.cells = 3
         self._low, self._high = (math.log(end) for end in outcome.range)
-        self._lowest, self._highest = self._low - math.log(_BEYOND), self._high + math.log(_BEYOND)
-        self.gradient_scale = _BEYOND * math.exp(self._high - self._low)
+        beyond = math.log(_BEYOND) + offset[1] - offset[0]
+        self._lowest, self._highest = max(self._low - beyond, -LIMIT), min(self._high + beyond, LIMIT)
+        self.gradient_scale = math.exp(self._high - self._lowest)
         farthest = LIMIT + max(abs(self._lowest), abs(self._highest))
         self._likelihood_scale = farthest * (1 + self.gradient_scale) + self.gradient_scale
         self._log_scale = max(1.0, abs(self._low), abs(self._high))
@@ -84,10 +88,14 @@ class Gamma(Family):
 
     def deviance(self, summed: Summed) -> float:
         logarithms = float(summed.cells[2] * self._log_scale)
-        return -2 * (self.likelihood(summed.cells) + logarithms + summed.weight)
+        likelihood = self.likelihood(summed.cells)
+        of = abs(likelihood) + abs(logarithms) + summed.weight
+        return -2 * float(settled(likelihood + logarithms + summed.weight, of, summed.records)) + 0.0
 
     def spread(self, summed: Summed) -> float:
-        """Pearson's: the mean of ((y - m) / m)^2."""
+        """Pearson's: the mean of ((y - m) / m)^2; where the means are the outcomes within rounding, 0."""
+        if not self.deviance(summed):
+            return 0.0
         squares = float(summed.cells[1] * self.gradient_scale**2)
         return squares / summed.degrees if summed.degrees > 0 and squares > 0 else 0.0
 
@@ -100,7 +108,7 @@ class Gamma(Family):
         logarithms = float(summed.cells[2] * self._log_scale)
         each = shape * math.log(shape) - math.lgamma(shape)
         likelihood = summed.weight * each + shape * self.likelihood(summed.cells) + (shape - 1) * logarithms
-        aic = 2 * (len(summed.coefficients) + 1) - 2 * likelihood  # the dispersion is a parameter, too
+        aic = 2 * (summed.estimated + 1) - 2 * likelihood  # the dispersion is a parameter, too
         return [*found, ("log-likelihood", likelihood), ("AIC", aic)]
 
     @property
@@ -110,7 +118,7 @@ class Gamma(Family):
 
 
 class NegativeBinomial(Family):
-    """A count. Means beyond the largest count there can be are counted as that, as of `Poisson`. alpha: 0 to estimate it.
+    """A count. Means beyond `largest_mean` are counted as that, as of `Poisson`. alpha: 0 to estimate it.
 
     Cells, with r = 1 / alpha: the log-likelihood as far as it depends on the mean m, y log m - (y + r) log(1 + m / r); the rest
     of it; the first at a mean of y; and to estimate alpha the first and second derivative of the likelihood by log r.
@@ -118,11 +126,14 @@ class NegativeBinomial(Family):
 
     ratio = "rate ratio"
 
-    def __init__(self, outcome: Feature, offset: Tuple[float, float] = NO_OFFSET, alpha: float = 0.0) -> None:
-        super().__init__(outcome, offset)
+    def __init__(
+        self, outcome: Feature, offset: Tuple[float, float] = NO_OFFSET, exact: bool = False, alpha: float = 0.0
+    ) -> None:
+        super().__init__(outcome, offset, exact)
         self._alpha = alpha
         self.cells = 3 if alpha else 5
-        self._most = most = max(1.0, outcome.range[1])
+        self._most = max(1.0, outcome.range[1])
+        self._reach = most = largest_mean(self._most, offset, exact)
         self.gradient_scale = most
         self.matrix_scale = most / (1 + alpha * most)
         grown = math.log1p((alpha or MOST_ALPHA) * most)
@@ -140,7 +151,7 @@ class NegativeBinomial(Family):
         return 1 / self._alpha if self._alpha else math.exp(float(np.clip(more[0], *_ENDS)))
 
     def parts(self, predictor: np.ndarray, outcome: np.ndarray, more: np.ndarray) -> Parts:
-        r, most, counts = self._shape(more), self._most, counted(outcome, self.outcome)
+        r, most, counts = self._shape(more), self._reach, counted(outcome, self.outcome)
         inside = np.minimum(predictor, math.log(most))
         mean = np.exp(inside)
         beyond = (predictor - inside) * (counts - most) / (1 + most / r)
@@ -172,16 +183,20 @@ class NegativeBinomial(Family):
         return ["counts spread no more than those of a Poisson model: use that"]
 
     @property
+    def bound(self) -> str:
+        return note_on_bound(self._most)
+
+    @property
     def first_more(self) -> np.ndarray:
         return NO_MORE if self._alpha else np.zeros(1)
 
     def deviance(self, summed: Summed) -> float:
         full, kernel = summed.cells[2] * self._full_scale, summed.cells[0] * self._likelihood_scale
-        return 2 * float(full - kernel)
+        return 2 * float(settled(full - kernel, abs(full) + abs(kernel), summed.records))
 
     def exact_figures(self, summed: Summed) -> Figures:
         kernel, rest = summed.cells[0] * self._likelihood_scale, summed.cells[1] * self._rest_scale
-        parameters = len(summed.coefficients) + len(self.first_more)
+        parameters = summed.estimated + len(self.first_more)
         found = with_aic(self.deviance(summed), float(kernel + rest), parameters)
         alpha = 1 / self._shape(summed.more)
         if self._alpha:

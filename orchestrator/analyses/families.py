@@ -5,7 +5,19 @@ from typing import Tuple
 
 import numpy as np
 
-from orchestrator.analyses.family import LIMIT, NO_OFFSET, Family, Figures, Parts, Summed, counted, log_gamma
+from orchestrator.analyses.family import (
+    LIMIT,
+    NO_OFFSET,
+    Family,
+    Figures,
+    Parts,
+    Summed,
+    counted,
+    largest_mean,
+    log_gamma,
+    note_on_bound,
+)
+from orchestrator.analyses.rounding import settled
 from orchestrator.wire.schema import Feature
 
 MOST_COUNT = 1e6
@@ -16,8 +28,8 @@ class Linear(Family):
 
     once = fixed = True
 
-    def __init__(self, outcome: Feature, offset: Tuple[float, float] = NO_OFFSET) -> None:
-        super().__init__(outcome, offset)
+    def __init__(self, outcome: Feature, offset: Tuple[float, float] = NO_OFFSET, exact: bool = False) -> None:
+        super().__init__(outcome, offset, exact)
         self._half = (outcome.range[1] - outcome.range[0]) / 2
         self.gradient_scale = 1.0 + max(map(abs, offset)) / self._half
 
@@ -42,8 +54,13 @@ class Linear(Family):
     def likelihood(self, cells: np.ndarray) -> float:
         return 0.0
 
+    def _squares(self, summed: Summed) -> float:
+        return float(summed.cells[0]) * self.gradient_scale**2
+
     def _residual(self, summed: Summed) -> float:
-        return float(summed.cells[0]) * self.gradient_scale**2 - float(summed.coefficients @ summed.gradient)
+        squares = self._squares(summed)
+        of = squares * (1 + len(summed.coefficients))
+        return float(settled(squares - float(summed.coefficients @ summed.gradient), of, summed.records))
 
     def spread(self, summed: Summed) -> float:
         residual = self._residual(summed)
@@ -58,16 +75,17 @@ class Linear(Family):
 
     def deviance_at(self, coefficients: np.ndarray, matrix: np.ndarray, summed: Summed) -> float:
         """`deviance` at other coefficients: the sums are those of all. matrix: the information."""
-        squares = float(summed.cells[0]) * self.gradient_scale**2
+        squares = self._squares(summed)
         residual = squares - float(2 * coefficients @ summed.gradient - coefficients @ matrix @ coefficients)
-        return self._half**2 * residual
+        return self._half**2 * float(settled(residual, squares * (1 + len(coefficients)), summed.records))
 
     def figures(self, summed: Summed) -> Figures:
         spread = self.spread(summed)
         if not spread:
             return []
         found = [("residual standard deviation", self._half * math.sqrt(spread))]
-        around = float(summed.cells[0]) * self.gradient_scale**2 - float(summed.gradient[0]) ** 2 / summed.weight
+        squares, mean = self._squares(summed), float(summed.gradient[0]) ** 2 / summed.weight
+        around = float(settled(squares - mean, squares, summed.records))
         if around > 0 and not summed.shifted:  # with an offset a mean explains nothing
             found.append(("R squared", 1 - self._residual(summed) / around))
         return found
@@ -77,7 +95,7 @@ class Linear(Family):
         if not summed.plain or deviance <= 0:  # a likelihood would have the logarithms of all weights in it
             return [("deviance", deviance)]
         likelihood = -summed.records / 2 * (math.log(2 * math.pi * deviance / summed.records) + 1)
-        aic = 2 * (len(summed.coefficients) + 1) - 2 * likelihood  # the deviation is a parameter, too
+        aic = 2 * (summed.estimated + 1) - 2 * likelihood  # the deviation is a parameter, too
         return [("deviance", deviance), ("log-likelihood", likelihood), ("AIC", aic)]
 
 
@@ -86,8 +104,8 @@ class Logistic(Family):
 
     ratio = "odds ratio"
 
-    def __init__(self, outcome: Feature, offset: Tuple[float, float] = NO_OFFSET) -> None:
-        super().__init__(outcome, offset)
+    def __init__(self, outcome: Feature, offset: Tuple[float, float] = NO_OFFSET, exact: bool = False) -> None:
+        super().__init__(outcome, offset, exact)
         self.matrix_scale = 0.25  # p (1 - p) at most
 
     @classmethod
@@ -111,23 +129,24 @@ class Logistic(Family):
 
     def exact_figures(self, summed: Summed) -> Figures:
         likelihood = self.likelihood(summed.cells)
-        return with_aic(self.deviance(summed), likelihood, len(summed.coefficients))
+        return with_aic(self.deviance(summed), likelihood, summed.estimated)
 
 
 class Poisson(Family):
-    """A count. Means beyond the largest count there can be are counted as that, with the likelihood such a bound has.
+    """A count. Means beyond `largest_mean` are counted as that, with the likelihood such a bound has.
 
     Cells: the log-likelihood; of each count y, log y!, and the log-likelihood at a mean of y.
     """
 
     ratio = "rate ratio"
 
-    def __init__(self, outcome: Feature, offset: Tuple[float, float] = NO_OFFSET) -> None:
-        super().__init__(outcome, offset)
+    def __init__(self, outcome: Feature, offset: Tuple[float, float] = NO_OFFSET, exact: bool = False) -> None:
+        super().__init__(outcome, offset, exact)
         self.cells = 3
         self.most = max(1.0, outcome.range[1])
-        self.matrix_scale = self.gradient_scale = self.most
-        self._likelihood_scale = self.most * (2 * LIMIT + 1 + math.log(MOST_COUNT))
+        self._reach = largest_mean(self.most, offset, exact)
+        self.matrix_scale = self.gradient_scale = self._reach
+        self._likelihood_scale = self._reach * (2 * LIMIT + 1 + math.log(MOST_COUNT))
         self._factorial_scale = max(1.0, math.lgamma(self.most + 1.0))
         self._full_scale = self.most * max(1.0, math.log(self.most))
 
@@ -139,23 +158,28 @@ class Poisson(Family):
 
     def parts(self, predictor: np.ndarray, outcome: np.ndarray, more: np.ndarray) -> Parts:
         counts = counted(outcome, self.outcome)
-        mean = np.minimum(np.exp(predictor), self.most)
-        beyond = self.most * np.maximum(predictor - math.log(self.most), 0.0)
+        mean = np.minimum(np.exp(predictor), self._reach)
+        beyond = self._reach * np.maximum(predictor - math.log(self._reach), 0.0)
         likelihood = (counts * predictor - mean - beyond) / self._likelihood_scale
         factorial = log_gamma(counts + 1.0) / self._factorial_scale
         full = (times_log(counts, counts) - counts) / self._full_scale
         cells = np.clip(np.stack([likelihood, factorial, full], axis=1), -1.0, 1.0)
-        return Parts(mean / self.most, (counts - mean) / self.most, cells)
+        return Parts(mean / self._reach, (counts - mean) / self._reach, cells)
+
+    @property
+    def bound(self) -> str:
+        return note_on_bound(self.most)
 
     def likelihood(self, cells: np.ndarray) -> float:
         return float(cells[0] * self._likelihood_scale)
 
     def deviance(self, summed: Summed) -> float:
-        return 2 * (float(summed.cells[2] * self._full_scale) - self.likelihood(summed.cells))
+        full, likelihood = float(summed.cells[2] * self._full_scale), self.likelihood(summed.cells)
+        return 2 * float(settled(full - likelihood, abs(full) + abs(likelihood), summed.records))
 
     def exact_figures(self, summed: Summed) -> Figures:
         likelihood = self.likelihood(summed.cells) - float(summed.cells[1] * self._factorial_scale)
-        return with_aic(self.deviance(summed), likelihood, len(summed.coefficients))
+        return with_aic(self.deviance(summed), likelihood, summed.estimated)
 
     @property
     def first(self) -> float:

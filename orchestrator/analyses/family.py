@@ -11,6 +11,11 @@ from orchestrator.wire.schema import Feature
 LIMIT = 40.0
 """Of a linear predictor, either way: exp of more is beyond every count and every share."""
 
+_BEYOND, _FARTHEST = 1e3, 1e6
+"""How many times above the largest count, at one offset and over all, a mean may be where there is no noise: fitted means add up
+to what counts do, so that none comes near. More would cost digits of exact sums of squares.
+"""
+
 NO_MORE = np.zeros(0)
 NO_OFFSET = (0.0, 0.0)
 
@@ -34,11 +39,17 @@ class Summed(NamedTuple):
     records: float  # how many there are, each as often as it counts
     plain: bool = True  # whether a record counts as often as its weight says, or has none
     shifted: bool = False  # whether there is an offset
+    hidden: int = 0  # directions of coefficients of which the sums say nothing, as of columns that say the same
+
+    @property
+    def estimated(self) -> int:
+        """Coefficients that are: the rank of the information matrix."""
+        return len(self.coefficients) - self.hidden
 
     @property
     def degrees(self) -> float:
         """Records beyond coefficients."""
-        return self.records - len(self.coefficients)
+        return self.records - self.estimated
 
 
 Figures = List[Tuple[str, float]]
@@ -76,6 +87,11 @@ class Fit(ABC):
         """What people must know of its parameters."""
         return []
 
+    @property
+    def bound(self) -> str:
+        """What people must know of a bound on means where sums carry noise; "" where there is none."""
+        return ""
+
 
 class Family(Fit):
     """A fit that is summed record by record, of an outcome to which there is no objection.
@@ -89,9 +105,10 @@ class Family(Fit):
     never_noised: ClassVar[str] = ""
     """Why its sums would drown in noise; "" where they need not."""
 
-    def __init__(self, outcome: Feature, offset: Tuple[float, float] = NO_OFFSET) -> None:
+    def __init__(self, outcome: Feature, offset: Tuple[float, float] = NO_OFFSET, exact: bool = False) -> None:
+        """exact: sums carry no noise, which would be as large as the largest mean."""
         super().__init__(outcome)
-        self.offset = offset
+        self.offset, self.exact = offset, exact
         self.cells, self.matrix_scale, self.gradient_scale = 1, 1.0, 1.0
 
     @classmethod
@@ -137,6 +154,22 @@ class Family(Fit):
     def first(self) -> float:
         """The intercept to begin with."""
         return 0.0
+
+
+def largest_mean(most: float, offset: Tuple[float, float], exact: bool) -> float:
+    """Of a count: with noise the largest count, and without what no fitted mean comes near, so that all can be computed with.
+
+    With an exposure the mean is a rate times it: largest where the rate is that of the largest count at the least exposure.
+    """
+    return most * min(_FARTHEST, _BEYOND * math.exp(offset[1] - offset[0])) if exact else most
+
+
+def note_on_bound(most: float) -> str:
+    """What noise makes of means beyond the largest count."""
+    return (
+        f"with noise a mean above {most:g}, the largest count there can be, counts as that: with an exposure, or counts near the "
+        "largest, estimates differ from those without noise; a larger maximum of the outcome's range helps, and brings more noise"
+    )
 
 
 def clipped(predictor: np.ndarray) -> np.ndarray:

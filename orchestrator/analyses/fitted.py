@@ -55,12 +55,16 @@ def result_of(fitted: Fitted, fit: Fit, terms: Sequence[Term], counts: Counts, t
     estimates = change @ fitted.summed.coefficients + shift
     variances = np.einsum("ij,jk,ik->i", change, _covariance(fitted, fit, inverse), change)
     hidden = [_hidden(row, lost) for row in change]
-    unknown = [not variance > 0 for variance in variances]
+    unknown, whole = [not variance > 0 for variance in variances], _explains_all(fitted, fit)
     degrees = fitted.summed.degrees if fitted.sandwich is None else fitted.sandwich.degrees
     rows: List[Tuple[Cell, ...]] = []
     for term, estimate, variance, gone, unsure in zip(terms, estimates, variances, hidden, unknown):
         columns = 6 + bool(fit.ratio)
-        row = (None,) * columns if gone or unsure else _figures(float(estimate), math.sqrt(variance), degrees, fit)
+        row: Tuple[Cell, ...] = (None,) * columns
+        if not gone and not unsure:
+            row = _figures(float(estimate), math.sqrt(variance), degrees, fit)
+        elif not gone and whole:
+            row = float(estimate), *row[1:]
         rows.append((term.name, *row))
     ratio = (fit.ratio,) if fit.ratio else ()
     tested = "t" if fit.once else "z"
@@ -69,6 +73,12 @@ def result_of(fitted: Fitted, fit: Fit, terms: Sequence[Term], counts: Counts, t
     names = [term.name for term, gone in zip(terms, hidden) if gone]
     unsure_of = [term.name for term, gone, unsure in zip(terms, hidden, unknown) if unsure and not gone]
     return Result(tables, list(_notes(fitted, fit, terms, names, unsure_of, tolerance)))
+
+
+def _explains_all(fitted: Fitted, fit: Fit) -> bool:
+    """Whether nothing is left of the outcome beyond the model, with records to see it by."""
+    exact = not fitted.gradient_noise and fitted.sandwich is None
+    return exact and fitted.summed.degrees > 0 and not fit.spread(fitted.summed)
 
 
 def _covariance(fitted: Fitted, fit: Fit, inverse: np.ndarray) -> np.ndarray:
@@ -134,11 +144,15 @@ def _notes(
         yield f"{', '.join(apart)}: these tell the outcome apart, so that coefficients grow without an end and mean nothing"
     elif not converged:
         yield f"not converged: the last step was {moved:.2g} half ranges long; allow more rounds"
+    elif unsure and _explains_all(fitted, fit):
+        yield f"{', '.join(unsure)}: the model explains every outcome but for rounding, so that nothing is left to tell errors by"
     elif unsure:
         yield f"{', '.join(unsure)}: nothing is known of their errors, and so no figure is shown"
     yield from fit.notes(fitted.summed)
     yield from fitted.sandwich.notes if fitted.sandwich is not None else ()
     yield from notes_on_terms(terms)
+    if noisy and fit.bound:
+        yield fit.bound
     if noisy:
         yield "errors and intervals count the sample, and noise to first order: with much of it they are too short"
 

@@ -28,7 +28,7 @@ from orchestrator.analyses.blocks import CELLS, MARGINS, Block, aside, places, u
 from orchestrator.analyses.grown import Grown, Node, OfTrees, Rows, Split, nodes_of
 from orchestrator.analyses.impurity import gain_of
 from orchestrator.analyses.scores import auc_of
-from orchestrator.analyses.splits import Columns, Drawn, apart, drawn
+from orchestrator.analyses.splits import Columns, Drawn, apart, drawn, nothing_fitted
 from orchestrator.wire.bounds import count, near, refuse, within
 from orchestrator.wire.plain import many
 from orchestrator.wire.schema import Feature, Schema
@@ -247,7 +247,6 @@ class Forest(OfTrees):
         shape = self.options.trees, self._leaves, len(self._classes)
         counts = total.values[:-2].reshape(shape)
         whole = counts.sum(axis=(0, 1)) / self.options.trees
-        known = max(float(whole.sum()), 1e-9)
         prior = np.maximum(whole, 0.0) / max(float(np.maximum(whole, 0.0).sum()), 1e-9)
         size = np.maximum(counts, 0.0).sum(axis=2)
         # As many records of the prior as keep what is next to nothing from being sure, and noise from being believed.
@@ -257,7 +256,7 @@ class Forest(OfTrees):
         shares = np.where(few[:, :, np.newaxis], prior, shares)
         scored = shares[:, :, 1:] if self._scored == 1 else shares
         low, high = self._ends(counts, scored)
-        numbers = np.array([known, *total.values[-2:]])
+        numbers = np.array([float(whole.sum()), *total.values[-2:]])
         return _Asked(0, low, high, numbers, self._importance(counts, total.deviation), scored)
 
     def _ends(self, counts: np.ndarray, scored: np.ndarray) -> Tuple[float, float]:
@@ -292,6 +291,9 @@ class Forest(OfTrees):
         """Tables "fit", "importances", "held out" of each scored class, and "trees", which is the forest itself."""
         deviation, announced = float(state["deviation"][0]), self._announced(as_pairs(state["fitted"]))
         rows = self._sizes(announced, deviation, units)
+        if not deviation and not announced.counts[0]:
+            only = Table("fit", ("figure", "value", "from", "to"), rows)
+            return Result([only], [nothing_fitted(units, float(announced.counts[1]))])
         tables: List[Table] = []
         classes = self._classes[1:] if self._scored == 1 else self._classes
         if "scores" in state:

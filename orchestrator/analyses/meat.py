@@ -11,6 +11,7 @@ from typing import List, NamedTuple, Tuple
 
 import numpy as np
 
+from orchestrator.analyses.family import Summed
 from orchestrator.wire.plain import many
 
 MODEL, HC0, HC1, CLUSTERED = "model", "hc0", "hc1", "clustered"
@@ -43,9 +44,9 @@ def of_patient(summed: np.ndarray, squared: float) -> Tuple[np.ndarray, bool]:
     return inside, not np.array_equal(score, inside)
 
 
-def sandwich_of(errors: str, products: np.ndarray, cut: float, counted: float, records: float) -> Sandwich:
-    """products: M, in the units of the gradient. counted: how many the sum is over. records: that coefficients are of."""
-    terms = len(products)
+def sandwich_of(errors: str, products: np.ndarray, cut: float, counted: float, summed: Summed) -> Sandwich:
+    """products: M, in the units of the gradient. counted: how many the sum is over. summed: of the model."""
+    records, terms = summed.records, summed.estimated
     if errors == HC0:
         return Sandwich(products, records - terms)
     if records <= terms or (errors == CLUSTERED and counted < 1.5):

@@ -23,6 +23,7 @@ from orchestrator.analyses.base import (
     interval,
 )
 from orchestrator.analyses.blocks import CELLS, PRODUCTS, SUMS, Block, aside, places
+from orchestrator.analyses.rounding import around_mean, settled
 from orchestrator.wire.bounds import count, refuse
 from orchestrator.wire.schema import Schema
 
@@ -111,18 +112,22 @@ class Pca(Analysis):
         least = interval(
             math.sqrt(5) * deviation / known
         )  # of a mean of squares less a squared mean, as in standardization
-        varies = spread**2 > max(least, 1e-24)
+        squares = total[1 + numbers : -1][self._upper[0] == self._upper[1]]
+        exact = np.asarray(around_mean(total[1 : 1 + numbers], squares, known))
+        varies = spread**2 > least if deviation else exact > 0
+        spread = spread if deviation else np.sqrt(np.maximum(exact, 0.0) / known)
         safe = np.where(varies, spread, 1.0)
         correlation = np.where(np.outer(varies, varies), covariance / np.outer(safe, safe), 0.0)
         correlation = np.clip(correlation, -1.0, 1.0)
         np.fill_diagonal(correlation, varies.astype(float))
         values, vectors = np.linalg.eigh(correlation)
         values, vectors = values[::-1], vectors[:, ::-1]
+        values = values if deviation else np.asarray(settled(values, numbers, known))
         vectors = vectors * np.where(vectors[np.abs(vectors).argmax(axis=0), np.arange(numbers)] < 0, -1.0, 1.0)
         shown = min(int(self.options.components), int(varies.sum()))
         return Result(
             [
-                self._columns(mean, spread * math.sqrt(known / (known - 1)), varies, units, known),
+                self._columns(mean, spread * math.sqrt(known / (known - 1)), varies, units, known, not deviation),
                 self._correlation(correlation, varies),
                 self._explained(values, shown, int(varies.sum())),
                 self._components(vectors, shown),
@@ -130,13 +135,16 @@ class Pca(Analysis):
             list(self._notes(known, left_out, deviation, varies, units)),
         )
 
-    def _columns(self, mean: np.ndarray, spread: np.ndarray, varies: np.ndarray, units: str, known: float) -> Table:
+    def _columns(
+        self, mean: np.ndarray, spread: np.ndarray, varies: np.ndarray, units: str, known: float, exact: bool
+    ) -> Table:
+        """exact: a column that does not vary has a deviation of 0, and not one that noise hides."""
         rows: List[Tuple[Cell, ...]] = []
         size: Cell = int(known) if known.is_integer() else known
         for name, m, s, seen, (_, feature) in zip(self._names, mean, spread, varies, self.schema.numbers()):
             low, high = feature.scaled_range
             half = (high - low) / 2
-            rows.append((name, size, low + half * (1 + float(m)), half * float(s) if seen else None))
+            rows.append((name, size, low + half * (1 + float(m)), half * float(s) if seen or exact else None))
         return Table("columns", ("column", units, "mean", "standard deviation"), rows)
 
     def _correlation(self, correlation: np.ndarray, varies: np.ndarray) -> Table:

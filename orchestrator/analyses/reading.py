@@ -28,8 +28,8 @@ class Read(NamedTuple):
 class Reading:
     """The columns that options name, of a schema."""
 
-    def __init__(self, schema: Schema, options: RegressionOptions) -> None:
-        self._schema, self._options = schema, options
+    def __init__(self, schema: Schema, options: RegressionOptions, exact: bool = False) -> None:
+        self._schema, self._options, self._exact = schema, options, exact
         self._by_name = {feature.name: feature for feature in schema.features}
         apart = (options.outcome, options.offset, options.exposure, options.weights)
         self.inputs = Inputs(schema, options.inputs, apart, True, options.interactions)
@@ -44,8 +44,8 @@ class Reading:
             return None
         offset = self._offset_range() if not self._too_far() else NO_OFFSET
         if kind is NegativeBinomial:
-            return NegativeBinomial(outcome, offset, self._options.alpha)
-        return kind(outcome, offset)
+            return NegativeBinomial(outcome, offset, self._exact, self._options.alpha)
+        return kind(outcome, offset, self._exact)
 
     @property
     def family(self) -> Family:

@@ -78,9 +78,10 @@ def _unlike_signals(chosen: Type[Analysis], kind: str, schema: Schema) -> List[s
 def analysis_of(task: Task) -> Analysis:
     """Of a task that declares one. Raises UsageError where it makes no sense; see `objections`."""
     try:
-        return make(task.analysis, task.schema)
+        found = make(task.analysis, task.schema)
     except UsageError as error:
         raise UsageError(f"task {task.name!r}: analysis: {error}") from error
+    return found if task.privacy.on else found.without_noise()
 
 
 def exchange_of(task: Task) -> Optional[Exchange]:

@@ -9,6 +9,7 @@ are applied to the sums, and change nothing of what is asked (penalty.py).
 """
 
 import math
+from copy import copy
 from typing import Callable, Iterator, List, NamedTuple, Optional, Tuple
 
 import numpy as np
@@ -69,6 +70,12 @@ class Regression(Analysis):
         self.terms = self._reading.inputs.terms
         self._upper = np.triu_indices(min(len(self.terms), MOST_TERMS))
         super().__init__(schema, options)
+
+    def without_noise(self) -> Analysis:
+        """Its means may be beyond the largest outcome."""
+        found = copy(self)
+        found._reading = Reading(self.schema, self.options, exact=True)
+        return found
 
     def objections(self) -> Iterator[str]:
         """The columns are there and of their kind, and options go together."""
@@ -251,6 +258,7 @@ class Regression(Analysis):
         now = np.asarray(state["coefficients"])
         matrix, summed = self._split(state["total"], now)
         counts, noises = self._counts(state["total"], units), (float(state["noise"][0]), float(state["noise"][1]))
+        summed = summed._replace(hidden=inverse_of(matrix, noises[0])[1].shape[1])
         if self._adaptive:
             return adassp_result(matrix, summed, noises, self.family, self.terms, counts)
         if self.options.strengths:
@@ -286,7 +294,7 @@ class Regression(Analysis):
         unit = self._reading.unit if counted else self._reading.unit**2
         scale = unit * self.family.score_scale**2 * (MOST_RECORDS**2 if errors == CLUSTERED else 1.0)
         products = self._symmetric(meat[:triangle] * scale)
-        return sandwich_of(errors, products, float(meat[triangle]), float(meat[-2]), summed.records)
+        return sandwich_of(errors, products, float(meat[triangle]), float(meat[-2]), summed)
 
     def words(self, quoted: Callable[[str], str]) -> List[str]:
         """What is explained by what, and what else is asked."""

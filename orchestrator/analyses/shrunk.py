@@ -57,6 +57,7 @@ def _notes(path: Sequence[Shrunk], asked: int, fit: Fit, terms: Sequence[Term], 
         yield f"no round was left for {asked - len(path)} of {asked} strengths"
     if not exact:
         yield "coefficients carry the noise of the sums"
+        yield from filter(None, [fit.bound])
     yield from notes_on_terms(terms)
 
 

@@ -131,6 +131,16 @@ def evenly(words: str, count: int) -> np.ndarray:
     return (np.frombuffer(content, "<u8") >> np.uint64(11)) * 2.0**-53
 
 
+def nothing_fitted(units: str, held: float) -> str:
+    """Why there is no model where all records are held out, or left out."""
+    if held < 0.5:
+        return f"no {units} to fit on: all lack the outcome"
+    return (
+        f"no {units} to fit on: all {held:.6g} are held out, since equal records are kept together; set another `seed`, or "
+        "`held_out` to 0"
+    )
+
+
 def apart(values: np.ndarray, share: float, seed: int) -> np.ndarray:
     """bool (n,): which records are held out, by a hash of their inputs: the same ones in every round, about `share` of them."""
     if not share:

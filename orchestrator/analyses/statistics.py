@@ -25,6 +25,7 @@ from orchestrator.analyses.base import (
     interval,
 )
 from orchestrator.analyses.blocks import BY_ITSELF, CELLS, MARGINS, PRODUCTS, SUMS, Block, aside, places
+from orchestrator.analyses.rounding import around_mean
 from orchestrator.wire.bounds import count, near, refuse
 from orchestrator.wire.plain import many
 from orchestrator.wire.schema import Feature, Schema
@@ -198,6 +199,10 @@ class Statistics(Analysis):
                 f"{math.sqrt(2) * whole:.3g}"
             )
             yield "means and standard deviations that noise hides are left out"
+        rows = [] if total.deviation else [_row(place, total) for place in self._places.values()]
+        same = [str(name) for name, _, _, _, std, *_ in rows if std == 0]
+        if same:
+            yield f"{', '.join(same)}: all values are the same"
         if units == "patients":
             yield "a patient counts once, spread evenly over its records: counts are of patients, and means are over patients"
 
@@ -273,6 +278,7 @@ def _moments(
         return None, None, 0.0
     mean = float(np.clip(first / known, -1, 1))
     squared, spread = second - first * first / known, deviation / known
+    squared = squared if deviation else float(around_mean(first, second, known))
     std = math.sqrt(squared / (known - 1)) if known > 1 and squared >= 0 else None
     variance = max(0.0, squared / known)
     hidden = interval(spread * math.sqrt(1 + 4 * mean**2 + 2 * (mean**2 - variance) ** 2)) > LEAST_SHARE * variance

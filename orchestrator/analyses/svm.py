@@ -263,7 +263,7 @@ class SparseSvm(PeerAnalysis):
     def result(self, state: State, units: str) -> Result:
         """Tables "coefficients", "fit" and "progress"."""
         events, others, left_out = (float(value) for value in state["counts"])
-        figures: List[Tuple[str, float]] = [
+        figures: List[Tuple[str, Optional[float]]] = [
             (f"{units} used", events + others),
             (f"{units} left out", left_out),
             (f"{units} with the outcome", events),
@@ -282,9 +282,9 @@ class SparseSvm(PeerAnalysis):
             figures += [
                 ("mean loss", self._objective(measured, weights) - self._penalty(weights)),
                 ("objective", self._objective(measured, weights)),
-                ("predicted right", float(measured[0] + measured[1]) / max(1.0, float(measured[3]))),
-                ("sensitivity", float(measured[0]) / max(1.0, events)),
-                ("specificity", float(measured[1]) / max(1.0, others)),
+                ("predicted right", _share(measured[0] + measured[1], measured[3])),
+                ("sensitivity", _share(measured[0], events)),
+                ("specificity", _share(measured[1], others)),
             ]
         heads = ("term", "weight", "in the column's units", "in the model")
         return Result([Table("coefficients", heads, rows), _fit(figures), self._progress(state)], notes)
@@ -336,6 +336,13 @@ def kept_weights(weights: np.ndarray) -> np.ndarray:
     return np.where(small, 0.0, weights)
 
 
-def _fit(figures: List[Tuple[str, float]]) -> Table:
-    rows: List[Tuple[Cell, ...]] = [(name, int(value) if value.is_integer() else value) for name, value in figures]
+def _share(part: float, whole: float) -> Optional[float]:
+    """None of nobody."""
+    return float(part) / float(whole) if whole > 0 else None
+
+
+def _fit(figures: List[Tuple[str, Optional[float]]]) -> Table:
+    rows: List[Tuple[Cell, ...]] = [
+        (name, int(value) if value is not None and value.is_integer() else value) for name, value in figures
+    ]
     return Table("fit", ("figure", "value"), rows)

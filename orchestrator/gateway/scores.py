@@ -186,6 +186,9 @@ def _whole(found: Counts, said: Dict[str, Any], resample: bool) -> None:
         said.update(dict.fromkeys(names), confusion=None, calibration=None)
         said["too_noisy"] += [*names, "confusion"] if drowned else []
         return
+    if _classes_seen(found) < 2:  # as the area under the curve, they say nothing where there is nothing to tell apart
+        said.update(dict.fromkeys(name for name in names if name != "calibration_error"))
+        names = {"calibration_error": _ece}
     clean = _nearest(found.counts[np.newaxis], found.total) if found.noise else found.counts[np.newaxis]
     draws = _resampled(found, clean[0]) if resample else None
     for name, figure in names.items():
@@ -197,6 +200,8 @@ def _whole(found: Counts, said: Dict[str, Any], resample: bool) -> None:
         if np.isfinite(drawn).mean() < 0.9:
             continue
         low, high = np.nanquantile(drawn, [0.025, 0.975])
+        if not high > low:  # all samples say the same, as of predictions that are all right: that is no interval
+            continue
         if name == "calibration_error":  # a resample adds to it what the sample had added before
             low, high = 2 * value - high, 2 * value - low
         most = np.inf if name == "calibration_slope" else 1.0
@@ -206,6 +211,10 @@ def _whole(found: Counts, said: Dict[str, Any], resample: bool) -> None:
     said["calibration"] = _calibration(found, clean[0])
     if found.classes == 2:
         said["thresholds"] = _thresholds(found, clean[0])
+
+
+def _classes_seen(found: Counts) -> int:
+    return int((np.bincount(found.truth, found.counts, found.classes) >= 0.5).sum())
 
 
 def _nearest(counts: np.ndarray, total: float) -> np.ndarray:

@@ -109,5 +109,5 @@ def _sum(task: Task, asked: np.ndarray, site: Dataset) -> np.ndarray:
         if task.privacy.on:
             lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
             vectors = vectors * (task.privacy.clip_norm / np.maximum(lengths, task.privacy.clip_norm))
-        found += vectors.sum(axis=0)
+        found += np.ascontiguousarray(vectors.T).sum(axis=1)
     return found

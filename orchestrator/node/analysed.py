@@ -34,8 +34,8 @@ def unit_vectors(analysis: Analysis, asked: np.ndarray, dataset: Dataset, unit: 
 
 
 def total(vectors: Iterator[np.ndarray], size: int) -> np.ndarray:
-    """float64 (size,): the sum of all of them."""
+    """float64 (size,): the sum of all of them; of each piece pair by pair, so that few roundings add up."""
     found = np.zeros(size)
     for some in vectors:
-        found += some.sum(axis=0)
+        found += np.ascontiguousarray(some.T).sum(axis=1)
     return found

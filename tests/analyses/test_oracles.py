@@ -3,6 +3,7 @@
 import csv
 import statistics as exact
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional
 
@@ -18,7 +19,7 @@ from orchestrator.data.dataset import Dataset, load_for
 from orchestrator.node.analysed import total, unit_vectors
 from orchestrator.privacy.ring import from_ring, mask_of, to_ring, word_of
 from orchestrator.privacy.vector_layout import Layout, bits_for, parts_of
-from orchestrator.wire.protection import Aggregation
+from orchestrator.wire.protection import Aggregation, Privacy
 from orchestrator.wire.schema import Feature, Schema
 from orchestrator.wire.task import Rounds, Task
 from orchestrator.wire.training import Training
@@ -278,7 +279,8 @@ def test_intervals_count_the_noise(family: str) -> None:
     schema = Schema("table", "", (), {}, (Feature("a", -1, 1), Feature("b", -1, 1), outcome))
     declared = {"kind": "regression", "family": family, "outcome": "y", "rounds": 8}
     declared.update({"alpha": 0.25} if family == "negative-binomial" else {})
-    analysis = analysis_of(planned(Task("t", schema, {}, privacy=OPEN, rounds=Rounds(3, 3), analysis=declared)))
+    task = planned(Task("t", schema, {}, privacy=OPEN, rounds=Rounds(3, 3), analysis=declared))
+    analysis = analysis_of(replace(task, privacy=Privacy("record", sampling_rate=1.0)))
     draw, hits, shown, tries = np.random.default_rng(5), 0, 0, 120
     deviation = 2.0 if counted else 12.0  # of a value that one record moves by 1; a count of 30 is one
     for _ in range(tries):

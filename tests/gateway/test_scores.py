@@ -152,3 +152,16 @@ def test_intervals_of_shares_are_wilsons() -> None:
     }.items():
         assert intervals.share(part, whole) == pytest.approx(ends, abs=5e-5)
     assert intervals.share(81, 263, 1e-9, 1, 2) == pytest.approx(intervals.share(81, 263), abs=1e-3)
+
+
+@pytest.mark.parametrize("one", [0, 1])
+def test_figures_of_one_class_are_left_out_and_no_interval_is_without_width(one: int) -> None:
+    p = drawn(80, 3)[1]
+    found = figures(of_rows(np.full(80, one), p))
+    for name in ("auc", "pr_auc", "macro_f1", "calibration_slope"):
+        assert found[name] is None, name
+        assert name not in found["intervals"]
+    right = figures(of_rows(np.arange(80) % 2, np.stack([1.0 - np.arange(80) % 2, np.arange(80) % 2], axis=1)))
+    assert right["macro_f1"] == right["pr_auc"] == 1
+    assert all(high > low for low, high in (right["intervals"][name] for name in ("accuracy", "auc")))
+    assert not {"macro_f1", "pr_auc"} & set(right["intervals"])

@@ -1,0 +1,86 @@
+"""Means of a model with a logarithm as link beyond the range of the outcome, as an exposure makes them."""
+
+import math
+from dataclasses import replace
+from typing import Any, Dict, List
+
+import numpy as np
+import pytest
+from regression_rows import of_rows, task_of
+from result_cells import numeric
+from test_oracles import computed
+
+from orchestrator.analyses.base import Result, Total
+from orchestrator.analyses.registry import analysis_of
+from orchestrator.analyses.regression import Regression
+from orchestrator.node.analysed import total, unit_vectors
+from orchestrator.wire.protection import Privacy
+from orchestrator.wire.schema import Feature, Schema
+
+pytest.importorskip("scipy", reason="results are made at gateways, which have it")
+
+COUNTS = (Feature("count", 0, 8), Feature("a", -1, 1), Feature("time", 0.5, 40))
+SCHEMA = Schema("table", "", (), {}, COUNTS)
+
+
+def rows(count: int = 300) -> Dict[str, np.ndarray]:
+    draw = np.random.default_rng(5)
+    a, time = draw.uniform(-1, 1, count), draw.uniform(0.5, 40, count)
+    return {"count": np.minimum(draw.poisson(0.6 * time), 8).astype(float), "a": a, "time": time}
+
+
+def column(result: Result, name: str) -> List[float]:
+    table = result.tables[0]
+    return [numeric(row[table.columns.index(name)]) for row in table.rows]
+
+
+@pytest.mark.parametrize("method", ["plain", "secure"])
+@pytest.mark.parametrize("alpha", [0.0, 0.5])
+def test_means_above_the_largest_count_are_those_of_maximum_likelihood(alpha: float, method: str) -> None:
+    """By Newton's method over all rows."""
+    columns = rows()
+    counts, time = columns["count"], columns["time"]
+    design, expected = np.stack([np.ones(300), columns["a"]], axis=1), np.array([math.log(0.3), 0.0])
+    for _ in range(50):
+        mean = np.exp(design @ expected) * time
+        information = (design * (mean / (1 + alpha * mean))[:, np.newaxis]).T @ design
+        expected = expected + np.linalg.solve(information, design.T @ ((counts - mean) / (1 + alpha * mean)))
+    assert mean.max() > 8
+    family: Dict[str, Any] = {"family": "negative-binomial", "alpha": alpha} if alpha else {"family": "poisson"}
+    task = task_of(SCHEMA, outcome="count", inputs=("a",), exposure="time", tolerance=1e-12, **family)
+    data = of_rows(columns, COUNTS)
+    result = computed(task, [data.take(np.arange(300) % 3 == place) for place in range(3)], method)
+    np.testing.assert_allclose(column(result, "estimate"), expected, rtol=1e-7)
+    errors = np.sqrt(np.diag(np.linalg.inv(information)))
+    np.testing.assert_allclose(column(result, "standard error"), errors, rtol=1e-7)
+
+
+def test_gamma_means_with_an_exposure_are_those_of_maximum_likelihood() -> None:
+    """Outcomes that do not grow with the exposure, so that means are far beyond their range."""
+    features = (Feature("cost", 1, 20), Feature("a", -1, 1), Feature("time", 0.1, 1000))
+    draw = np.random.default_rng(7)
+    a, time = draw.uniform(-1, 1, 200), np.exp(draw.uniform(math.log(0.1), math.log(1000), 200))
+    cost = draw.uniform(1, 20, 200)
+    options = {"outcome": "cost", "family": "gamma", "inputs": ("a",), "exposure": "time"}
+    task = task_of(Schema("table", "", (), {}, features), rounds=300, tolerance=1e-11, **options)
+    result = computed(task, [of_rows({"cost": cost, "a": a, "time": time}, features)], "plain")
+    design = np.stack([np.ones(200), a], axis=1)
+    mean = np.exp(design @ np.array(column(result, "estimate"))) * time
+    assert mean.max() > 200
+    np.testing.assert_allclose(design.T @ (cost / mean - 1), 0.0, atol=1e-6)
+
+
+@pytest.mark.parametrize("family", ["poisson", "negative-binomial"])
+def test_with_noise_the_largest_count_bounds_means_and_a_note_says_so(family: str) -> None:
+    """The bound is what noise is as large as."""
+    alpha = {} if family == "poisson" else {"alpha": 1.0}
+    task = task_of(SCHEMA, outcome="count", inputs=("a",), exposure="time", family=family, **alpha)
+    noisy, exact = analysis_of(replace(task, privacy=Privacy("record", sampling_rate=1.0))), analysis_of(task)
+    assert isinstance(noisy, Regression)
+    assert isinstance(exact, Regression)
+    assert noisy.family.gradient_scale == 8 < exact.family.gradient_scale
+    asked, data = noisy.begin(0), of_rows(rows(), COUNTS)
+    for analysis, deviation in ((noisy, 0.5), (exact, 0.0)):
+        found = total(unit_vectors(analysis, asked, data, "record"), analysis.sums.size)
+        notes = analysis.result(analysis.fold(asked, Total(found, deviation))[1].state, "records").notes
+        assert any(note.startswith("with noise a mean above 8") for note in notes) == bool(deviation)
