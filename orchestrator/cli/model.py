@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional
 
 from model_export.chips import CHIPS
 from orchestrator.cli import model_registry
-from orchestrator.cli.arguments import check_output, check_output_folder
+from orchestrator.cli.arguments import check_new_file, check_output, check_output_folder
 from orchestrator.cli.commands import COMMANDS
 from orchestrator.cli.model_check import run_preflight, run_verify
 from orchestrator.cli.model_files import load_rows, naming, read_file, read_model
@@ -238,11 +238,13 @@ def run_model(arguments: argparse.Namespace) -> int:
 
     from model_export.tflite_file import read_tflite, single_edges
     from model_export.tflm import TflmModel, check_rows
+    from orchestrator.files import new_file
 
     check_output(arguments.outputs, "--outputs")
     for name, given in (("the model", arguments.model), ("--inputs", arguments.inputs)):
         if arguments.outputs.exists() and given.exists() and os.path.samefile(arguments.outputs, given):
             raise UsageError(f"--outputs {arguments.outputs}: is {name} itself; name another file")
+    check_new_file(arguments.outputs, "--outputs")
     with naming(arguments.model):
         blob = read_model(arguments.model)
         model = read_tflite(blob)
@@ -260,7 +262,7 @@ def run_model(arguments: argparse.Namespace) -> int:
 
             outputs = run_direct(blob, rows)
     outputs = np.asarray(outputs, np.int8).reshape(len(rows), *leave.shape[1:])
-    with open(arguments.outputs, "wb") as stream:  # a file object, or numpy would add a suffix to the name
+    with new_file(arguments.outputs) as fresh, fresh.open("wb") as stream:  # numpy would add a suffix to a name
         np.save(stream, outputs)
     report = {
         "model": str(arguments.model),
