@@ -123,7 +123,7 @@ def run_export(arguments: argparse.Namespace) -> int:
 
     if arguments.model.suffix.lower() == ".json" or (arguments.model / "result.json").is_file():
         return _export_trees(arguments)
-    labels = arguments.labels.split(",") if arguments.labels is not None else None
+    labels = named_labels(arguments)
     suffix = arguments.model.suffix.lower()
     with naming(arguments.model):
         name = arguments.name if arguments.name is not None else name_of_file(arguments.model.stem)
@@ -161,6 +161,28 @@ def run_export(arguments: argparse.Namespace) -> int:
     else:
         say(manifest_text(arguments.out, manifest))
     return 0
+
+
+def named_labels(arguments: argparse.Namespace) -> Optional[List[str]]:
+    """Of --labels, checked before TensorFlow starts as far as the file alone says how many there are to be."""
+    from model_export.errors import ExportError
+    from model_export.keras_file import check_keras_file, outputs_of
+    from model_export.manifest import check_labels
+    from model_export.tflite_file import read_tflite, single_edges
+
+    if arguments.labels is None:
+        return None
+    labels, outputs = arguments.labels.split(","), None
+    if arguments.model.is_file():
+        with naming(arguments.model):
+            if arguments.model.suffix.lower() == ".keras":
+                outputs = outputs_of(check_keras_file(arguments.model))
+            elif arguments.model.suffix.lower() == ".tflite":
+                outputs = (1, *single_edges(read_tflite(read_file(arguments.model)))[1].shape)[-1]
+    try:
+        return check_labels(labels, len(labels) if outputs is None else outputs)
+    except ExportError as error:
+        raise UsageError(f"--labels {arguments.labels}: {error}") from error
 
 
 def _export_trees(arguments: argparse.Namespace) -> int:
