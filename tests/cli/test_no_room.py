@@ -8,9 +8,9 @@ from typing import Any, Callable, Iterator, List
 
 import numpy as np
 import pytest
+from test_outputs_first import SCHEMA
 
 from orchestrator.cli.main import main
-from tests.cli.test_outputs_first import SCHEMA
 
 resource = pytest.importorskip("resource")
 
