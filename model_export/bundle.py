@@ -321,10 +321,14 @@ def write_folder(out_dir: Path, contents: Mapping[str, bytes], signer_known: boo
     new = Path(tempfile.mkdtemp(prefix=f".{out_dir.name}.", dir=out_dir.parent))
     try:
         for file, content in contents.items():
-            with open(new / file, "wb") as stream:
-                stream.write(content)
-                stream.flush()
-                os.fsync(stream.fileno())
+            try:
+                with open(new / file, "wb") as stream:
+                    stream.write(content)
+                    stream.flush()
+                    os.fsync(stream.fileno())
+            except OSError as error:  # a write names no file, and that of a folder which is gone helps nobody
+                error.filename = str(out_dir / file)
+                raise
         if signer_known:
             verify_bundle(new, run=False)
         else:

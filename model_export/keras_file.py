@@ -87,6 +87,31 @@ def check_keras_file(path: Path) -> Dict[str, Any]:
     return config
 
 
+def outputs_of(config: Mapping[str, Any]) -> Optional[int]:
+    """Values a model puts out, where its last layer says it; None where only Keras knows."""
+    inside = config.get("config")
+    layers = inside.get("layers") if isinstance(inside, dict) else None
+    named = inside.get("output_layers") if isinstance(inside, dict) else None
+    if not isinstance(layers, list) or not layers or not all(isinstance(layer, dict) for layer in layers):
+        return None
+    last = layers[-1]
+    if config.get("class_name") != "Sequential":
+        name = _first_text(named)
+        last = next((layer for layer in layers if layer.get("name") == name), {}) if name else {}
+    said = last.get("config")
+    units = said.get("units") if last.get("class_name") == "Dense" and isinstance(said, dict) else None
+    return units if isinstance(units, int) and not isinstance(units, bool) else None
+
+
+def _first_text(value: Any) -> str:
+    """Of ["name", 0, 0], alone or in a list of one such."""
+    while isinstance(value, list) and value:
+        if isinstance(value[0], list) and len(value) > 1:
+            return ""
+        value = value[0]
+    return value if isinstance(value, str) else ""
+
+
 def in_float32(config: Mapping[str, Any]) -> Tuple[Dict[str, Any], List[str]]:
     """(the configuration with every float in float32, the other precisions it had, sorted).
 

@@ -18,7 +18,7 @@ import struct
 import tempfile
 import zlib
 from pathlib import Path
-from typing import Any, Callable, Dict, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
@@ -190,13 +190,17 @@ def generate_key(private_file: Path, public_file: Path) -> Ed25519PublicKey:
     public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     if public_file.exists():
         raise KeyFileError(f"{public_file}: is there already; an existing key is never overwritten")
+    made: List[Path] = []
     for path, content, mode in ((private_file, secret, 0o600), (public_file, public, 0o644)):
         try:
             with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as stream:
+                made.append(path)
                 stream.write(content)
         except FileExistsError:
             raise KeyFileError(f"{path}: is there already; an existing key is never overwritten") from None
         except OSError as error:
+            for each in made:  # half a pair is in the way of a whole one
+                each.unlink()
             raise KeyFileError(f"{path}: cannot be written: {error.strerror}") from error
     return key.public_key()
 

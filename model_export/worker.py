@@ -1,8 +1,10 @@
 """The work that needs TensorFlow, done in a process of its own: read a spec, write files, give back one JSON object."""
 
+import errno
 import json
 import os
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional
 
@@ -271,6 +273,12 @@ def _write_private(folder: Path, arrays: Dict[str, "np.ndarray"]) -> None:
             np.save(file, array)
 
 
+_CURES = {
+    errno.ENOSPC: ": make room on that disk, then give the same command again",
+    errno.EDQUOT: ": this user may write no more there: make room, then give the same command again",
+    errno.EROFS: ": that disk can only be read; name another folder",
+}
+
 VERBS: Dict[str, Callable[[Path, Path], Result]] = {"prepare": prepare, "bundle": bundle}
 
 
@@ -283,6 +291,16 @@ def main(arguments: List[str]) -> int:
         result = VERBS[arguments[0]](Path(arguments[1]), Path(arguments[2]))
     except ExportError as error:
         print(json.dumps({"error": str(error), "type": type(error).__name__}), flush=True)
+        return 1
+    except OSError as error:
+        if error.errno is None:  # of a library, which says no more than its traceback
+            raise
+        # Of a write that failed the system names no file: it is one of the folder's, or of those that converting needs.
+        place = error.filename or f"{arguments[2]}, or {tempfile.gettempdir()}"
+        print(
+            json.dumps({"error": f"{place}: {error.strerror}{_CURES.get(error.errno, '')}", "type": "ExportError"}),
+            flush=True,
+        )
         return 1
     print(json.dumps(result), flush=True)
     return 0

@@ -1,9 +1,11 @@
 """Files that are written whole or not at all."""
 
+import errno
 import os
 import secrets
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Optional
+from typing import Iterator, Optional
 
 from orchestrator.errors import writing
 
@@ -28,6 +30,50 @@ def replace_file(path: Path, content: bytes, mode: Optional[int] = None) -> None
             fresh.unlink(missing_ok=True)  # it may have its name by now
             raise
         sync_path(path.parent)
+
+
+@contextmanager
+def new_file(path: Path, mode: int = 0o666) -> Iterator[Path]:
+    """A file beside `path`, to be written by its name, which ends as that one does; in the end it is renamed.
+
+    Where the writing fails nothing is left, so that the same command can be given again. An OSError names `path`; FileExistsError
+    where there is a file of that name by then.
+    """
+    fresh = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
+    try:
+        os.close(os.open(str(fresh), os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode))
+        try:
+            yield fresh
+            sync_path(fresh)
+            if os.path.lexists(str(path)):
+                raise FileExistsError(errno.EEXIST, "it exists, and is not overwritten", str(path))
+            os.replace(str(fresh), str(path))
+        except BaseException:
+            fresh.unlink(missing_ok=True)
+            raise
+        sync_path(path.parent)
+    except OSError as error:
+        if error.filename in (None, str(fresh)):
+            error.filename, error.filename2 = str(path), None
+        raise
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[None]:
+    """Where the block fails, the files it made in a folder are removed, and the folder if it made that: nothing is in the way of
+    the next try.
+    """
+    before = set(folder.iterdir()) if folder.is_dir() else None
+    try:
+        yield
+    except BaseException:
+        for path in set(folder.iterdir()) - (before or set()) if folder.is_dir() else ():
+            if not path.is_dir():
+                path.unlink()
+        if before is None:
+            with suppress(OSError):  # there may be folders in it
+                folder.rmdir()
+        raise
 
 
 def sync_path(path: Path) -> None:

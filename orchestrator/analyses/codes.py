@@ -13,7 +13,7 @@ import numpy as np
 
 from orchestrator.analyses.inputs import columns_of
 from orchestrator.errors import DataError, UsageError
-from orchestrator.wire.bounds import near
+from orchestrator.wire.bounds import near, twice
 from orchestrator.wire.schema import Feature, Schema
 from orchestrator.wire.structure import structure, unstructure
 
@@ -48,8 +48,7 @@ class Terms:
                 yield f"inputs: no column {name!r} in the schema{near(name, names)}"
             elif name == self._outcome:
                 yield f"inputs: {name!r} is the outcome, which the code does not know"
-        if len(set(self._named)) < len(self._named):
-            yield "inputs: a column is there twice"
+        yield from twice("inputs", self._named)
         if not self.features:
             yield "inputs: no column is left to make a code of"
         if self.size > MOST_TERMS:

@@ -6,7 +6,7 @@ from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 import numpy as np
 
 from orchestrator.analyses.base import in_unit_range
-from orchestrator.wire.bounds import near
+from orchestrator.wire.bounds import near, twice
 from orchestrator.wire.schema import Feature, Schema
 
 MOST_TERMS = 256
@@ -78,8 +78,7 @@ class Inputs:
                 yield f"inputs: no column {name!r} in the schema{near(name, names)}"
             elif name in self._apart:
                 yield f"inputs: {name!r} is the outcome, or has another part in the model"
-        if len(set(self._named)) < len(self._named):
-            yield "inputs: a column is there twice"
+        yield from twice("inputs", self._named)
         if not self.features:
             yield "inputs: no column is left to explain by"
         yield from self._objections_to_pairs()
@@ -95,8 +94,7 @@ class Inputs:
                     yield f"interactions: {name!r} is not among the inputs{near(name, among)}"
             if len(set(pair)) == 1 and pair[0] in among and among[pair[0]].categories:
                 yield f"interactions: {pair[0]!r} with itself; only a number has a square"
-        if len({tuple(sorted(pair)) for pair in self._pairs}) < len(self._pairs):
-            yield "interactions: a pair is there twice"
+        yield from twice("interactions", (tuple(sorted(pair)) for pair in self._pairs))
 
     @property
     def squared(self) -> float:

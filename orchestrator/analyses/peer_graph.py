@@ -5,7 +5,7 @@ from typing import FrozenSet, Iterator, NamedTuple, Sequence, Tuple
 import numpy as np
 
 from orchestrator.errors import UsageError
-from orchestrator.wire.bounds import count, near, one_of
+from orchestrator.wire.bounds import count, near, one_of, twice
 from orchestrator.wire.topics import check_name
 
 MOST_NODES = 64
@@ -71,8 +71,7 @@ def objections(kind: str, nodes: Sequence[str], edges: Sequence[Pair]) -> Iterat
             check_name(name, "nodes")
         except UsageError as error:
             yield str(error)
-    if len(set(nodes)) < len(nodes):
-        yield "nodes: a name is there twice"
+    yield from twice("nodes", nodes)
     if bool(edges) != (kind == EDGES):
         yield f"edges: {len(edges)} of graph {kind!r}, expected {'one at least' if kind == EDGES else 'none'}"
     sound = len(edges) <= MOST_NODES * MOST_NODES

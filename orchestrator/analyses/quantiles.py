@@ -28,7 +28,7 @@ from orchestrator.analyses.base import (
     interval,
 )
 from orchestrator.analyses.blocks import CELLS, EVERYBODY, MARGINS, MISSING, UPTO, Block, aside, places, unused
-from orchestrator.wire.bounds import count, near, refuse, within
+from orchestrator.wire.bounds import count, near, refuse, twice, within
 from orchestrator.wire.schema import Feature, Schema
 
 MOST_QUANTILES = 99
@@ -129,8 +129,7 @@ class Quantiles(Analysis):
             yield f"columns: {name!r}: {what}; quantiles are of numbers"
         if not self._names:
             yield "columns: the schema has no column that is a number"
-        if len(set(self._names)) < len(self._names):
-            yield "columns: a column is there twice"
+        yield from twice("columns", self._names)
         if self.options.by and (self.options.by not in self._places or self.options.by in numbers):
             groups = [name for name in self._places if name not in numbers]
             yield f"by: {self.options.by!r} is no column with categories{near(self.options.by, groups)}"

@@ -1,12 +1,15 @@
 """The kinds of analysis there are, and the one a task declares."""
 
 from dataclasses import fields, replace
+from functools import partial
+from itertools import islice
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Type
 
 from orchestrator.analyses.agents import Exchange, PeerAnalysis
-from orchestrator.analyses.base import Analysis
+from orchestrator.analyses.base import MOST_REASONS, Analysis
 from orchestrator.analyses.scored_model import ScoredModel
 from orchestrator.analyses.signals import SIGNALS, labelled_column
+from orchestrator.analyses.stand_ins import hidden_mistakes
 from orchestrator.errors import UsageError
 from orchestrator.later import Later
 from orchestrator.wire.bounds import near
@@ -52,13 +55,15 @@ def make(declared: Dict[str, Any], schema: Schema) -> Analysis:
             f"kind {kind!r}: expected one of {known}, or no [task.analysis] to train{near(kind, ANALYSES)}"
         )
     chosen = ANALYSES[kind]
-    options, wrong = attempt({name: value for name, value in declared.items() if name != KIND}, chosen.Options)
-    if schema.kind == SIGNALS:
-        unfit = _unlike_signals(chosen, kind, schema)
-        wrong = [*unfit, *wrong]
-        schema = schema if unfit else labelled_column(schema)
-    if wrong:
-        raise UsageError("\n".join(wrong))
+    said = {name: value for name, value in declared.items() if name != KIND}
+    options, wrong = attempt(said, chosen.Options)
+    unfit = _unlike_signals(chosen, kind, schema) if schema.kind == SIGNALS else []
+    if schema.kind == SIGNALS and not unfit:
+        schema = labelled_column(schema)
+    if wrong and not unfit:
+        wrong += islice(hidden_mistakes(said, chosen.Options, wrong, partial(chosen.over, schema)), MOST_REASONS)
+    if wrong or unfit:
+        raise UsageError("\n".join([*unfit, *wrong]))
     try:
         return chosen.over(schema, options)
     except ValueError as error:

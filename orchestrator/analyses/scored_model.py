@@ -8,7 +8,7 @@ from typing import Callable, Iterator, List, NamedTuple, Tuple
 import numpy as np
 
 from orchestrator.analyses.signals import ARRAY, LABEL, SIGNALS
-from orchestrator.wire.bounds import count, near, one_of
+from orchestrator.wire.bounds import count, near, one_of, twice
 from orchestrator.wire.plain import many
 from orchestrator.wire.schema import Feature, Schema
 
@@ -121,8 +121,8 @@ class Scoring(NamedTuple):
         if self.of_trees:
             yield from () if model.inputs else ("model.inputs: none; of trees there is a column for each channel",)
             yield from () if not (model.mean or model.std) else ("model.mean and std: trees take values as they are",)
-        elif len(set(model.inputs)) < len(model.inputs):
-            yield "model.inputs: a column is there twice"
+        else:
+            yield from twice("model.inputs", model.inputs)
         for name, numbers in (("mean", model.mean), ("std", model.std)):
             if numbers and len(numbers) != self.width:
                 yield f"model.{name}: {len(numbers)} numbers, and the model's columns are {self.width} inputs"

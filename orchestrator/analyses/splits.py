@@ -6,7 +6,7 @@ from typing import Dict, Iterator, List, NamedTuple, Sequence, Tuple
 import numpy as np
 
 from orchestrator.analyses.inputs import columns_of
-from orchestrator.wire.bounds import near
+from orchestrator.wire.bounds import near, twice
 from orchestrator.wire.schema import Feature, Schema
 
 MOST_LEVELS = 256
@@ -29,8 +29,7 @@ class Columns:
                 yield f"inputs: no column {name!r} in the schema{near(name, self.by_name)}"
             elif name == self._outcome:
                 yield f"inputs: {name!r} is what is explained"
-        if len(set(self._named)) < len(self._named):
-            yield "inputs: a column is there twice"
+        yield from twice("inputs", self._named)
         if not self.features:
             yield "inputs: no column is left to explain by"
         for feature in self.features:

@@ -26,7 +26,7 @@ from orchestrator.analyses.base import (
 )
 from orchestrator.analyses.blocks import BY_ITSELF, CELLS, MARGINS, PRODUCTS, SUMS, Block, aside, places
 from orchestrator.analyses.rounding import around_mean
-from orchestrator.wire.bounds import count, near, refuse
+from orchestrator.wire.bounds import count, near, refuse, twice
 from orchestrator.wire.plain import many
 from orchestrator.wire.schema import Feature, Schema
 
@@ -99,8 +99,7 @@ class Statistics(Analysis):
                 yield f"crosstabs: {pair[0]!r} with itself"
             elif all(name in self._places for name in pair) and self._cells(pair) > MOST_CELLS:
                 yield f"crosstabs: {' x '.join(pair)} has {self._cells(pair)} cells, at most {MOST_CELLS}"
-        if len({frozenset(pair) for pair in self._pairs}) < len(self._pairs):
-            yield "crosstabs: a pair is there twice"
+        yield from twice("crosstabs", (tuple(sorted(pair)) for pair in self._pairs))
 
     @property
     def rounds(self) -> int:

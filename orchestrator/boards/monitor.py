@@ -14,6 +14,7 @@ from orchestrator.boards.protocol import Record, RecordParser, RecordStats
 from orchestrator.errors import UsageError
 from orchestrator.mishaps import sentence
 from orchestrator.wire.board_records import KINDS, RAW
+from orchestrator.wire.bounds import twice
 from orchestrator.wire.plain import plain
 
 log = logging.getLogger("edgeward.monitor")
@@ -47,8 +48,8 @@ class Monitor:
     def __init__(
         self, ports: Sequence[str], on_record: Optional[OnRecord] = None, *, baud: int = BAUD, rate_ms: int = 1000
     ) -> None:
-        if len(set(ports)) != len(ports):
-            raise UsageError(f"a port is named twice: {', '.join(ports)}")
+        for line in twice("ports", ports):
+            raise UsageError(line)
         self.status = [PortStatus(port) for port in ports]
         self._on_record, self._baud, self._rate_ms = on_record, baud, rate_ms
         self._stop = threading.Event()

@@ -2,11 +2,12 @@
 
 import argparse
 import json
+from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Dict, List
 
-from orchestrator.cli.arguments import check_new_file, check_output
+from orchestrator.cli.arguments import check_new_file
 from orchestrator.cli.commands import COMMANDS
 from orchestrator.wire.plain import many
 
@@ -57,6 +58,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from orchestrator.data.anonymity.rules import read_rules
     from orchestrator.data.table import every_row
     from orchestrator.errors import UsageError
+    from orchestrator.files import new_file
     from orchestrator.wire.bounds import count
 
     parts = PARTS if arguments.parts is None else arguments.parts
@@ -66,7 +68,7 @@ def _run(arguments: argparse.Namespace) -> int:
         raise UsageError("--parts: says into how many --cuts cuts, which is not given")
     check_new_file(arguments.out, "--out")
     for option in ("report", "plot"):
-        check_output(getattr(arguments, option), f"--{option}")
+        check_new_file(getattr(arguments, option), f"--{option}")
     if arguments.plot is not None and arguments.plot.suffix not in (".png", ".svg"):
         raise UsageError(f"--plot {arguments.plot}: a picture is written as .png or .svg")
     if arguments.plot is not None and find_spec("matplotlib") is None:
@@ -77,17 +79,19 @@ def _run(arguments: argparse.Namespace) -> int:
     domains = domains_of(rules, arguments.rules.parent)
     read = read_for(arguments.data, every_row(arguments.data), rules, domains)
     found = anonymize(arguments.data, read, rules, domains)
-    with arguments.out.open("x", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(found.header)
-        writer.writerows(found.rows)
     figures = report(found, rules)
-    if arguments.report is not None:
-        arguments.report.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-    if arguments.plot is not None:
-        from orchestrator.data.anonymity.picture import draw
+    with ExitStack() as stack:  # all of the files are there in the end, or none
+        with stack.enter_context(new_file(arguments.out)).open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(found.header)
+            writer.writerows(found.rows)
+        if arguments.report is not None:
+            text = json.dumps(figures, indent=1) + "\n"
+            stack.enter_context(new_file(arguments.report)).write_text(text, encoding="utf-8")
+        if arguments.plot is not None:
+            from orchestrator.data.anonymity.picture import draw
 
-        draw(found, rules, arguments.plot)
+            draw(found, rules, stack.enter_context(new_file(arguments.plot)))
     say_report(arguments.json, {"file": str(arguments.out), **figures}, "\n".join(_words(arguments.out, figures)))
     return 0
 

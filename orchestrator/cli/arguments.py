@@ -11,8 +11,8 @@ MOST = 10**15
 """Largest number an argument takes; the commands know what is too much for them below it."""
 
 
-MOST_NAME_BYTES = 230
-"""Of a file's name: file systems take 255, of which some are for the name it has while it is written."""
+MOST_NAME_BYTES, MOST_PATH_BYTES = 230, 4000
+"""Of a file's name: file systems take 255, of which some are for the name it has while it is written; and of its whole path."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -166,6 +166,10 @@ def check_output(path: Optional[Path], option: str) -> None:
 
     if path is None:
         return
+    if len(os.fsencode(path.name)) > MOST_NAME_BYTES:
+        raise UsageError(f"{option} {path.name[:40]}...: a file's name of more than {MOST_NAME_BYTES} bytes")
+    if len(os.fsencode(path)) > MOST_PATH_BYTES:
+        raise UsageError(f"{option} {str(path)[:40]}...: a path of more than {MOST_PATH_BYTES} bytes")
     if path.is_dir():
         raise UsageError(f"{option} {path}: a folder; name a file")
     if os.path.lexists(str(path)) and not path.is_file():
@@ -175,15 +179,13 @@ def check_output(path: Optional[Path], option: str) -> None:
         raise UsageError(f"{option} {path}: there is no folder {path.parent}")
     if not os.access(str(path if path.exists() else path.parent), os.W_OK):
         raise UsageError(f"{option} {path}: may not be written")
-    if len(os.fsencode(path.name)) > MOST_NAME_BYTES:
-        raise UsageError(f"{option} {path.name[:40]}...: a file's name of more than {MOST_NAME_BYTES} bytes")
 
 
-def check_new_file(path: Path, option: str) -> None:
-    """The same, where nothing is overwritten."""
+def check_new_file(path: Optional[Path], option: str) -> None:
+    """The same, where nothing is overwritten: what a command writes where somebody says may be all there is of something else."""
     from orchestrator.errors import UsageError
 
-    if path.exists():
+    if path is not None and len(os.fsencode(path.name)) <= MOST_NAME_BYTES and os.path.isfile(path):
         raise UsageError(f"{option} {path}: it exists, and is not overwritten; name another file, or remove it")
     check_output(path, option)
 

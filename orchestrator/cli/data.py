@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from orchestrator.cli.arguments import check_new_file, check_output
+from orchestrator.cli.arguments import check_new_file
 from orchestrator.cli.commands import COMMANDS
 from orchestrator.wire.plain import many
 
@@ -50,7 +50,9 @@ def register(subparsers: Any) -> None:
     validate.set_defaults(run=_validate)
     mock = verbs.add_parser("mock", help="write invented records that fit the schema of an edgeward.toml")
     mock.add_argument("config", type=Path, metavar="edgeward.toml", help="the federation's file")
-    mock.add_argument("--out", type=Path, required=True, metavar="FILE", help="a .csv, of signals an .npz")
+    mock.add_argument(
+        "--out", type=Path, required=True, metavar="FILE", help="a .csv, of signals an .npz; must not exist"
+    )
     mock.add_argument("--rows", type=int, default=200, metavar="N", help="how many (default: %(default)s)")
     mock.add_argument("--seed", type=int, default=0, metavar="S", help="other records for another one (default: 0)")
     mock.add_argument(
@@ -67,6 +69,7 @@ def register(subparsers: Any) -> None:
 def _describe(arguments: argparse.Namespace) -> int:
     from orchestrator.cli.tables import report, table
     from orchestrator.data.codebook import table_schema, write_codebook
+    from orchestrator.files import new_file
     from orchestrator.gateway.any_table import read_any
     from orchestrator.gateway.proposed import propose
 
@@ -75,7 +78,8 @@ def _describe(arguments: argparse.Namespace) -> int:
     found = read_any(arguments.data)
     proposed = propose(found)
     if arguments.out is not None:
-        write_codebook([each.entry for each in proposed], arguments.out)
+        with new_file(arguments.out) as fresh:
+            write_codebook([each.entry for each in proposed], fresh)
     rows = [("column", "type", "values", "missing", "look at")]
     rows += [(each.entry.name, each.entry.type, each.values, f"{each.missing:,}", each.note) for each in proposed]
     about = {
@@ -106,6 +110,7 @@ def _map(arguments: argparse.Namespace) -> int:
     from orchestrator.cli.tables import report
     from orchestrator.data.described import ENDING
     from orchestrator.errors import UsageError
+    from orchestrator.files import new_file
     from orchestrator.gateway.any_table import read_own
     from orchestrator.gateway.config import load_config
     from orchestrator.gateway.mapping_draft import draft_mapping, name_in
@@ -118,8 +123,8 @@ def _map(arguments: argparse.Namespace) -> int:
     if schema.kind != "table":
         raise UsageError(f"{arguments.config}: of signals; a description maps the columns of a table")
     draft = draft_mapping(read_own(arguments.data), name_in(out, arguments.data), schema)
-    with out.open("x", encoding="utf-8") as file:
-        file.write(draft.text)
+    with new_file(out) as fresh:
+        fresh.write_text(draft.text, encoding="utf-8")
     left = "\n".join(f"  {line}" for line in draft.open)
     text = f"wrote {out}; it leaves open:\n{left}" if draft.open else f"wrote {out}; confirm it line by line"
     after = f"edgeward data validate {out} {arguments.config}"
@@ -144,6 +149,7 @@ def _mock(arguments: argparse.Namespace) -> int:
     from orchestrator.cli.tables import report
     from orchestrator.data.mock import in_words, mock_rows, write_signals
     from orchestrator.errors import UsageError
+    from orchestrator.files import new_file
     from orchestrator.gateway.config import load_config
     from orchestrator.wire.bounds import count, not_negative, within
 
@@ -159,12 +165,13 @@ def _mock(arguments: argparse.Namespace) -> int:
         wrong.append(f"--out {arguments.out}: records of this schema are written as {ending}")
     if wrong:
         raise UsageError("\n".join(wrong))
-    check_output(arguments.out, "--out")
-    if ending == ".csv":
-        with arguments.out.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows(mock_rows(schema, arguments.rows, arguments.seed, arguments.missing))
-    else:
-        write_signals(schema, arguments.out, arguments.rows, arguments.seed)
+    check_new_file(arguments.out, "--out")
+    with new_file(arguments.out) as fresh:
+        if ending == ".csv":
+            with fresh.open("w", newline="", encoding="utf-8") as file:
+                csv.writer(file).writerows(mock_rows(schema, arguments.rows, arguments.seed, arguments.missing))
+        else:
+            write_signals(schema, fresh, arguments.rows, arguments.seed)
     found = {"file": str(arguments.out), "records": arguments.rows}
     report(arguments.json, found, in_words(schema, arguments.rows, arguments.out))
     return 0

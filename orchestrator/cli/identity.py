@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any, Dict
 
-from orchestrator.cli.arguments import add_json, broker_url, check_new_file, check_output, host, number, port
+from orchestrator.cli.arguments import add_json, broker_url, check_new_file, host, number, port
 from orchestrator.wire.json_text import from_json
 from orchestrator.wire.plain import PlainFormatter, many, plain
 
@@ -124,6 +124,7 @@ def _init(arguments: argparse.Namespace) -> int:
     import json
 
     from orchestrator.cli.tables import report
+    from orchestrator.files import whole_folder
     from orchestrator.gateway.apart import request_gateway
     from orchestrator.gateway.authority import Authority
     from orchestrator.wire.pki import create_file
@@ -132,8 +133,9 @@ def _init(arguments: argparse.Namespace) -> int:
     if arguments.request is not None:
         check_new_file(arguments.request, "--request")
         request_file = shlex.quote(str(arguments.request))
-        request = request_gateway(arguments.folder, arguments.federation, arguments.host)
-        create_file(arguments.request, json.dumps(request, indent=1).encode())
+        with whole_folder(arguments.folder):
+            request = request_gateway(arguments.folder, arguments.federation, arguments.host)
+            create_file(arguments.request, json.dumps(request, indent=1).encode())
         report(
             arguments.json,
             {"request": str(arguments.request), "identity": str(arguments.folder)},
@@ -339,10 +341,13 @@ def _enroll(arguments: argparse.Namespace) -> int:
 
 def _request(arguments: argparse.Namespace) -> int:
     from orchestrator.cli.tables import report
+    from orchestrator.files import new_file
     from orchestrator.node.identity import make_node_request
 
-    check_output(arguments.out, "--out")
-    arguments.out.write_bytes(make_node_request(arguments.identity, arguments.name, arguments.federation))
+    check_new_file(arguments.out, "--out")
+    made = make_node_request(arguments.identity, arguments.name, arguments.federation)
+    with new_file(arguments.out) as fresh:
+        fresh.write_bytes(made)
     report(
         arguments.json,
         {"request": str(arguments.out), "identity": str(arguments.identity)},

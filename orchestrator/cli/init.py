@@ -6,8 +6,9 @@ import argparse
 import json
 import shlex
 import sys
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple
+from typing import TYPE_CHECKING, Any, Dict, Iterable, List, NamedTuple, Tuple
 
 from orchestrator.cli.commands import COMMANDS
 from orchestrator.cli.init_questions import NODES, asked, check_nodes, label_of, nodes_of, owner_of
@@ -101,10 +102,10 @@ def _run(arguments: argparse.Namespace) -> int:
     found = _surveyed(arguments, table, asks)
     wanted = Wanted(name, nodes_of(arguments.nodes, asks))
     owner = owner_of(asks, POLICY)
-    schema = _write(files.config, write_draft(found, wanted), arguments.force)
+    config = write_draft(found, wanted)
+    schema = _accepted(files.config, config)
     ward = draft_mapping(table, name_in(files.ward, arguments.table), schema, BY_INIT).text
-    for path, text in ((files.policy, write_policy(found, wanted, owner)), (files.ward, ward)):
-        _put(path, text, arguments.force)
+    _write(zip(files, (config, write_policy(found, wanted, owner), ward)), arguments.force)
     warnings = [_WARNING.format(out=files.config), *found.warnings]
     if not evaluation_every(found, wanted):
         warnings.append(f"no evaluation by the nodes: {NO_EVALUATION}")
@@ -165,8 +166,8 @@ def _surveyed(arguments: argparse.Namespace, table: Table, asks: bool) -> Survey
     return found
 
 
-def _write(out: Path, text: str, force: bool) -> Schema:
-    """Only what the gateway would accept is written; its schema."""
+def _accepted(out: Path, text: str) -> Schema:
+    """Its schema; UsageError for what a gateway would not accept, so that only what it would is written."""
     import tempfile
 
     from orchestrator.errors import UsageError
@@ -180,22 +181,24 @@ def _write(out: Path, text: str, force: bool) -> Schema:
         except UsageError as error:
             reason = str(error).replace(str(draft), out.name)
             raise UsageError(f"these columns make no edgeward.toml that a gateway accepts: {reason}") from error
-    _put(out, text, force)
     return schema
 
 
-def _put(path: Path, text: str, force: bool) -> None:
+def _write(files: Iterable[Tuple[Path, str]], force: bool) -> None:
+    """All of them or none: what is left of a first try would be in the way of the next."""
     from orchestrator.errors import UsageError
-    from orchestrator.files import replace_file
+    from orchestrator.files import new_file, replace_file
 
     if force:
-        replace_file(path, text.encode())
+        for path, text in files:
+            replace_file(path, text.encode())
         return
     try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(text)
+        with ExitStack() as stack:
+            for path, text in files:
+                stack.enter_context(new_file(path)).write_text(text, encoding="utf-8")
     except FileExistsError as error:
-        raise UsageError(f"{path}: it exists, and is not overwritten") from error
+        raise UsageError(f"{error.filename}: it exists, and is not overwritten") from error
 
 
 def _refused_by_nodes(files: _Files) -> List[str]:

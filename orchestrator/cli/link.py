@@ -111,6 +111,7 @@ def _compare(arguments: argparse.Namespace) -> int:
 
     from orchestrator.cli.tables import report
     from orchestrator.errors import UsageError
+    from orchestrator.files import new_file
     from orchestrator.privacy import linkage
 
     if arguments.out is not None:
@@ -127,7 +128,7 @@ def _compare(arguments: argparse.Namespace) -> int:
     if arguments.out is not None:
         if not answered["which"]:
             raise UsageError(f"--out: the other side shows how many are shared, and not which ({arguments.answer})")
-        with arguments.out.open("x", newline="", encoding="utf-8") as file:
+        with new_file(arguments.out) as fresh, fresh.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(arguments.columns)
             for place in shared.places:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional
 
 from model_export.chips import CHIPS
 from orchestrator.cli import model_registry
-from orchestrator.cli.arguments import check_output, check_output_folder
+from orchestrator.cli.arguments import check_new_file, check_output, check_output_folder
 from orchestrator.cli.commands import COMMANDS
 from orchestrator.cli.model_check import run_preflight, run_verify
 from orchestrator.cli.model_files import load_rows, naming, read_file, read_model
@@ -123,7 +123,7 @@ def run_export(arguments: argparse.Namespace) -> int:
 
     if arguments.model.suffix.lower() == ".json" or (arguments.model / "result.json").is_file():
         return _export_trees(arguments)
-    labels = arguments.labels.split(",") if arguments.labels is not None else None
+    labels = named_labels(arguments)
     suffix = arguments.model.suffix.lower()
     with naming(arguments.model):
         name = arguments.name if arguments.name is not None else name_of_file(arguments.model.stem)
@@ -161,6 +161,28 @@ def run_export(arguments: argparse.Namespace) -> int:
     else:
         say(manifest_text(arguments.out, manifest))
     return 0
+
+
+def named_labels(arguments: argparse.Namespace) -> Optional[List[str]]:
+    """Of --labels, checked before TensorFlow starts as far as the file alone says how many there are to be."""
+    from model_export.errors import ExportError
+    from model_export.keras_file import check_keras_file, outputs_of
+    from model_export.manifest import check_labels
+    from model_export.tflite_file import read_tflite, single_edges
+
+    if arguments.labels is None:
+        return None
+    labels, outputs = arguments.labels.split(","), None
+    if arguments.model.is_file():
+        with naming(arguments.model):
+            if arguments.model.suffix.lower() == ".keras":
+                outputs = outputs_of(check_keras_file(arguments.model))
+            elif arguments.model.suffix.lower() == ".tflite":
+                outputs = (1, *single_edges(read_tflite(read_file(arguments.model)))[1].shape)[-1]
+    try:
+        return check_labels(labels, len(labels) if outputs is None else outputs)
+    except ExportError as error:
+        raise UsageError(f"--labels {arguments.labels}: {error}") from error
 
 
 def _export_trees(arguments: argparse.Namespace) -> int:
@@ -238,11 +260,13 @@ def run_model(arguments: argparse.Namespace) -> int:
 
     from model_export.tflite_file import read_tflite, single_edges
     from model_export.tflm import TflmModel, check_rows
+    from orchestrator.files import new_file
 
     check_output(arguments.outputs, "--outputs")
     for name, given in (("the model", arguments.model), ("--inputs", arguments.inputs)):
         if arguments.outputs.exists() and given.exists() and os.path.samefile(arguments.outputs, given):
             raise UsageError(f"--outputs {arguments.outputs}: is {name} itself; name another file")
+    check_new_file(arguments.outputs, "--outputs")
     with naming(arguments.model):
         blob = read_model(arguments.model)
         model = read_tflite(blob)
@@ -260,7 +284,7 @@ def run_model(arguments: argparse.Namespace) -> int:
 
             outputs = run_direct(blob, rows)
     outputs = np.asarray(outputs, np.int8).reshape(len(rows), *leave.shape[1:])
-    with open(arguments.outputs, "wb") as stream:  # a file object, or numpy would add a suffix to the name
+    with new_file(arguments.outputs) as fresh, fresh.open("wb") as stream:  # numpy would add a suffix to a name
         np.save(stream, outputs)
     report = {
         "model": str(arguments.model),

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List
 
-from orchestrator.cli.arguments import check_output
+from orchestrator.cli.arguments import check_new_file, check_output
 from orchestrator.cli.commands import COMMANDS
 from orchestrator.errors import UsageError
 from orchestrator.wire.plain import many
@@ -58,7 +58,10 @@ def register(subparsers: Any) -> None:
         "--data", required=True, metavar="FILE", type=Path, help="rows in the task's schema: .csv, or .npz for signals"
     )
     parser.add_argument(
-        "--out", metavar="PREDICTIONS.csv", type=Path, help="write the predictions there (default: to stdout)"
+        "--out",
+        metavar="PREDICTIONS.csv",
+        type=Path,
+        help="write the predictions there; must not exist (default: to stdout)",
     )
     parser.add_argument(
         "--model",
@@ -130,21 +133,16 @@ def _check_out(arguments: argparse.Namespace) -> None:
         raise UsageError(f"--out {out}: is the data file itself; name another one")
     if arguments.bundle.resolve() in out.resolve().parents:
         raise UsageError(f"--out {out}: lies in the bundle, which holds nothing about rows; name a file elsewhere")
+    check_new_file(out, "--out")
 
 
 def _write(predictions: Predictions, path: Path) -> None:
-    """Whole or not at all: written beside it, then renamed. Only its owner may read it."""
+    """Only its owner may read it."""
+    from orchestrator.files import new_file
     from orchestrator.predict.predictions import write_csv
 
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with os.fdopen(
-            os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", newline="", encoding="utf-8"
-        ) as file:
-            write_csv(predictions, file)
-        os.replace(fresh, path)
-    finally:
-        fresh.unlink(missing_ok=True)
+    with new_file(path, 0o600) as fresh, fresh.open("w", newline="", encoding="utf-8") as file:
+        write_csv(predictions, file)
 
 
 def _summary(arguments: argparse.Namespace, bundle: Described, predictions: Predictions) -> Dict[str, Any]:

@@ -121,14 +121,15 @@ def _remark(task: Task, units: str, each: Outlook) -> str:
 def plot(task: Task, fleet: Fleet, path: Path) -> None:
     from dataclasses import replace
 
-    from orchestrator.cli.arguments import check_output
+    from orchestrator.cli.arguments import check_new_file
     from orchestrator.errors import UsageError
+    from orchestrator.files import new_file
     from orchestrator.privacy import terms
     from orchestrator.privacy.planning import COSTLY, IMPOSSIBLE, outlook
 
     if path.suffix not in (".png", ".svg"):
         raise UsageError(f"{path}: a plot is a .png or .svg")
-    check_output(path, "--plot")
+    check_new_file(path, "--plot")
     import matplotlib
 
     matplotlib.use("Agg")
@@ -156,5 +157,6 @@ def plot(task: Task, fleet: Fleet, path: Path) -> None:
     axes.set(xlabel="epsilon", ylabel="noise to signal", ylim=(low, high), yscale="log", xscale="log")
     named = terms.declared(task.privacy)
     axes.set_title(f"unit {named['unit']}, noise at {named['noise']}, delta {task.privacy.delta:g}")
-    figure.savefig(path, dpi=150)
+    with new_file(path) as fresh:
+        figure.savefig(fresh, dpi=150)
     pyplot.close(figure)

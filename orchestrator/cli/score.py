@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Mapping, Tuple
 
-from orchestrator.cli.arguments import add_json, check_output
+from orchestrator.cli.arguments import add_json, check_new_file
 from orchestrator.cli.commands import COMMANDS
 from orchestrator.wire.json_text import from_json
 from orchestrator.wire.plain import many
@@ -89,7 +89,11 @@ def _keygen(arguments: argparse.Namespace) -> int:
     client = Client.make()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     create_file(folder / SECRET_FILE, client.secret_key(), private=True)
-    create_file(folder / PUBLIC_FILE, client.public_context())
+    try:
+        create_file(folder / PUBLIC_FILE, client.public_context())
+    except BaseException:
+        (folder / SECRET_FILE).unlink()
+        raise
     key = client.key_id.hex()[:16]
     report(
         arguments.json,
@@ -106,7 +110,7 @@ def _encrypt(arguments: argparse.Namespace) -> int:
     from orchestrator.cli.tables import report
     from orchestrator.wire.logarithm import logarithm_within
 
-    check_output(arguments.output, "--output")
+    check_new_file(arguments.output, "--output")
     manifest = _manifest(arguments.manifest)
     features = manifest["features"]
     columns = list(dict.fromkeys(feature["name"].partition("=")[0] for feature in features))
@@ -132,7 +136,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from orchestrator.errors import UsageError
     from orchestrator.privacy.encrypted_score import Server, read_shape
 
-    check_output(arguments.output, "--output")
+    check_new_file(arguments.output, "--output")
     if arguments.bundle is None and arguments.weights is None:
         raise UsageError("no model: give --bundle DIR, --weights FILE, or both")
     with _about(arguments.public):
@@ -335,9 +339,11 @@ def _read(path: Path) -> bytes:
 
 def _write(path: Path, data: bytes) -> None:
     from orchestrator.errors import EdgewardError
+    from orchestrator.files import new_file
 
     try:
-        path.write_bytes(data)
+        with new_file(path) as fresh:
+            fresh.write_bytes(data)
     except OSError as error:
         raise EdgewardError(f"{path}: cannot be written: {error.strerror}") from error
 

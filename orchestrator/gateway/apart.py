@@ -11,7 +11,7 @@ from typing import Any, Dict, Mapping, Sequence
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from orchestrator.errors import IdentityError
-from orchestrator.files import replace_file
+from orchestrator.files import replace_file, whole_folder
 from orchestrator.gateway.authority import Authority
 from orchestrator.gateway.certificate_log import check_certificates
 from orchestrator.gateway.certificates import GATEWAY_NAME, make_authority
@@ -28,11 +28,12 @@ CERTIFICATES_FILE = "certificates.json"
 def create_authority(folder: Path, federation: str) -> Authority:
     """An authority without a gateway. IdentityError, with nothing changed, where something is in the folder already."""
     check_name(federation, "federation")
-    make_authority(folder, federation)
-    write_settings(folder, federation, ())
-    authority = Authority(folder)
-    authority.write_crl()
-    authority.audit.append("identity_made", federation=federation, hosts=[], ca=authority.ca_fingerprint)
+    with whole_folder(folder):
+        make_authority(folder, federation)
+        write_settings(folder, federation, ())
+        authority = Authority(folder)
+        authority.write_crl()
+        authority.audit.append("identity_made", federation=federation, hosts=[], ca=authority.ca_fingerprint)
     return authority
 
 
@@ -68,12 +69,14 @@ def install_gateway(folder: Path, answer: Mapping[str, Any], ca_fingerprint: str
     if pki.common_name(certificate.subject) != GATEWAY_NAME:
         raise IdentityError("the certificate is not a gateway's")
     check_certificates(given.certificates, ca, EMPTY)
-    pki.create_file(folder / pki.CA_FILE, given.ca.encode())
-    pki.create_file(folder / "gateway.crt", given.certificate.encode())
-    write_settings(folder, given.federation, given.hosts)
-    authority = Authority(folder)
-    authority.audit.append("identity_made", federation=authority.federation, hosts=authority.hosts, ca=ca_fingerprint)
-    authority.install_certificates(given.certificates)
+    with whole_folder(folder):
+        pki.create_file(folder / pki.CA_FILE, given.ca.encode())
+        pki.create_file(folder / "gateway.crt", given.certificate.encode())
+        write_settings(folder, given.federation, given.hosts)
+        authority = Authority(folder)
+        hosts = authority.hosts
+        authority.audit.append("identity_made", federation=authority.federation, hosts=hosts, ca=ca_fingerprint)
+        authority.install_certificates(given.certificates)
     return authority
 
 

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from orchestrator.database import RESTORE, open_database
 from orchestrator.errors import IdentityError, UsageError
-from orchestrator.files import replace_file
+from orchestrator.files import replace_file, whole_folder
 from orchestrator.gateway.audit import AUDIT_FILE, AuditLog
 from orchestrator.gateway.certificate_log import CertificateLog, check_certificates
 from orchestrator.gateway.certificates import GATEWAY_NAME, gateway_certificate, leaf, make_authority, revocation_list
@@ -63,6 +63,11 @@ class Authority(IdentityFolder):
         """Makes every key and certificate; IdentityError, with nothing changed, where an identity is already there."""
         check_name(federation, "federation")
         names = addresses(hosts)
+        with whole_folder(folder):
+            return cls._made(folder, federation, names)
+
+    @classmethod
+    def _made(cls, folder: Path, federation: str, names: Sequence[str]) -> "Authority":
         ca_key = make_authority(folder, federation)
         key = make_gateway_keys(folder)
         ca = pki.read_certificate((folder / pki.CA_FILE).read_bytes(), "the authority")

@@ -31,7 +31,7 @@ from orchestrator.gateway.web.settings import WebSettings
 from orchestrator.node.graph_check import MAX_TENSOR_BYTES
 from orchestrator.privacy.vector_layout import Part, bits_for
 from orchestrator.rounds.stages import ANALYSIS
-from orchestrator.wire.bounds import count, host_name, near, within
+from orchestrator.wire.bounds import count, host_name, near, twice, within
 from orchestrator.wire.link import BrokerAddress
 from orchestrator.wire.plain import many
 from orchestrator.wire.schema import Feature, Schema
@@ -131,8 +131,7 @@ def _sites(gateway: GatewaySettings) -> Iterator[str]:
             check_name(name, "node")
         except UsageError as error:
             yield f"gateway.sites: {error}"
-    if len(set(gateway.sites)) < len(gateway.sites):
-        yield "gateway.sites: a name is there twice"
+    yield from twice("gateway.sites", gateway.sites)
 
 
 def _gateway(gateway: GatewaySettings, base: Optional[Path]) -> Iterator[str]:
@@ -198,8 +197,7 @@ def _schema(schema: Schema) -> Iterator[str]:
         yield "samples: of signals, and this schema is of a table"
     for number, feature in enumerate(schema.features):
         yield from (f"features[{number}]: {line}" for line in _feature(feature, schema))
-    if len(set(schema.columns)) != len(schema.columns):
-        yield "columns: a name occurs twice"
+    yield from twice("columns", schema.columns)
     yield from within("features", schema.input_shape[0], 1, MAX_INPUTS, f"at most {MAX_INPUTS} inputs")
     if schema.patient and schema.patient in schema.learned.columns:
         yield f"patient: {schema.patient!r} is the label"

@@ -11,6 +11,7 @@ from orchestrator.errors import UsageError
 from orchestrator.gateway.checks import mistakes
 from orchestrator.gateway.config_parts import parts_of, parts_of_text
 from orchestrator.gateway.edges_file import with_edges
+from orchestrator.gateway.named_paths import beside, with_possible_paths
 from orchestrator.gateway.scored_file import with_model
 from orchestrator.gateway.settings import Config, GatewaySettings
 from orchestrator.wire.schema import Schema
@@ -29,13 +30,15 @@ def load_config(path: Path, given: Mapping[str, Any] = MappingProxyType({}), fil
     gateway = data.get("gateway", {})
     if isinstance(gateway, dict):
         data = {**data, "gateway": {**gateway, **given}}
+    data, impossible = with_possible_paths(data, path.parent)
     data, unread = with_edges(data, path.parent)
     data, learned = _without_label(data)
     data, unscored = with_model(data, path.parent, files)
     data = _with_unstated(data)
     config, wrong = attempt(data, Config)
     parts = parts_of_text(data, GatewaySettings) if config is None else parts_of(config)
-    _refuse(str(path), [*wrong, *unread, *learned, *unscored, *mistakes(parts, path.parent if files else None)])
+    found = [*wrong, *unread, *learned, *unscored, *mistakes(parts, path.parent if files else None)]
+    _refuse(str(path), beside(found, impossible))
     return cast(Config, config)
 
 

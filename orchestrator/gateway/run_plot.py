@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
 
 from orchestrator.errors import UsageError
+from orchestrator.files import new_file
 from orchestrator.gateway.history import RoundView
 
 SUFFIXES = (".png", ".svg")
@@ -57,7 +58,8 @@ def draw(courses: Sequence[Course], path: Path) -> List[str]:
     axes[-1].set_xlabel("round")
     axes[-1].xaxis.get_major_locator().set_params(integer=True)
     try:
-        figure.savefig(path, dpi=120)
+        with new_file(path) as fresh:
+            figure.savefig(fresh, dpi=120)
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
     return list(drawn)

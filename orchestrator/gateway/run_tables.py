@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Sequence, Tuple
 
 from orchestrator.errors import UsageError
+from orchestrator.files import new_file
 from orchestrator.gateway.history import History, RoundView
 from orchestrator.wire.plain import csv_cell, plain
 
@@ -76,18 +77,19 @@ def pseudonyms(history: History, run: str) -> Dict[str, str]:
 def write_rows(path: Path, rows: List[Dict[str, Any]]) -> None:
     """Writes rows as the file's suffix says; UsageError for another suffix, or where it cannot be written."""
     columns = (*COLUMNS, *FIGURES)
+    if path.suffix not in SUFFIXES:
+        raise UsageError(f"{path}: rounds are written as {', '.join(SUFFIXES)}")
     try:
-        if path.suffix == ".json":
-            path.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-        elif path.suffix == ".csv":
-            with path.open("w", encoding="utf-8", newline="") as file:
-                writer = csv.DictWriter(file, columns)
-                writer.writeheader()
-                writer.writerows({name: csv_cell(held) for name, held in row.items()} for row in rows)
-        elif path.suffix == ".parquet":
-            _write_parquet(path, columns, rows)
-        else:
-            raise UsageError(f"{path}: rounds are written as {', '.join(SUFFIXES)}")
+        with new_file(path) as fresh:
+            if path.suffix == ".json":
+                fresh.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+            elif path.suffix == ".csv":
+                with fresh.open("w", encoding="utf-8", newline="") as file:
+                    writer = csv.DictWriter(file, columns)
+                    writer.writeheader()
+                    writer.writerows({name: csv_cell(held) for name, held in row.items()} for row in rows)
+            else:
+                _write_parquet(fresh, columns, rows)
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
 
@@ -97,7 +99,9 @@ def _write_parquet(path: Path, columns: Tuple[str, ...], rows: List[Dict[str, An
         import pyarrow as arrow
         from pyarrow import parquet
     except ImportError as error:
-        raise UsageError(f"{path}: Parquet needs pyarrow (pip install pyarrow); .csv and .json do not") from error
+        raise UsageError(
+            f"{path.suffix}: Parquet needs pyarrow (pip install pyarrow); .csv and .json do not"
+        ) from error
     kinds = {"run": arrow.string(), "nodes": arrow.string()}
     kinds.update({name: arrow.int64() for name in ("round", "bytes_up", "bytes_down")})
     schema = arrow.schema([(name, kinds.get(name, arrow.float64())) for name in columns])

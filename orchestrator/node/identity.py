@@ -16,6 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from orchestrator.errors import IdentityError
+from orchestrator.files import whole_folder
 from orchestrator.wire import pki
 from orchestrator.wire.enrolling import NodeAnswer, NodeRequest
 from orchestrator.wire.envelope import Opener, key_id
@@ -96,11 +97,12 @@ def install(folder: Path, answer: Dict[str, Any], ca_fingerprint: str = "") -> N
     certificate = pki.read_certificate(given.certificate.encode(), "the gateway's answer")
     if not pki.is_for(certificate, folder / KEY_FILE):
         raise IdentityError(f"{folder}: the certificate is not for the key there")
-    pki.create_file(folder / CERTIFICATE_FILE, given.certificate.encode())
-    pki.create_file(folder / pki.CA_FILE, given.ca.encode())
-    pki.create_file(folder / pki.SIGNING_PUBLIC_FILE, given.signing.encode())
     settings = {"name": given.name, "federation": given.federation, "broker": given.broker or ""}
-    pki.create_file(folder / pki.SETTINGS_FILE, (json.dumps(settings, indent=2) + "\n").encode())
+    with whole_folder(folder):
+        pki.create_file(folder / CERTIFICATE_FILE, given.certificate.encode())
+        pki.create_file(folder / pki.CA_FILE, given.ca.encode())
+        pki.create_file(folder / pki.SIGNING_PUBLIC_FILE, given.signing.encode())
+        pki.create_file(folder / pki.SETTINGS_FILE, (json.dumps(settings, indent=2) + "\n").encode())
     return NodeIdentity(folder)
 
 

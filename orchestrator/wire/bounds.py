@@ -8,6 +8,7 @@ import ipaddress
 import math
 import re
 import unicodedata
+from collections import Counter
 from typing import Iterable, List, Sequence, Union
 
 Number = Union[int, float]
@@ -21,6 +22,8 @@ _LABEL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,62}")
 MAX_NODES = 100_000
 """More than any broker serves; what is larger is a slip of the keyboard."""
 
+
+_MOST_REPEATED = 5
 
 _TWINS = str.maketrans(
     "\u0430\u0435\u043e\u0440\u0441\u0443\u0445\u0456\u0458\u0455\u0410\u0412\u0415\u041a\u041c\u041d\u041e\u0420\u0421\u0422"
@@ -101,6 +104,16 @@ def host_name(name: str, value: str) -> List[str]:
         if len(value) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
             return [f"{name}: {value!r} is neither a host's name nor an IP address"]
     return []
+
+
+def twice(option: str, values: Iterable[object]) -> List[str]:
+    """A line for each value that is there more than once, of the first few."""
+    repeated = [value for value, times in Counter(values).items() if times > 1][:_MOST_REPEATED]
+    return [f"{option}: {_quoted(value)} is there twice" for value in repeated]
+
+
+def _quoted(value: object) -> str:
+    return f"the pair {' and '.join(map(repr, value))}" if isinstance(value, tuple) else repr(value)
 
 
 def refuse(reasons: Iterable[str]) -> None:

@@ -173,10 +173,14 @@ def create_file(path: Path, data: bytes, private: bool = False) -> None:
         ) from None
     except OSError as error:
         raise IdentityError(f"{path}: {error.strerror}") from error
-    with writing(path), os.fdopen(handle, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with writing(path), os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        path.unlink()  # half a key is in the way of a whole one
+        raise
 
 
 def read_settings(folder: Path) -> Dict[str, Any]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
-from orchestrator.wire.bounds import count, near, refuse, within
+from orchestrator.wire.bounds import count, near, refuse, twice, within
 from orchestrator.wire.sizes import too_large
 from orchestrator.wire.targets.base import Declared, Target
 from orchestrator.wire.targets.registry import objections, target_of
@@ -122,8 +122,7 @@ class Schema:
         if self.kind == "table" and not self.features:
             yield "features: a table needs at least one"
         names = [f.name for f in self.features]
-        if len(set(names)) != len(names):
-            yield "features: a name occurs twice"
+        yield from twice("features", names)
         if self.columns and not wrong:
             wanted = [*names, *(name for name in (*self.learned.columns, self.patient) if name)]
             lacking = [n for n in wanted if n not in self.columns]

@@ -261,7 +261,7 @@ def test_few_trees_with_many_classes_are_within_their_bound_in_both_rounds(optio
         ({"outcome": "smokr"}, "did you mean 'smoker'"),
         ({"inputs": ("smoker",)}, "is what is explained"),
         ({"inputs": ("wages",)}, "no column 'wages'"),
-        ({"inputs": ("age", "age")}, "a column is there twice"),
+        ({"inputs": ("age", "age")}, "'age' is there twice"),
         ({"trees": 0}, "trees: 0"),
         ({"depth": 40}, "depth: 40"),
         ({"held_out": 0.9}, "held_out: 0.9"),

@@ -155,7 +155,7 @@ def test_another_threshold_is_another_coder() -> None:
         ("no column 'smokr'", {"outcome": "smokr"}),
         ("is a number", {"outcome": "age"}),
         ("is the outcome", {"outcome": "smoker", "inputs": ("smoker",)}),
-        ("a column is there twice", {"outcome": "smoker", "inputs": ("age", "age")}),
+        ("'age' is there twice", {"outcome": "smoker", "inputs": ("age", "age")}),
         ("bits: 4", {"outcome": "smoker", "bits": 4}),
         ("ridge: 0", {"outcome": "smoker", "ridge": 0.0}),
     ],

@@ -106,7 +106,7 @@ def test_nothing_is_looked_for_among_few_records() -> None:
         ({"least": 1}, "least: 1, expected 5"),
         ({"columns": ("sex",)}, "has categories; quantiles are of numbers"),
         ({"columns": ("aeg",)}, "did you mean 'age'"),
-        ({"columns": ("age", "age")}, "a column is there twice"),
+        ({"columns": ("age", "age")}, "'age' is there twice"),
         ({"by": "age"}, "is no column with categories"),
         ({"step": (1.0,)}, "expected one for each of 2 columns"),
         ({"step": (1.0, 0.0)}, "expected above 0"),

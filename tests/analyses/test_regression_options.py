@@ -78,7 +78,7 @@ MISTAKES: Dict[str, Dict[str, Any]] = {
     "'age' is the outcome, or has another part": {"inputs": ("age", "ferritin"), "weights": "age"},
     "'smoker' is not among the inputs": {"inputs": ("age",), "interactions": (("age", "smoker"),)},
     "only a number has a square": {"interactions": (("smoker", "smoker"),)},
-    "a pair is there twice": {"interactions": (("age", "smoker"), ("smoker", "age"))},
+    "'age' and 'smoker' is there twice": {"interactions": (("age", "smoker"), ("smoker", "age"))},
     "each is of two columns": {"interactions": (("age",),)},
     "alpha: a logistic model has none": {"alpha": 1.0},
     "alpha: 1e-09, expected 0, or 0.0001 to 10000": {**COUNT, "family": "negative-binomial", "alpha": 1e-9},

@@ -225,7 +225,7 @@ MISTAKES: Dict[str, List[Any]] = {
     "did you mean 'smoker'": ["statistics", {"crosstabs": [["sex", "smokr"]]}],
     "is a number": ["statistics", {"crosstabs": [["sex", "age"]]}],
     "with itself": ["statistics", {"crosstabs": [["sex", "sex"]]}],
-    "a pair is there twice": ["statistics", {"crosstabs": [["sex", "smoker"], ["smoker", "sex"]]}],
+    "'sex' and 'smoker' is there twice": ["statistics", {"crosstabs": [["sex", "smoker"], ["smoker", "sex"]]}],
     "names 1 column": ["statistics", {"crosstabs": [["sex"]]}],
     "bins: 0": ["statistics", {"bins": 0}],
     "clusters: 1": ["kmeans", {"clusters": 1}],

@@ -23,8 +23,50 @@ COMMANDS = [
 ]
 
 
+OTHERS = [
+    ["data", "mock", "e.toml", "--out", "@.csv"],
+    ["data", "describe", "none.csv", "--out", "@.csv"],
+    ["data", "map", "none.csv", "e.toml", "--out", "@.toml"],
+    ["init", "none.csv", "--label", "y", "--out", "@.toml"],
+    ["anonymize", "none.csv", "none.toml", "--out", "@.csv"],
+    ["anonymize", "none.csv", "none.toml", "--out", "no.csv", "--report", "@.json"],
+    ["anonymize", "none.csv", "none.toml", "--out", "no.csv", "--plot", "@.svg"],
+    ["attack", "none.toml", "--data", "none.csv", "--plot", "@.svg"],
+    ["privacy", "plan", "--rows", "900", "--parameters", "9", "--nodes", "3", "--plot", "@.svg"],
+]
+SCHEMA = """[task]
+name = "t"
+[task.schema]
+kind = "table"
+label = "y"
+classes = ["0", "1"]
+label_values = { "0" = 0, "1" = 1 }
+features = [{ name = "a", minimum = 0, maximum = 3 }]
+[task.model]
+kind = "mlp"
+"""
+
+
+@pytest.mark.parametrize("words", [*COMMANDS, *OTHERS], ids=lambda words: " ".join(words[:2]))
+def test_a_file_that_is_there_stays(
+    words: List[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("e.toml").write_text(SCHEMA)
+    words = [word.replace("@", "mine") for word in words]
+    (mine,) = (word for word in words if word.startswith("mine"))
+    Path(mine).write_text("of somebody")
+    assert main(words) == 2
+    option = words[words.index(mine) - 1]
+    assert capsys.readouterr().err.startswith(
+        f"edgeward: {option} {mine}: it exists, and is not overwritten; name another"
+    )
+    assert Path(mine).read_text() == "of somebody"
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["e.toml", mine])
+
+
 @pytest.mark.parametrize("words", COMMANDS, ids=lambda words: " ".join(words[:2]))
-@pytest.mark.parametrize("place", ["no/such/folder.csv", ".", "x" * 250 + ".csv"])
+@pytest.mark.parametrize("place", ["no/such/folder.csv", ".", "x" * 250 + ".csv", "x" * 5000])
 def test_a_file_that_cannot_be_made(
     words: List[str], place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -250,6 +250,8 @@ def test_from_keys_to_labels(models: Path, tmp_path: Path, capsys: pytest.Captur
             shutil.copy(keys / "public.ctx", server)
         manifest = models / "linear" / "manifest.json"
         record = tmp_path / f"patients.{suffix}"
+        for path in (request, answer):
+            path.unlink(missing_ok=True)
         assert score("encrypt", "--key", keys, "--record", record, "--manifest", manifest, "-o", request) == 0
         assert score("run", "--public", server / "public.ctx", "--request", request, *options, "-o", answer) == 0
         capsys.readouterr()
@@ -268,6 +270,7 @@ def test_from_keys_to_labels(models: Path, tmp_path: Path, capsys: pytest.Captur
     assert score("keygen", "--out", tmp_path / "other") == 0
     assert score("decrypt", "--key", tmp_path / "other", "--answer", answer, "--manifest", models / "linear") == 1
     assert "an answer for key" in capsys.readouterr().err
+    answer.unlink()
     assert (
         score("run", "--public", keys / "secret.key", "--request", request, "--bundle", models / "linear", "-o", answer)
         == 1

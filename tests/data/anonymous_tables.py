@@ -53,6 +53,7 @@ def run(table: Path, rules: Path, *more: str) -> "tuple[Dict[str, Any], List[Lis
     out = table.parent / "out.csv"
     out.unlink(missing_ok=True)
     report = table.parent / "report.json"
+    report.unlink(missing_ok=True)
     assert main(["anonymize", str(table), str(rules), "--out", str(out), "--report", str(report), *more]) == 0
     with out.open(newline="") as file:
         return json.loads(report.read_text()), list(csv.reader(file))

@@ -11,6 +11,7 @@ import pytest
 from export_samples import representative
 
 from model_export.bundle import write_bundle
+from model_export.keras_file import outputs_of
 from model_export.model_bin import pack_model_bin, parse_model_bin
 from model_export.plan import compile_plan
 from model_export.plan_steps import PlanError
@@ -340,3 +341,49 @@ def test_help_and_registration_import_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        ("a,a,b,c", "label 'a' is empty, not text, or given twice"),
+        ("a,,b,c", "label '' is empty"),
+        ("a", "1 labels for 4 classes"),
+        ("a,b,c,d,e", "5 labels for 4 classes"),
+    ],
+)
+def test_labels_are_checked_before_tensorflow_starts(
+    tmp_path: Path, built: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch, labels: str, said: str
+) -> None:
+    monkeypatch.setattr("model_export.client.run_worker", lambda *_: pytest.fail("the worker started"))
+    built("cnn1d").save(tmp_path / "beats.keras")
+    np.save(tmp_path / "x.npy", representative("cnn1d"))
+    words = ["export", tmp_path / "beats.keras", "--out", tmp_path / "b", "--representative", tmp_path / "x.npy"]
+    with pytest.raises(UsageError, match=f"--labels {labels}: {said}") as caught:
+        edgeward(*words, "--labels", labels)
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("labels", ["a", "a,a", ",".join("abcdefghij")])
+def test_labels_of_a_tflite_are_refused_by_their_option(tmp_path: Path, tflite: Path, labels: str) -> None:
+    with pytest.raises(UsageError, match=f"--labels {labels}: "):
+        edgeward("export", tflite, "--out", tmp_path / "b", "--labels", labels)
+    assert not (tmp_path / "b").exists()
+
+
+def test_outputs_of_a_keras_file_are_those_of_its_last_layer() -> None:
+    dense = {"class_name": "Dense", "name": "d", "config": {"units": 5}}
+    other = {"class_name": "Activation", "name": "a", "config": {"activation": "softmax"}}
+    for config, outputs in (
+        ({"class_name": "Sequential", "config": {"layers": [other, dense]}}, 5),
+        ({"class_name": "Sequential", "config": {"layers": [dense, other]}}, None),
+        ({"class_name": "Functional", "config": {"layers": [dense, other], "output_layers": ["d", 0, 0]}}, 5),
+        ({"class_name": "Functional", "config": {"layers": [dense, other], "output_layers": [["d", 0, 0]]}}, 5),
+        (
+            {"class_name": "Functional", "config": {"layers": [dense], "output_layers": [["d", 0, 0], ["d", 0, 0]]}},
+            None,
+        ),
+        ({"class_name": "Sequential", "config": {"layers": [7]}}, None),
+        ({"class_name": "Own"}, None),
+    ):
+        assert outputs_of(config) == outputs

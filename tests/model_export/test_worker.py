@@ -1,5 +1,6 @@
 """The worker process as the gateway starts it: files, results, metrics, and errors as one JSON line."""
 
+import errno
 import faulthandler
 import json
 import os
@@ -13,13 +14,13 @@ import numpy as np
 import pytest
 from export_samples import representative
 
-from model_export.bundle import verify_bundle
+from model_export.bundle import verify_bundle, write_folder
 from model_export.client import START, run_worker
 from model_export.errors import ExportError
 from model_export.evaluation import area_under_roc, classification_metrics, softmax
 from model_export.gradient_check import run_graph
 from model_export.manifest import FILES, FLOAT_FILES, MANIFEST
-from model_export.worker import main
+from model_export.worker import VERBS, main
 
 MODEL = {"model": {"kind": "mlp", "hidden": [16]}, "input_shape": [13], "classes": 3}
 
@@ -169,3 +170,29 @@ def test_a_linear_model_starts_at_zero_and_one_with_hidden_layers_does_not(tmp_p
         out = tmp_path / f"out{len(hidden)}"
         run_worker("prepare", {"model": {"kind": "mlp", "hidden": hidden}, "input_shape": [3], "classes": 2}, out)
         assert (not np.load(out / "weights.npy").any()) == starts_at_zero
+
+
+@pytest.mark.parametrize("name", ["b/model.tflite", None])
+def test_a_full_disk_is_a_json_line_with_the_place(
+    name: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(spec: Path, out: Path) -> Any:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), name)
+
+    monkeypatch.setitem(VERBS, "bundle", full)
+    assert main(["bundle", "spec.json", "the/bundle"]) == 1
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["type"] == "ExportError"
+    assert answer["error"].startswith(f"{name or 'the/bundle'}")
+    assert "No space left on device: make room on that disk" in answer["error"]
+
+
+def test_a_bundles_file_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        write_folder(tmp_path / "bundle", {"model.tflite": b"x"}, signer_known=False)
+    assert caught.value.filename == str(tmp_path / "bundle" / "model.tflite")
+    assert not list(tmp_path.iterdir())

@@ -98,7 +98,7 @@ def test_what_the_exported_model_says_is_what_training_saw() -> None:
         ({"kind": "count", "maximum": 2.5}, "2.5 is not a whole number"),
         ({"kind": "labels", "columns": ["a2", "b2"]}, "schema.label names another"),
         ({"kind": "labels", "columns": ["a2"]}, "columns: 1, expected 2 to 24"),
-        ({"kind": "labels", "columns": ["a2", "a2"]}, "columns: one occurs twice"),
+        ({"kind": "labels", "columns": ["a2", "a2"]}, "columns: 'a2' is there twice"),
         ({"kind": "labels", "columns": "ab"}, "columns: 'ab' is not a list"),
         ({"kind": "time-to-event", "event": "died", "ends": [2, 1]}, "ends: expected rising numbers"),
         ({"kind": "time-to-event", "event": "y", "ends": [1]}, "event: names the column"),

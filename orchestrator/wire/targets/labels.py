@@ -6,6 +6,7 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 
+from orchestrator.wire.bounds import twice
 from orchestrator.wire.evaluation import LOSS_BOUND
 from orchestrator.wire.targets.base import LOSS, Declared, Figures, Quoted
 
@@ -36,8 +37,7 @@ class Labels(Declared):
         names = self.options.columns
         if not 2 <= len(names) <= MOST_LABELS:
             yield f"columns: {len(names)}, expected 2 to {MOST_LABELS}"
-        if len(set(names)) != len(names):
-            yield "columns: one occurs twice"
+        yield from twice("columns", names)
         if not all(name and name == name.strip() and len(name) <= MOST_NAME for name in names):
             yield f"columns: a name is not empty, has no spaces around it and at most {MOST_NAME} characters"
         if self.schema.label:

@@ -1,0 +1,123 @@
+"""A full disk: the message names the file, nothing half-written is left, and the same command is given again."""
+
+import errno
+import os
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Callable, Iterator, List
+
+import numpy as np
+import pytest
+from test_outputs_first import SCHEMA
+
+from orchestrator.cli.main import main
+
+resource = pytest.importorskip("resource")
+
+TABLE = "a,y\n" + "".join(f"{number % 4},{number % 2}\n" for number in range(40))
+COMMANDS = [
+    ["data", "mock", "e.toml", "--out", "new.csv"],
+    ["data", "describe", "t.csv", "--out", "new.csv"],
+    ["data", "describe", "t.csv", "--out", "new.json"],
+    ["data", "map", "t.csv", "e.toml", "--out", "new.toml"],
+    ["model", "keygen", "new.key"],
+    ["gateway", "init", "new", "--federation", "f", "--host", "127.0.0.1"],
+    ["authority", "init", "new", "--federation", "f"],
+    ["node", "request", "--name", "n", "--federation", "f", "--identity", "id", "--out", "new.csr"],
+    ["gateway", "init", "id", "--federation", "f", "--host", "127.0.0.1", "--request", "new.json"],
+]
+
+
+@contextmanager
+def no_room() -> Iterator[None]:
+    """No file grows, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def names(folder: Path) -> List[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    Path("e.toml").write_text(SCHEMA)
+    Path("t.csv").write_text(TABLE)
+    return tmp_path
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=lambda words: " ".join([*words[:2], words[-1]]))
+def test_the_file_is_named_and_the_second_try_works(
+    words: List[str], here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = names(here)
+    with no_room():
+        assert main(words) == 1
+    said = capsys.readouterr().err
+    assert "new" in said or "id/" in said, said
+    assert "File too large" in said
+    assert "Traceback" not in said
+    assert [name for name in names(here) if name != "id"] == before
+    assert main(words) == 0
+
+
+def failing_at(count: int, real: Callable[..., Any]) -> Callable[..., Any]:
+    left = [count]
+
+    def call(*arguments: Any) -> Any:
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(*arguments)
+
+    return call
+
+
+@pytest.mark.parametrize("at", range(3))
+def test_of_the_three_files_of_init_none_is_left(
+    at: int, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before, words = names(here), ["init", "t.csv", "--label", "y", "--yes", "--out", "new.toml"]
+    real, wrote = Path.write_text, {"left": at}
+
+    def write(path: Path, *arguments: Any, **options: Any) -> int:
+        if path.parent == Path(".") and path.name.startswith("."):
+            wrote["left"] -= 1
+            if wrote["left"] < 0:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(path, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", write)
+        assert main(words) == 1
+    assert f"{['new.toml', 'policy.toml', 'ward.toml'][at]}: No space left on device" in capsys.readouterr().err
+    assert names(here) == before
+    assert main(words) == 0
+
+
+@pytest.mark.parametrize("at", range(8))
+def test_of_an_identity_that_was_half_made_nothing_is_left(
+    at: int, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before, words = names(here), ["gateway", "init", "new", "--federation", "f", "--host", "127.0.0.1"]
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", failing_at(at, os.fsync))
+        assert main(words) == 1
+    assert "edgeward: new/" in capsys.readouterr().err
+    assert names(here) == before
+    assert main(words) == 0
+
+
+def test_predictions_and_outputs_are_there_whole_or_not_at_all(here: Path) -> None:
+    from orchestrator.cli.board import _save
+    from orchestrator.errors import EdgewardError
+
+    with no_room(), pytest.raises(EdgewardError, match=r"cannot write y\.npy: File too large"):
+        _save(Path("y.npy"), np.zeros((2, 2), np.int8))
+    assert "y.npy" not in names(here)
+    assert not [name for name in names(here) if name.startswith(".")]
