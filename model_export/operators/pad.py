@@ -21,7 +21,12 @@ def pad(c: Context) -> Step:
     source, amounts = c.input(), c.numbers(1)
     shape, pairs = source.shape, [amounts[at : at + 2] for at in range(0, len(amounts), 2)]
     whole = tuple(size + sum(pair) for size, pair in zip(shape, pairs))
-    if len(amounts) != 2 * len(shape) or len(shape) > _MOST_AXES or whole != c.output.shape or min(amounts, default=-1) < 0:
+    if (
+        len(amounts) != 2 * len(shape)
+        or len(shape) > _MOST_AXES
+        or whole != c.output.shape
+        or min(amounts, default=-1) < 0
+    ):
         raise c.error(f"paddings {pairs} of {shape} to {c.output.shape}; supported are {_MOST_AXES} axes and no cuts")
     padded = [axis for axis, pair in enumerate(pairs) if any(pair)] or [len(shape) - 1]
     first, last = padded[0], padded[-1]
