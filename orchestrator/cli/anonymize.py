@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Dict, List
 
-from orchestrator.cli.arguments import check_new_file
+from orchestrator.cli.arguments import check_new_file, check_output
 from orchestrator.cli.commands import COMMANDS
 from orchestrator.wire.plain import many
 
@@ -68,7 +68,7 @@ def _run(arguments: argparse.Namespace) -> int:
         raise UsageError("--parts: says into how many --cuts cuts, which is not given")
     check_new_file(arguments.out, "--out")
     for option in ("report", "plot"):
-        check_new_file(getattr(arguments, option), f"--{option}")
+        check_output(getattr(arguments, option), f"--{option}")
     if arguments.plot is not None and arguments.plot.suffix not in (".png", ".svg"):
         raise UsageError(f"--plot {arguments.plot}: a picture is written as .png or .svg")
     if arguments.plot is not None and find_spec("matplotlib") is None:
@@ -87,11 +87,11 @@ def _run(arguments: argparse.Namespace) -> int:
             writer.writerows(found.rows)
         if arguments.report is not None:
             text = json.dumps(figures, indent=1) + "\n"
-            stack.enter_context(new_file(arguments.report)).write_text(text, encoding="utf-8")
+            stack.enter_context(new_file(arguments.report, replaces=True)).write_text(text, encoding="utf-8")
         if arguments.plot is not None:
             from orchestrator.data.anonymity.picture import draw
 
-            draw(found, rules, stack.enter_context(new_file(arguments.plot)))
+            draw(found, rules, stack.enter_context(new_file(arguments.plot, replaces=True)))
     say_report(arguments.json, {"file": str(arguments.out), **figures}, "\n".join(_words(arguments.out, figures)))
     return 0
 

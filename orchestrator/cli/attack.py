@@ -125,13 +125,13 @@ def _run(arguments: argparse.Namespace) -> int:
     from orchestrator.audit.plot import plot_audit
     from orchestrator.audit.run import BROKEN, Request, audit
     from orchestrator.audit.statement import check_claim, write_audit
-    from orchestrator.cli.arguments import check_new_file
+    from orchestrator.cli.arguments import check_output
     from orchestrator.errors import UsageError
     from orchestrator.files import new_file
     from orchestrator.gateway.config import load_config
     from orchestrator.gateway.scored_file import model_of, model_path
 
-    check_new_file(arguments.plot, "--plot")
+    check_output(arguments.plot, "--plot")
     if arguments.statement is not None:
         check_claim(arguments.statement)
     config = load_config(arguments.config)
@@ -145,7 +145,7 @@ def _run(arguments: argparse.Namespace) -> int:
     with _progress(arguments.json) as progress:
         report = audit(config, base, arguments.data, request, progress, model=model)
     if arguments.plot is not None:
-        with new_file(arguments.plot) as fresh:
+        with new_file(arguments.plot, replaces=True) as fresh:
             plot_audit(report, fresh)
     if arguments.statement is not None:
         left = write_audit(arguments.statement, report)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional
 
 from orchestrator.cli import flash, monitor, record
-from orchestrator.cli.arguments import check_new_file, seconds
+from orchestrator.cli.arguments import check_output, seconds
 from orchestrator.cli.commands import COMMANDS
 from orchestrator.wire.plain import many
 
@@ -129,7 +129,7 @@ def run_infer(args: argparse.Namespace) -> int:
 
     from orchestrator.cli.model_files import load_rows, quantized_rows
 
-    check_new_file(args.outputs, "--outputs")
+    check_output(args.outputs, "--outputs")
     given = load_rows(args.inputs)
     with _board(args) as board:
         info = _ready(board)
@@ -376,7 +376,7 @@ def _save(path: Path, outputs: np.ndarray) -> None:
     from orchestrator.files import new_file
 
     try:
-        with new_file(path) as fresh, fresh.open("wb") as stream:
+        with new_file(path, replaces=True) as fresh, fresh.open("wb") as stream:
             np.save(stream, outputs)
     except OSError as error:
         raise EdgewardError(f"cannot write {path}: {error.strerror}") from error

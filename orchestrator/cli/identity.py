@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any, Dict
 
-from orchestrator.cli.arguments import add_json, broker_url, check_new_file, host, number, port
+from orchestrator.cli.arguments import add_json, broker_url, check_new_file, check_output, host, number, port
 from orchestrator.wire.json_text import from_json
 from orchestrator.wire.plain import PlainFormatter, many, plain
 
@@ -344,9 +344,9 @@ def _request(arguments: argparse.Namespace) -> int:
     from orchestrator.files import new_file
     from orchestrator.node.identity import make_node_request
 
-    check_new_file(arguments.out, "--out")
+    check_output(arguments.out, "--out")
     made = make_node_request(arguments.identity, arguments.name, arguments.federation)
-    with new_file(arguments.out) as fresh:
+    with new_file(arguments.out, replaces=True) as fresh:
         fresh.write_bytes(made)
     report(
         arguments.json,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional
 
 from model_export.chips import CHIPS
 from orchestrator.cli import model_registry
-from orchestrator.cli.arguments import check_new_file, check_output, check_output_folder
+from orchestrator.cli.arguments import check_output, check_output_folder
 from orchestrator.cli.commands import COMMANDS
 from orchestrator.cli.model_check import run_preflight, run_verify
 from orchestrator.cli.model_files import load_rows, naming, read_file, read_model
@@ -266,7 +266,7 @@ def run_model(arguments: argparse.Namespace) -> int:
     for name, given in (("the model", arguments.model), ("--inputs", arguments.inputs)):
         if arguments.outputs.exists() and given.exists() and os.path.samefile(arguments.outputs, given):
             raise UsageError(f"--outputs {arguments.outputs}: is {name} itself; name another file")
-    check_new_file(arguments.outputs, "--outputs")
+    check_output(arguments.outputs, "--outputs")
     with naming(arguments.model):
         blob = read_model(arguments.model)
         model = read_tflite(blob)
@@ -284,7 +284,7 @@ def run_model(arguments: argparse.Namespace) -> int:
 
             outputs = run_direct(blob, rows)
     outputs = np.asarray(outputs, np.int8).reshape(len(rows), *leave.shape[1:])
-    with new_file(arguments.outputs) as fresh, fresh.open("wb") as stream:  # numpy would add a suffix to a name
+    with new_file(arguments.outputs, replaces=True) as fresh, fresh.open("wb") as stream:  # numpy would add a suffix to a name
         np.save(stream, outputs)
     report = {
         "model": str(arguments.model),

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List
 
-from orchestrator.cli.arguments import check_new_file, check_output
+from orchestrator.cli.arguments import check_output
 from orchestrator.cli.commands import COMMANDS
 from orchestrator.errors import UsageError
 from orchestrator.wire.plain import many
@@ -61,7 +61,7 @@ def register(subparsers: Any) -> None:
         "--out",
         metavar="PREDICTIONS.csv",
         type=Path,
-        help="write the predictions there; must not exist (default: to stdout)",
+        help="write the predictions there (default: to stdout)",
     )
     parser.add_argument(
         "--model",
@@ -133,7 +133,7 @@ def _check_out(arguments: argparse.Namespace) -> None:
         raise UsageError(f"--out {out}: is the data file itself; name another one")
     if arguments.bundle.resolve() in out.resolve().parents:
         raise UsageError(f"--out {out}: lies in the bundle, which holds nothing about rows; name a file elsewhere")
-    check_new_file(out, "--out")
+    check_output(out, "--out")
 
 
 def _write(predictions: Predictions, path: Path) -> None:
@@ -141,7 +141,7 @@ def _write(predictions: Predictions, path: Path) -> None:
     from orchestrator.files import new_file
     from orchestrator.predict.predictions import write_csv
 
-    with new_file(path, 0o600) as fresh, fresh.open("w", newline="", encoding="utf-8") as file:
+    with new_file(path, 0o600, replaces=True) as fresh, fresh.open("w", newline="", encoding="utf-8") as file:
         write_csv(predictions, file)
 
 

@@ -121,7 +121,7 @@ def _remark(task: Task, units: str, each: Outlook) -> str:
 def plot(task: Task, fleet: Fleet, path: Path) -> None:
     from dataclasses import replace
 
-    from orchestrator.cli.arguments import check_new_file
+    from orchestrator.cli.arguments import check_output
     from orchestrator.errors import UsageError
     from orchestrator.files import new_file
     from orchestrator.privacy import terms
@@ -129,7 +129,7 @@ def plot(task: Task, fleet: Fleet, path: Path) -> None:
 
     if path.suffix not in (".png", ".svg"):
         raise UsageError(f"{path}: a plot is a .png or .svg")
-    check_new_file(path, "--plot")
+    check_output(path, "--plot")
     import matplotlib
 
     matplotlib.use("Agg")
@@ -157,6 +157,6 @@ def plot(task: Task, fleet: Fleet, path: Path) -> None:
     axes.set(xlabel="epsilon", ylabel="noise to signal", ylim=(low, high), yscale="log", xscale="log")
     named = terms.declared(task.privacy)
     axes.set_title(f"unit {named['unit']}, noise at {named['noise']}, delta {task.privacy.delta:g}")
-    with new_file(path) as fresh:
+    with new_file(path, replaces=True) as fresh:
         figure.savefig(fresh, dpi=150)
     pyplot.close(figure)

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Tuple
 
-from orchestrator.cli.arguments import check_new_file
+from orchestrator.cli.arguments import check_output
 from orchestrator.cli.commands import COMMANDS
 from orchestrator.wire.plain import many
 
@@ -255,7 +255,7 @@ def _cell(value: Any) -> str:
 def _plot(arguments: argparse.Namespace) -> int:
     from orchestrator.gateway.run_plot import Course, draw
 
-    check_new_file(arguments.output, "--output")
+    check_output(arguments.output, "--output")
     from orchestrator.privacy.accounting_process import curve_apart
     from orchestrator.wire.task import task_from_dict
 
@@ -277,7 +277,7 @@ def _plot(arguments: argparse.Namespace) -> int:
 def _export(arguments: argparse.Namespace) -> int:
     from orchestrator.gateway.run_tables import pseudonyms, round_rows, write_rows
 
-    check_new_file(arguments.output, "--output")
+    check_output(arguments.output, "--output")
     rows = []
     with _chosen(arguments) as chosen:
         for history, run in chosen:

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Mapping, Tuple
 
-from orchestrator.cli.arguments import add_json, check_new_file
+from orchestrator.cli.arguments import add_json, check_output
 from orchestrator.cli.commands import COMMANDS
 from orchestrator.wire.json_text import from_json
 from orchestrator.wire.plain import many
@@ -110,7 +110,7 @@ def _encrypt(arguments: argparse.Namespace) -> int:
     from orchestrator.cli.tables import report
     from orchestrator.wire.logarithm import logarithm_within
 
-    check_new_file(arguments.output, "--output")
+    check_output(arguments.output, "--output")
     manifest = _manifest(arguments.manifest)
     features = manifest["features"]
     columns = list(dict.fromkeys(feature["name"].partition("=")[0] for feature in features))
@@ -136,7 +136,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from orchestrator.errors import UsageError
     from orchestrator.privacy.encrypted_score import Server, read_shape
 
-    check_new_file(arguments.output, "--output")
+    check_output(arguments.output, "--output")
     if arguments.bundle is None and arguments.weights is None:
         raise UsageError("no model: give --bundle DIR, --weights FILE, or both")
     with _about(arguments.public):
@@ -342,7 +342,7 @@ def _write(path: Path, data: bytes) -> None:
     from orchestrator.files import new_file
 
     try:
-        with new_file(path) as fresh:
+        with new_file(path, replaces=True) as fresh:
             fresh.write_bytes(data)
     except OSError as error:
         raise EdgewardError(f"{path}: cannot be written: {error.strerror}") from error

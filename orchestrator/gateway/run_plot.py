@@ -58,7 +58,7 @@ def draw(courses: Sequence[Course], path: Path) -> List[str]:
     axes[-1].set_xlabel("round")
     axes[-1].xaxis.get_major_locator().set_params(integer=True)
     try:
-        with new_file(path) as fresh:
+        with new_file(path, replaces=True) as fresh:
             figure.savefig(fresh, dpi=120)
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror or error}") from error

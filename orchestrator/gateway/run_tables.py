@@ -80,7 +80,7 @@ def write_rows(path: Path, rows: List[Dict[str, Any]]) -> None:
     if path.suffix not in SUFFIXES:
         raise UsageError(f"{path}: rounds are written as {', '.join(SUFFIXES)}")
     try:
-        with new_file(path) as fresh:
+        with new_file(path, replaces=True) as fresh:
             if path.suffix == ".json":
                 fresh.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
             elif path.suffix == ".csv":

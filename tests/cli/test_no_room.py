@@ -11,6 +11,7 @@ import pytest
 from test_outputs_first import SCHEMA
 
 from orchestrator.cli.main import main
+from orchestrator.files import new_file
 
 resource = pytest.importorskip("resource")
 
@@ -121,3 +122,14 @@ def test_predictions_and_outputs_are_there_whole_or_not_at_all(here: Path) -> No
         _save(Path("y.npy"), np.zeros((2, 2), np.int8))
     assert "y.npy" not in names(here)
     assert not [name for name in names(here) if name.startswith(".")]
+
+
+def test_where_a_file_is_replaced_the_earlier_one_stays_until_the_new_one_is_whole(here: Path) -> None:
+    Path("y.npy").write_bytes(b"of yesterday")
+    with no_room(), pytest.raises(OSError, match="File too large"), new_file(Path("y.npy"), replaces=True) as fresh:
+        fresh.write_bytes(b"of today")
+    assert Path("y.npy").read_bytes() == b"of yesterday"
+    with new_file(Path("y.npy"), replaces=True) as fresh:
+        fresh.write_bytes(b"of today")
+    assert Path("y.npy").read_bytes() == b"of today"
+    assert names(here) == ["e.toml", "t.csv", "y.npy"]

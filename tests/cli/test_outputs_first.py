@@ -23,17 +23,16 @@ COMMANDS = [
 ]
 
 
-OTHERS = [
+KEEP = [
     ["data", "mock", "e.toml", "--out", "@.csv"],
     ["data", "describe", "none.csv", "--out", "@.csv"],
     ["data", "map", "none.csv", "e.toml", "--out", "@.toml"],
     ["init", "none.csv", "--label", "y", "--out", "@.toml"],
     ["anonymize", "none.csv", "none.toml", "--out", "@.csv"],
-    ["anonymize", "none.csv", "none.toml", "--out", "no.csv", "--report", "@.json"],
-    ["anonymize", "none.csv", "none.toml", "--out", "no.csv", "--plot", "@.svg"],
-    ["attack", "none.toml", "--data", "none.csv", "--plot", "@.svg"],
-    ["privacy", "plan", "--rows", "900", "--parameters", "9", "--nodes", "3", "--plot", "@.svg"],
+    ["gateway", "init", "id", "--federation", "f", "--host", "127.0.0.1", "--request", "@"],
+    ["authority", "sign", "none", "--name", "n", "--authority", "none", "--out", "@"],
 ]
+"""What they write is not what the same command would write again, or may be all there is of it."""
 SCHEMA = """[task]
 name = "t"
 [task.schema]
@@ -47,7 +46,7 @@ kind = "mlp"
 """
 
 
-@pytest.mark.parametrize("words", [*COMMANDS, *OTHERS], ids=lambda words: " ".join(words[:2]))
+@pytest.mark.parametrize("words", KEEP, ids=lambda words: " ".join(words[:2]))
 def test_a_file_that_is_there_stays(
     words: List[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
