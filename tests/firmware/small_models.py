@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 from one_op_models import Part, model_of, options_of
 from state_models import streaming
+from svdf_layers import svdf_layer
 
 keras = tf.keras
 layers: Any = keras.layers
@@ -150,6 +151,17 @@ def unpacked() -> bytes:
     return model_of(parts, [unpack, pack, flat, ("ADD", [5, 5], [1], options_of("AddOptions"))])
 
 
+def surrounded() -> bytes:
+    """A value of its own round height and width, then as further channels."""
+    parts = [Part((1, 4, 3, 2), 0.1, 5), Part((1, 7, 5, 5), 0.1, 5), Part((1, 7, 5, 2), 0.1, 5)]
+    parts += [Part((), 0.1, 5, np.array(value, np.int8)) for value in (-100, 77)]
+    wide = np.array([[0, 0], [1, 2], [2, 0], [0, 0]], np.int32)
+    deep = np.array([[0, 0], [0, 0], [0, 0], [1, 2]], np.int32)
+    parts += [Part((4, 2), content=wide), Part((4, 2), content=deep)]
+    options = options_of("PadV2Options")
+    return model_of(parts, [("PADV2", [0, 5, 3], [2], options), ("PADV2", [2, 6, 4], [1], options)])
+
+
 def remembered() -> bytes:
     """A layer that carries a state, as one operator: the converter makes one only of saved models."""
     rng = np.random.default_rng(3)
@@ -223,5 +235,7 @@ if __name__ == "__main__":
         (folder / f"{name}.tflite").write_bytes(convert(name))
     (folder / "streaming.tflite").write_bytes(streaming())
     (folder / "unpacked.tflite").write_bytes(unpacked())
+    (folder / "surrounded.tflite").write_bytes(surrounded())
+    (folder / "filters.tflite").write_bytes(svdf_layer())
     (folder / "remembered.tflite").write_bytes(remembered())
     (folder / "dense_per_tensor.tflite").write_bytes(convert("dense", per_tensor_dense=True))

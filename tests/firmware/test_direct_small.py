@@ -15,6 +15,7 @@ NAMES = [
     "branches",
     "dense",
     "dense_per_tensor",
+    "filters",
     "gated",
     "image",
     "moved",
@@ -26,6 +27,7 @@ NAMES = [
     "residual",
     "signal",
     "streaming",
+    "surrounded",
     "unpacked",
     "upsampled",
 ]

@@ -45,8 +45,7 @@ def test_small_models(
     tflm: Callable[[bytes, np.ndarray], np.ndarray],
     make_rows: Callable[..., np.ndarray],
 ) -> None:
-    filters = {f"svdf of {kind}": svdf_layer(kind) for kind in ("int16", "int8")}
-    for name, model in {**small_models, **filters}.items():
+    for name, model in {**small_models, "filters of int8": svdf_layer("int8")}.items():
         rows = make_rows(model, 12)
         assert (run_rv32(model, rows).outputs == tflm(model, rows)).all(), name
 
