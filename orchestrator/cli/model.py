@@ -284,7 +284,8 @@ def run_model(arguments: argparse.Namespace) -> int:
 
             outputs = run_direct(blob, rows)
     outputs = np.asarray(outputs, np.int8).reshape(len(rows), *leave.shape[1:])
-    with new_file(arguments.outputs, replaces=True) as fresh, fresh.open("wb") as stream:  # numpy would add a suffix to a name
+    # Not by its name, to which NumPy would add a suffix.
+    with new_file(arguments.outputs, replaces=True) as fresh, fresh.open("wb") as stream:
         np.save(stream, outputs)
     report = {
         "model": str(arguments.model),
