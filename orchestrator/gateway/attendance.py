@@ -1,6 +1,7 @@
 """Who is here: what the presence of nodes makes happen to a run, and who is put out of it."""
 
 import logging
+from collections import Counter
 from dataclasses import replace
 from typing import Any, Callable, Dict, Sequence, Set, Tuple
 
@@ -26,6 +27,9 @@ log = logging.getLogger("edgeward.gateway")
 
 MOST_PASSED_OVER = 100
 """Of nodes that are named as not asked."""
+
+MOST_DECLINED = 10
+"""Times a node may decline by its own word and still come back: each is two entries of the journal."""
 
 MOST_WAITING = 100
 """Nodes of which it is known that they wait: invented names fill no journal."""
@@ -58,6 +62,7 @@ class Attendance:
         self.ledgers = LedgerWatch(course.store)
         self._asked_again: Set[str] = set()  # nodes that had declined before the run stopped and went on
         self._by_own_word: Set[str] = set()  # nodes that declined, and may come back as long as nodes gather
+        self._declined_often: Counter[str] = Counter()
         self._waiting: Dict[
             str, Tuple[str, str]
         ] = {}  # node -> (digest of the task, code) of what its owner decides on
@@ -126,8 +131,11 @@ class Attendance:
                 self._announcer.task(node)
                 return
             code = RunDeclined.read(header).code
-            if node not in course.coordinator.declined:
+            if node not in course.coordinator.declined and self._declined_often[node] < MOST_DECLINED:
+                self._declined_often[node] += 1
                 self._by_own_word.add(node)
+            elif node not in course.coordinator.declined:
+                self._by_own_word.discard(node)
             self.decline(node, code, text_of(code))
         elif kind == "waiting" and this_run:
             waits = RunWaiting.read(header)

@@ -5,6 +5,7 @@ from typing import Any, Dict, List
 
 import numpy as np
 
+from orchestrator.gateway.attendance import MOST_DECLINED
 from orchestrator.gateway.gateway import Gateway
 from orchestrator.gateway.store import Store
 from orchestrator.rounds.state import COLLECTING
@@ -71,6 +72,15 @@ def test_it_may_decline_again(tmp_path: Path) -> None:
         assert list(world.gateway.coordinator.declined) == ["a"]
         world.ready("a")
         assert not world.gateway.coordinator.declined
+
+
+def test_a_node_that_keeps_changing_its_mind_fills_no_journal(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    for _ in range(5 * MOST_DECLINED):
+        world.declines("a")
+        world.ready("a")
+    assert list(world.gateway.coordinator.declined) == ["a"]
+    assert len(world.joined()) == MOST_DECLINED
 
 
 def test_a_node_that_was_put_out_does_not_come_back_by_declining_first(tmp_path: Path) -> None:
