@@ -32,7 +32,7 @@ Board::Board(Engine& engine, uint8_t* arena, uint32_t arena_bytes)
       arena_(arena),
       arena_bytes_(arena_bytes),
       system_(hal::system_info()),
-      head_{system_.boot_id, 0, nullptr},
+      head_{system_.boot_id, 0, nullptr, 0},
       parser_(sample_) {
   set_build(kFirmwareVersion, engine.name());
 }
@@ -46,6 +46,7 @@ void Board::start() {
       .text("reset", to_string(system_.reset_reason));
   keys_ = read_keys();
   load_model(false);
+  start_network();
   runner_.hello(*this);
 }
 
@@ -60,12 +61,13 @@ bool Board::step(uint32_t max_wait_us) {
     handle(parser_.silence());
   }
   read_source();
+  const bool message = step_network();
   if (metrics_every_us_ > 0 && now_us >= metrics_next_us_) {
     metrics_next_us_ += metrics_every_us_;  // keeps the pace; a board that fell behind does not catch up in a burst
     if (metrics_next_us_ <= now_us) metrics_next_us_ = now_us + metrics_every_us_;
     send_metrics();
   }
-  if (count > 0) {
+  if (count > 0 || message) {
     hal::idle(0);  // feeds the watchdog: input without a pause is no hang
   } else {
     uint32_t wait_us = source_open_ && max_wait_us > kSourceWaitUs ? kSourceWaitUs : max_wait_us;
@@ -74,7 +76,7 @@ bool Board::step(uint32_t max_wait_us) {
     }
     hal::idle(wait_us);
   }
-  return count > 0;
+  return count > 0 || message;
 }
 
 void Board::handle(InputEvent event) {
@@ -115,6 +117,7 @@ void Board::command(const char* line) {
   if (std::strcmp(line, "reset") == 0) return reset_state();
   if (std::strcmp(line, "reload") == 0) return load_model(true);
   if (std::strcmp(line, "rollback") == 0) return rollback();
+  if (std::strcmp(line, "network") == 0) return send_network();
   if (starts_with(line, "key ")) return key_command(line + std::strlen("key "));
   if (std::strcmp(line, "reboot") == 0) {
     { Record(output_, head_, "reboot"); }
@@ -122,15 +125,16 @@ void Board::command(const char* line) {
   }
   error("unknown_command",
         "known: info, metrics, metrics rate MS, metrics clear, bench N, drift rows N, stream, record, selftest, reset, "
-        "reload, rollback, key, reboot");
+        "reload, rollback, key, network, reboot");
 }
 
 void Board::frame(const Frame& frame) {
   switch (static_cast<FrameType>(frame.type)) {
     case FrameType::infer: return infer(frame);
-    case FrameType::update_begin: return update_begin(frame);
-    case FrameType::update_chunk: return update_chunk(frame);
-    case FrameType::update_commit: return update_commit(frame);
+    case FrameType::update_begin: by_network_ = false; return update_begin(frame);
+    case FrameType::update_chunk: return by_network_ ? send_update(frame.id, "refused", kNoUpdate) : update_chunk(frame);
+    case FrameType::update_commit: return by_network_ ? send_update(frame.id, "refused", kNoUpdate) : update_commit(frame);
+    case FrameType::settings: return settings_frame(frame);
     case FrameType::samples: return feed(frame);
   }
   error("unknown_frame", "this firmware does not know the type of the frame");

@@ -15,6 +15,7 @@
 //   rollback            goes back to the model in the other slot
 //   key list, key set HEX, key remove HEX, key lock
 //                       whose signature a model needs (core/board_keys.cpp)
+//   network             where the board belongs when it has a radio (core/board_network.cpp)
 //   reboot
 // Samples and new models come as binary frames (core/input_parser.h). Commands ended by % are the MLPerf Tiny runner's
 // (core/mlperf.h). All of it, with the records that answer, is in docs/serial.md.
@@ -39,9 +40,11 @@
 #include "core/mlperf.h"
 #include "core/model_header.h"
 #include "core/output.h"
+#include "core/settings.h"
 #include "core/slots.h"
 #include "core/stream.h"
 #include "core/updater.h"
+#include "core/uplink.h"
 #include "engine/engine.h"
 #include "hal/hal.h"
 
@@ -63,6 +66,8 @@ struct Recording {
 
   bool on() const { return channels > 0; }
 };
+// What a chunk or a commit is answered when no update was begun where it came from.
+constexpr Refusal kNoUpdate{"no_update", "no update was begun, or the board restarted since"};
 constexpr char kStreamOn[] = "stream_on";
 constexpr char kStreamOnReason[] = "the model keeps state, and a stream goes on with it: stream off first";
 
@@ -105,6 +110,15 @@ class Board {
 
   // board_keys.cpp
   void key_command(const char* argument);
+
+  // board_network.cpp: records to a broker, orders from there.
+  void start_network();
+  bool step_network();
+  void network_message(uint32_t bytes);
+  void obey(uint32_t bytes);
+  void refuse_order(const Refusal& refusal, uint64_t claimed = 0);
+  void send_network();
+  void settings_frame(const Frame& frame);
 
   // board_measure.cpp: what is learned from inferences.
   void observe_input(const int8_t* sample);
@@ -166,6 +180,16 @@ class Board {
   uint32_t metrics_every_us_ = 0;
   uint64_t metrics_next_us_ = 0;
   uint64_t last_input_us_ = 0;
+  Settings settings_;
+  Uplink uplink_;
+  uint8_t message_[kMessageBytes] = {};   // from the network
+  bool was_connected_ = false;
+  bool presence_due_ = false;
+  uint64_t quiet_until_us_ = 0;
+  uint64_t refusals_from_us_ = 0;
+  uint64_t update_order_ = 0;             // of the update that may come over the network; 0 for none
+  uint8_t ordered_header_[kSha256Bytes] = {};
+  bool by_network_ = false;               // the update that is open
   Output output_;
   uint8_t sample_[kFrameBytes] = {};
   InputParser parser_;

@@ -2,21 +2,12 @@
 #include <cstring>
 
 #include "core/board.h"
+#include "core/text.h"
 
 namespace edgeward {
 namespace {
 
-bool parse_key(const char* text, uint8_t out[kPublicKeyBytes]) {
-  if (std::strlen(text) != 2 * kPublicKeyBytes) return false;
-  std::memset(out, 0, kPublicKeyBytes);
-  for (uint32_t i = 0; i < 2 * kPublicKeyBytes; ++i) {
-    const char c = text[i];
-    const bool digit = c >= '0' && c <= '9', letter = c >= 'a' && c <= 'f';
-    if (!digit && !letter) return false;
-    out[i / 2] = static_cast<uint8_t>(out[i / 2] << 4 | (digit ? c - '0' : c - 'a' + 10));
-  }
-  return true;
-}
+bool parse_key(const char* text, uint8_t out[kPublicKeyBytes]) { return parse_hex(text, out, kPublicKeyBytes); }
 
 }  // namespace
 

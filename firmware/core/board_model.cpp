@@ -112,6 +112,7 @@ void Board::take(hal::Slot slot, const uint8_t* data, const ModelHeader& header)
   verified_ = keys_.count > 0;
   head_.digest = model_.digest;
   state_ = nullptr;
+  presence_due_ = true;
   if (had_model && another) metrics_.forget_model();
   drift_.reset();
   last_index_ = -1.0;
@@ -125,6 +126,7 @@ void Board::take(hal::Slot slot, const uint8_t* data, const ModelHeader& header)
 
 void Board::refuse_slot(const SlotState& state, const Refusal& refusal) {
   state_ = refusal.code;
+  presence_due_ = true;
   ++metrics_.errors;
   head_.digest = state.status == HeaderStatus::ok ? state.header.digest : nullptr;
   Record(output_, head_, "error")

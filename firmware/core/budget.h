@@ -35,6 +35,10 @@ constexpr uint32_t kStreamBytes = 4096;
 // Values of a recording that leave in one record: with its other fields it goes out in one piece.
 constexpr uint32_t kRecordingValues = 96;
 
+// A record on the network with its check value; longer ones do not leave. And a message from there: a chunk of an update and its head.
+constexpr uint32_t kUplinkBytes = 1536;
+constexpr uint32_t kMessageBytes = 2064;
+
 // Histograms of the input against the training data: channels that get their own, and bins of each.
 constexpr uint32_t kDriftGroups = 32;
 constexpr uint32_t kDriftBins = 16;
@@ -48,6 +52,7 @@ constexpr uint32_t kMaxHeads = 64;
 
 constexpr uint32_t kCoreBudgetBytes = kFrameBytes + kLineBytes + kReadBytes + kRecordBytes + kOutputBytes +
                                       4 * kLatencyOctaves * kLatencySteps + 4 * kDriftGroups * kDriftBins +
-                                      24 * kTimedOperators + kStreamBytes + 2 * kRecordingValues + 4096 + 256;
+                                      24 * kTimedOperators + kStreamBytes + 2 * kRecordingValues + kUplinkBytes + kMessageBytes +
+                                      4096 + 512;
 
 }  // namespace edgeward

@@ -18,6 +18,7 @@ enum class FrameType : uint8_t {
   update_chunk = 0x11,   // body: u32 offset in model.bin, bytes
   update_commit = 0x12,  // no body
   samples = 0x20,        // body: u32 number of the first sample, int16 values
+  settings = 0x30,       // body: entries of core/settings.h, or nothing
 };
 
 enum class InputEvent : uint8_t {

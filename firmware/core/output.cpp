@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "core/uplink.h"
 #include "hal/hal.h"
 
 namespace edgeward {
@@ -9,6 +10,31 @@ namespace edgeward {
 void Output::put(char c) {
   if (used_ == kRecordBytes) flush();
   buffer_[used_++] = c;
+  if (uplink_ != nullptr && uplink_->writing()) uplink_->put(c);
+}
+
+void Output::begin_copy(const char* kind) {
+  if (uplink_ != nullptr) uplink_->begin(kind);
+}
+
+void Output::end_copy() {
+  if (uplink_ != nullptr) uplink_->end();
+}
+
+void Output::own_number(uint64_t here) {
+  Uplink* const uplink = uplink_;
+  uplink_ = nullptr;
+  number(here);
+  uplink_ = uplink;
+  if (uplink == nullptr || !uplink->writing()) return;
+  char digits[11];
+  int count = 0;
+  uint32_t there = uplink->take_sequence();
+  do {
+    digits[count++] = static_cast<char>('0' + there % 10);
+    there /= 10;
+  } while (there > 0);
+  while (count > 0) uplink->put(digits[--count]);
 }
 
 void Output::text(const char* text) {
@@ -76,18 +102,22 @@ void Output::count_crc() {
 Record::Record(Output& output, RecordHead& head, const char* kind) : out_(output) {
   out_.text("@ew ");
   out_.crc_begin();
+  out_.begin_copy(kind);
   out_.text("{\"v\":");
   out_.number(kRecordSchema);
   out_.text(",\"boot\":\"");
   out_.hex32(head.boot_id);
   out_.put('"');
-  number("seq", head.sequence++);
+  key("seq");
+  out_.own_number(head.sequence++);
   text("model", head.digest);
   number("t_us", hal::clock_us());
   text("kind", kind);
+  if (head.order != 0) number("order", head.order);
 }
 
 Record::~Record() {
+  out_.end_copy();
   out_.put('}');
   const uint16_t crc = out_.crc_end();
   out_.put('*');

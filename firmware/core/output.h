@@ -8,8 +8,18 @@
 
 namespace edgeward {
 
+class Uplink;
+
 class Output {
  public:
+  // Where copies of records go, besides.
+  void copy_to(Uplink* uplink) { uplink_ = uplink; }
+  void begin_copy(const char* kind);
+  void end_copy();
+
+  // A number that is another one in the copy.
+  void own_number(uint64_t here);
+
   void put(char c);
   void decimal(double value);
   void text(const char* text);
@@ -26,6 +36,7 @@ class Output {
  private:
   void count_crc();
 
+  Uplink* uplink_ = nullptr;
   uint32_t used_ = 0;
   uint32_t crc_from_ = 0;  // first byte of the buffer not yet in crc_
   bool crc_on_ = false;
@@ -38,6 +49,7 @@ struct RecordHead {
   uint32_t boot_id;
   uint32_t sequence;   // of the next record; wraps
   const char* digest;  // model digest, null without a model
+  uint64_t order = 0;  // number of the order from the network that is being obeyed; 0 for none
 };
 
 constexpr uint32_t kRecordSchema = 1;

@@ -10,7 +10,7 @@ namespace edgeward::hal {
 // `slot` is where a slot of `size` bytes can be written; the rest as slot_erase().
 inline bool erase_memory(uint8_t* slot, uint32_t size, uint32_t offset, uint32_t bytes) {
   if (uint64_t{offset} + bytes > size || (offset | bytes) % kFlashSectorBytes != 0) return false;
-  std::memset(slot + offset, 0xFF, bytes);
+  if (bytes > 0) std::memset(slot + offset, 0xFF, bytes);
   return true;
 }
 

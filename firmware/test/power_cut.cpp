@@ -29,7 +29,11 @@ constexpr uint32_t kSlotBytes = 16 * kFlashSectorBytes;
 
 Bytes g_flash[2];
 Bytes g_keys(kFlashSectorBytes, 0xFF);
-Bytes& flash_of(Slot slot) { return slot == Slot::keys ? g_keys : g_flash[static_cast<uint8_t>(slot)]; }
+Bytes g_network;  // none
+Bytes& flash_of(Slot slot) {
+  if (slot == Slot::network) return g_network;
+  return slot == Slot::keys ? g_keys : g_flash[static_cast<uint8_t>(slot)];
+}
 Bytes g_input;
 size_t g_input_at = 0;
 std::string g_output;

@@ -76,16 +76,19 @@ class Conversation:
         timeout_s: float = 10.0,
         on_record: Optional[Callable[[Record], None]] = None,
     ) -> None:
+        self._begin_without_device(port, timeout_s, on_record)
+        self._parser = RecordParser()
+        self.device = open_port(port, baud)
+        self.device.reset_input_buffer()
+
+    def _begin_without_device(self, port: str, timeout_s: float, on_record: Optional[Callable[[Record], None]]) -> None:
         self.port = port
         self.timeout_s = timeout_s
         self.on_record = on_record
-        self._parser = RecordParser()
         # Anywhere, so that late answers to the previous user of the port are not mistaken for ours.
         self._next_id = secrets.randbelow(2**30)
         self._unread: Deque[Record] = deque()  # arrived while something else was waited for
         self._bad_frames = 0
-        self.device = open_port(port, baud)
-        self.device.reset_input_buffer()
 
     @property
     def stats(self) -> RecordStats:

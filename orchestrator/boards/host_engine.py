@@ -25,14 +25,21 @@ FUZZ = (*SANITIZE, "-fsanitize-coverage=trace-pc", "-fexceptions")
 
 ENGINES = ("engine/direct/*.cpp", "engine/trees/*.cpp")
 
+NO_NETWORK = "hal/no_network/network.cpp"
+
+_BOARD = ("src/main_host.cpp", "core/*.cpp", *ENGINES, "hal/host/*.cpp")
+
+LIBRARIES = {"edgeward-board-network": ("-lmosquitto",)}
+"""Program -> what it is linked with; see `need_library`."""
+
 PROGRAMS = {
     "run-direct": ("src/run_direct.cpp", *ENGINES),
     "damage-plan": ("test/damage_plan.cpp", *ENGINES),
     "damage-trees": ("test/damage_trees.cpp", *ENGINES),
     "judge-profiles": ("test/judge_profiles.cpp", "core/input_profile.cpp", "core/logarithm.cpp"),
     "parse-stdio": ("test/parse_stdio.cpp", "core/input_parser.cpp", "core/crc.cpp"),
-    "power-cut": ("test/power_cut.cpp", "core/*.cpp", *ENGINES, "hal/host/source.cpp"),
-    "fuzz-board": ("test/fuzz_board.cpp", "core/*.cpp", *ENGINES),
+    "power-cut": ("test/power_cut.cpp", "core/*.cpp", *ENGINES, "hal/host/source.cpp", NO_NETWORK),
+    "fuzz-board": ("test/fuzz_board.cpp", "core/*.cpp", *ENGINES, NO_NETWORK),
     "verify-stdio": ("test/verify_stdio.cpp", "core/ed25519.cpp", "core/sha512.cpp"),
     "stream-stdio": (
         "test/stream_stdio.cpp",
@@ -45,8 +52,10 @@ PROGRAMS = {
         *ENGINES,
         "hal/host/flash.cpp",
         "hal/host/source.cpp",
+        NO_NETWORK,
     ),
-    "edgeward-board": ("src/main_host.cpp", "core/*.cpp", *ENGINES, "hal/host/*.cpp"),
+    "edgeward-board": (*_BOARD, NO_NETWORK),
+    "edgeward-board-network": (*_BOARD, "hal/host_network/network.cpp"),
 }
 """Program -> its sources below `firmware/`."""
 
@@ -93,7 +102,8 @@ def build(program: str, extra_flags: Sequence[str] = ()) -> Path:
             with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
                 compiling = [[compiler, *flags, f"-I{root}", "-c", str(path)] for path in missing]
                 list(pool.map(make, [program] * len(missing), compiling, [objects[path] for path in missing]))
-            make(program, [compiler, *flags, *map(str, objects.values())], target)
+            libraries = LIBRARIES.get(program, ())
+            make(program, [compiler, *flags, *map(str, objects.values()), *libraries], target)
     return target
 
 

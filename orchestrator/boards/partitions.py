@@ -26,6 +26,7 @@ SUBTYPE_NVS = 0x02
 SUBTYPE_MODEL_A = 0x40
 SUBTYPE_MODEL_B = 0x41
 SUBTYPE_KEYS = 0x42
+SUBTYPE_NETWORK = 0x43
 
 _ENTRY = struct.Struct("<2sBBII16sI")
 _ENTRY_MAGIC = b"\xaa\x50"
@@ -55,15 +56,17 @@ class Partition:
 LAYOUT: Tuple[Partition, ...] = (
     Partition("nvs", TYPE_DATA, SUBTYPE_NVS, 0x9000, 0x6000),
     Partition("phy_init", TYPE_DATA, SUBTYPE_PHY, 0xF000, 0x1000),
-    Partition("factory", TYPE_APP, SUBTYPE_FACTORY, 0x10000, 0x2FF000),
+    Partition("factory", TYPE_APP, SUBTYPE_FACTORY, 0x10000, 0x2FC000),
+    Partition("network", TYPE_DATA, SUBTYPE_NETWORK, 0x30C000, 0x3000),
     Partition("keys", TYPE_DATA, SUBTYPE_KEYS, 0x30F000, 0x1000),
     Partition("model_a", TYPE_DATA, SUBTYPE_MODEL_A, 0x310000, 0x78000),
     Partition("model_b", TYPE_DATA, SUBTYPE_MODEL_B, 0x388000, 0x78000),
 )
 
 APP = LAYOUT[2]
-KEYS = LAYOUT[3]
-SLOTS: Dict[str, Partition] = {"a": LAYOUT[4], "b": LAYOUT[5]}
+NETWORK = LAYOUT[3]
+KEYS = LAYOUT[4]
+SLOTS: Dict[str, Partition] = {"a": LAYOUT[5], "b": LAYOUT[6]}
 
 
 def build_table(layout: Sequence[Partition] = LAYOUT) -> bytes:

@@ -9,7 +9,7 @@ from orchestrator.files import replace_file
 from orchestrator.gateway.authority import Authority
 from orchestrator.gateway.certificates import GATEWAY_NAME
 from orchestrator.wire.frames import CHUNK_BYTES
-from orchestrator.wire.topics import MONITOR
+from orchestrator.wire.topics import BOARD, FLEET, MONITOR
 
 LIMITS = f"""max_inflight_messages 0
 max_queued_messages 0
@@ -61,14 +61,14 @@ def access_list(authority: Authority, outside: Iterable[str] = ()) -> str:
     """A node writes its own `up` and `presence`, and what it sends other nodes; it reads its own `down`, `all`, the gateway's
     presence, and what other nodes send it.
 
-    Monitors write records of boards. Nodes `outside` of the run, which declined it, do not read `all`.
+    Monitors write records of boards; a board its own, and reads what its owners send it. Nodes `outside` of the run, which declined it, do not read `all`.
     """
     root = f"edgeward/1/{authority.federation}"
-    monitors = sorted(name for name in authority.active() if name.startswith(MONITOR))
+    active = sorted(authority.active())
     lines = [
         f"user {GATEWAY_NAME}",
         f"topic readwrite {root}/#",
-        *(line for name in monitors for line in _of_monitor(name, root)),
+        *(line for name in active for line in _beside_nodes(name, root)),
         *(line for name in sorted(outside) for line in (f"user {name}", f"topic deny {root}/all")),
         f"pattern write {root}/node/%u/up",
         f"pattern write {root}/node/%u/presence",
@@ -81,7 +81,19 @@ def access_list(authority: Authority, outside: Iterable[str] = ()) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _of_monitor(name: str, root: str) -> List[str]:
-    """What everybody in the federation may read is not for a monitor: it has no use for task, graph and weights."""
-    denied = [f"topic deny {root}/all", f"topic deny {root}/gateway/presence"]
-    return [f"user {name}", f"topic write {root}/board/+/record", *denied]
+def _beside_nodes(name: str, root: str) -> List[str]:
+    """Lines for a monitor, a board or a fleet; none for a node.
+
+    What everybody in the federation may read is not for them: they have no use for task, graph and weights.
+    """
+    if name.startswith(MONITOR):
+        rights = [f"topic write {root}/board/+/record"]
+    elif name.startswith(BOARD):
+        own = f"{root}/board/{name[len(BOARD) :]}"
+        rights = [f"topic write {own}/record", f"topic write {own}/presence", f"topic read {own}/down"]
+    elif name.startswith(FLEET):
+        boards = f"{root}/board/+"
+        rights = [f"topic read {boards}/record", f"topic read {boards}/presence", f"topic write {boards}/down"]
+    else:
+        return []
+    return [f"user {name}", *rights, f"topic deny {root}/all", f"topic deny {root}/gateway/presence"]

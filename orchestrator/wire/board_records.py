@@ -27,6 +27,7 @@ def _whole(low: int, high: int) -> Check:
 
 
 _u32, _i32 = _whole(0, 2**32 - 1), _whole(-(2**31), 2**31 - 1)
+_any_u64 = _whole(0, 2**64 - 1)
 _u64, _i64 = _whole(0, 2**63 - 1), _whole(-(2**63), 2**63 - 1)  # what readers with signed numbers hold
 
 
@@ -135,6 +136,14 @@ KINDS: Dict[str, Dict[str, Check]] = {
     "selftest": _fields(_u32, "rows mismatches"),
     "ok": {"command": _text},
     "reboot": {},
+    "order": {**_REFUSAL, "state": _word, "claimed": _any_u64},
+    "network": {
+        **_fields(_word, "state federation name"),
+        **_fields(_u64, "dropped port last_order"),
+        "host": _text,
+        "encrypted": _flag,
+    },
+    "settings": {"id": _u32},
     "error": {**_REFUSAL, **_fields(_u32, "id expected_bytes got_bytes arena_bytes")},
 }
 """Every kind of record, and of what type its fields are."""
@@ -159,9 +168,14 @@ _HEAD: Dict[str, Check] = {
     "seq": _u32,
     "model": lambda value: value is None or _word(value),
     "t_us": _u64,
+    "order": _u64,
+    "mac": _word,
     "kind": lambda value: isinstance(value, str) and _NAME.fullmatch(value) is not None,
     "v": _u32,
 }
+_NEEDED_HEAD = tuple(name for name in _HEAD if name not in ("order", "mac"))
+"""A record has the others only while an order from the network is obeyed, and on the network."""
+
 _FORWARDED: Dict[str, Check] = {
     "received_at": lambda value: _number(value) and value >= 0,
     "port": _text,
@@ -176,10 +190,12 @@ def read_record(data: bytes, most_bytes: int) -> Optional[Dict[str, Any]]:
     A record of another schema has its head only: nobody here knows what its fields mean.
     """
     content = parse_object(data, most_bytes)
-    if content is None or not all(name in content and check(content[name]) for name, check in _HEAD.items()):
+    if content is None or not all(name in content for name in _NEEDED_HEAD):
+        return None
+    if not all(_HEAD[name](content[name]) for name in _HEAD if name in content):
         return None
     if content["v"] != SCHEMA:
-        return {name: content[name] for name in _HEAD}
+        return {name: content[name] for name in _NEEDED_HEAD}
     return content if _typed(content, _HEAD) else None
 
 

@@ -44,10 +44,17 @@ def check_name(name: str, what: str) -> str:
 MONITOR = "monitor:"
 """What the name of `edgeward monitor --forward` in a certificate begins with; no node can have it, names have no colon."""
 
+BOARD = "board:"
+"""As MONITOR, of a board that is on the network itself."""
+
+FLEET = "fleet:"
+"""As MONITOR, of those who send boards orders: `edgeward board fleet`."""
+
 
 def check_party(name: str, what: str) -> str:
-    """`name`, if it can be that of a node or, after MONITOR, of a monitor."""
-    check_name(name[len(MONITOR) :] if name.startswith(MONITOR) else name, what)
+    """`name`, if it can be that of a node or, after MONITOR, BOARD or FLEET, of one of these."""
+    kind = next((kind for kind in (MONITOR, BOARD, FLEET) if name.startswith(kind)), "")
+    check_name(name[len(kind) :], what)
     return name
 
 
@@ -62,6 +69,7 @@ class Topics:
         self.every_up = f"{self._root}/node/+/up"
         self.every_presence = f"{self._root}/node/+/presence"
         self.every_board = f"{self._root}/board/+/record"
+        self.every_board_presence = f"{self._root}/board/+/presence"
 
     def down(self, node: str) -> str:
         return f"{self._root}/node/{check_name(node, 'node')}/down"
@@ -89,10 +97,14 @@ class Topics:
     def board_record(self, board: str) -> str:
         return f"{self._root}/board/{check_name(board, 'board')}/record"
 
-    def board(self, topic: str) -> Optional[str]:
-        """The board whose record came on this topic; None for any other topic."""
+    def board_down(self, board: str) -> str:
+        """Where a board that is on the network itself reads."""
+        return f"{self._root}/board/{check_name(board, 'board')}/down"
+
+    def board(self, topic: str, kind: str = "record") -> Optional[str]:
+        """The board whose record, or presence, came on this topic; None for any other topic."""
         parts = topic.split("/")
-        if topic.startswith(self._root + "/board/") and len(parts) == 6 and parts[5] == "record":
+        if topic.startswith(self._root + "/board/") and len(parts) == 6 and parts[5] == kind:
             return parts[4] if _NAME.fullmatch(parts[4]) else None
         return None
 

@@ -1,4 +1,4 @@
-// Slots: the data partitions model_a, model_b and keys, mapped for reading, erased and written in place. No otadata is
+// Slots: the data partitions model_a, model_b, keys and network, mapped for reading, erased and written in place. No otadata is
 // involved: which slot is active is the core's business.
 #include <cstdlib>
 
@@ -21,6 +21,7 @@ SlotPartition g_slots[] = {
     {"model_a", static_cast<esp_partition_subtype_t>(0x40), nullptr, nullptr, 0},
     {"model_b", static_cast<esp_partition_subtype_t>(0x41), nullptr, nullptr, 0},
     {"keys", static_cast<esp_partition_subtype_t>(0x42), nullptr, nullptr, 0},
+    {"network", static_cast<esp_partition_subtype_t>(0x43), nullptr, nullptr, 0},
 };
 
 SlotPartition& find(Slot slot) {

@@ -13,8 +13,8 @@ namespace edgeward::hal {
 namespace {
 
 constexpr uint32_t kFlashBytes = 4 * 1024 * 1024;
-constexpr uint32_t kSlotOffset[kSlotCount] = {0x310000, 0x388000, 0x30F000};
-constexpr uint32_t kSlotBytes[kSlotCount] = {0x78000, 0x78000, kFlashSectorBytes};
+constexpr uint32_t kSlotOffset[kSlotCount] = {0x310000, 0x388000, 0x30F000, 0x30C000};
+constexpr uint32_t kSlotBytes[kSlotCount] = {0x78000, 0x78000, kFlashSectorBytes, 3 * kFlashSectorBytes};
 
 uint8_t* g_flash = nullptr;
 

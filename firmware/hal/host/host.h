@@ -14,6 +14,9 @@ const char* open_flash(const char* path);
 const char* open_pty();
 const char* pty_path();
 
+// Ends a wait in idle(), from any thread: something came that is not on the serial port.
+void wake();
+
 // Ends the process when standard input does: so that a board does not outlive the process that started it.
 void watch_stdin();
 

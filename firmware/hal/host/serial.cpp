@@ -1,6 +1,7 @@
 // The serial port as a pseudo-terminal. Like a wire it does not wait for ever for someone who does not read.
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/eventfd.h>
 #include <termios.h>
 #include <unistd.h>
 
@@ -19,6 +20,7 @@ constexpr int kPatienceMs = 2000;
 int g_port = -1;
 bool g_listener = true;  // false once a write waited in vain; true again as soon as one succeeds
 bool g_watch_stdin = false;
+const int g_wake = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 
 // The far side in raw mode, and held open: otherwise the port hangs up whenever a client leaves.
 const char* prepare_far_side() {
@@ -49,6 +51,11 @@ const char* open_pty() {
 
 const char* pty_path() { return ptsname(g_port); }
 
+void wake() {
+  const uint64_t once = 1;
+  if (write(g_wake, &once, sizeof once) < 0) return;  // it is full: the wait ends anyway
+}
+
 void watch_stdin() { g_watch_stdin = true; }
 
 size_t serial_read(uint8_t* buffer, size_t capacity) {
@@ -75,10 +82,12 @@ void serial_write(const uint8_t* data, size_t bytes) {
 }
 
 void idle(uint32_t max_wait_us) {
-  pollfd waiting[] = {{g_port, POLLIN, 0}, {STDIN_FILENO, POLLIN, 0}};
+  pollfd waiting[] = {{g_port, POLLIN, 0}, {g_wake, POLLIN, 0}, {STDIN_FILENO, POLLIN, 0}};
   const int timeout_ms = static_cast<int>((max_wait_us + 999) / 1000);
-  poll(waiting, g_watch_stdin ? 2 : 1, timeout_ms);
-  if (g_watch_stdin && (waiting[1].revents & (POLLIN | POLLHUP)) != 0) {
+  poll(waiting, g_watch_stdin ? 3 : 2, timeout_ms);
+  uint64_t woken;
+  if ((waiting[1].revents & POLLIN) != 0 && read(g_wake, &woken, sizeof woken) < 0) return;
+  if (g_watch_stdin && (waiting[2].revents & (POLLIN | POLLHUP)) != 0) {
     char byte;
     if (read(STDIN_FILENO, &byte, 1) == 0) std::exit(0);
   }

@@ -1,0 +1,65 @@
+"""The boards of an owner that are on a network: their names, and the secret each shares with its owner."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Dict
+
+from orchestrator.boards.settings import SECRET_BYTES
+from orchestrator.errors import UsageError
+from orchestrator.files import replace_file
+from orchestrator.wire.special_files import read_file
+from orchestrator.wire.topics import check_name
+
+FILE = "fleet.json"
+_VERSION = 1
+_HEX = re.compile(f"[0-9a-f]{{{2 * SECRET_BYTES}}}")
+
+
+@dataclass
+class Fleet:
+    """What FOLDER/fleet.json holds; who reads that file can pass for every board in it, and not order it about."""
+
+    folder: Path
+    federation: str
+    secrets: Dict[str, bytes] = field(default_factory=dict, repr=False)
+    """Board's name -> its secret."""
+
+    @classmethod
+    def read(cls, folder: Path, federation: str = "") -> Fleet:
+        """The fleet of a folder; an empty one of `federation` where there is no file and it is given. UsageError for another
+        federation, and for a file that is damaged."""
+        path = folder / FILE
+        if not path.is_file():
+            if not federation:
+                raise UsageError(f"{path}: there is no such file: `edgeward board connect --fleet {folder}` makes it")
+            return cls(folder, check_name(federation, "federation"))
+        try:
+            content = json.loads(read_file(path))
+            if content["version"] != _VERSION:
+                raise UsageError(f"{path}: of version {content['version']!r}; this edgeward reads version {_VERSION}")
+            secrets = {
+                check_name(name, "board"): _secret(content["boards"][name]["secret"]) for name in content["boards"]
+            }
+            fleet = cls(folder, check_name(content["federation"], "federation"), secrets)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UsageError(f"{path}: is damaged, or no file of `edgeward board connect`: {error}") from None
+        if federation not in ("", fleet.federation):
+            raise UsageError(f"{path}: its boards are of federation {fleet.federation!r}, not {federation!r}")
+        return fleet
+
+    def write(self) -> None:
+        """Whole or not at all, for its owner's eyes only."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        boards = {name: {"secret": secret.hex()} for name, secret in sorted(self.secrets.items())}
+        content = {"version": _VERSION, "federation": self.federation, "boards": boards}
+        replace_file(self.folder / FILE, (json.dumps(content, indent=1) + "\n").encode(), mode=0o600)
+
+
+def _secret(value: object) -> bytes:
+    if not isinstance(value, str) or not _HEX.fullmatch(value):
+        raise ValueError(f"a secret has {2 * SECRET_BYTES} hex digits")
+    return bytes.fromhex(value)

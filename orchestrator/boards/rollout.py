@@ -1,0 +1,195 @@
+"""A new model to many boards, in stages, with an end as soon as too many of them fail."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Callable, Dict, List, Optional, Sequence
+
+from orchestrator.boards.conversation import BoardError, NoAnswerError
+from orchestrator.boards.fleet_link import FleetLink
+from orchestrator.boards.network_board import NetworkBoard
+from orchestrator.errors import BrokerError, UsageError
+
+AT_ONCE = 16
+"""Boards that are updated at a time."""
+
+
+class Outcome(Enum):
+    """What became of a board."""
+
+    UPDATED = "updated"
+    """It runs the new model, and gave all its known answers."""
+    UNCHANGED = "unchanged"
+    """It ran the model already."""
+    FAILED = "failed"
+    """It refused the model, went back to the one before, or was lost on the way."""
+    ABSENT = "absent"
+    """It was not connected when its turn came; nothing was sent."""
+    HELD = "held"
+    """Its turn never came: the roll-out ended before."""
+
+
+@dataclass(frozen=True)
+class BoardResult:
+    board: str
+    outcome: Outcome
+    why: str = ""
+    stage: int = 0
+    """Counted from 1; 0 for a board whose turn never came."""
+
+
+@dataclass
+class Rollout:
+    """What is rolled out to whom. `update` does it to one board: BoardError where that failed."""
+
+    model_digest: str
+    """The first 8 bytes of the SHA-256 in the header of the model.bin, as boards name it."""
+    stages: Sequence[float] = (5, 25, 100)
+    """Percent of the boards that have the model at the end of each; rising, the last is 100."""
+    most_failures: int = 0
+    """More than these end it."""
+    watch_s: float = 10.0
+    """After a stage, for so long its boards have to go on with the new model."""
+    retry_s: float = 120.0
+    """How long a board that goes away in the middle of its update, by a power cut say, is waited for."""
+    halted: threading.Event = field(default_factory=threading.Event)
+    """Set by anybody: boards whose update has begun finish it, no other begins."""
+
+    def __post_init__(self) -> None:
+        rising = list(self.stages) == sorted(set(self.stages))
+        if not self.stages or not rising or not 0 < self.stages[0] or self.stages[-1] != 100:
+            raise UsageError(f"stages {list(self.stages)}: percentages that rise, the last of them 100")
+        if self.most_failures < 0:
+            raise UsageError(f"{self.most_failures} failures: a whole number from 0 on")
+
+    def order(self, boards: Sequence[str]) -> List[str]:
+        """Whose turn is when: by chance, another one for each model, so that no board is always the first to try."""
+        return sorted(boards, key=lambda name: hashlib.sha256(f"{self.model_digest} {name}".encode()).digest())
+
+    def run(
+        self,
+        boards: Sequence[str],
+        update: Callable[[str], BoardResult],
+        still_well: Callable[[str], str],
+        report: Callable[[BoardResult], None] = lambda result: None,
+    ) -> List[BoardResult]:
+        """A result for each board. `update` never raises; `still_well` gives why a board is not, or nothing."""
+        queue = self.order(boards)
+        results: Dict[str, BoardResult] = {}
+        done = 0
+        for stage, percent in enumerate(self.stages, 1):
+            until = math.ceil(len(queue) * percent / 100)
+            for result in self._stage(queue[done:until], update, stage):
+                results[result.board] = result
+                report(result)
+            done = max(done, until)
+            self._watch(results, still_well, stage, report)
+            if self.ended(results):
+                break
+        for name in queue:
+            results.setdefault(name, BoardResult(name, Outcome.HELD, "the roll-out ended before its turn"))
+        return [results[name] for name in sorted(results)]
+
+    def ended(self, results: Dict[str, BoardResult]) -> bool:
+        """Whether no further board begins."""
+        failed = sum(result.outcome is Outcome.FAILED for result in results.values())
+        if failed > self.most_failures:
+            self.halted.set()
+        return self.halted.is_set()
+
+    def _stage(self, boards: Sequence[str], update: Callable[[str], BoardResult], stage: int) -> List[BoardResult]:
+        failures = 0
+        lock = threading.Lock()
+
+        def one(name: str) -> Optional[BoardResult]:
+            nonlocal failures
+            if self.halted.is_set():
+                return None
+            result = update(name)
+            with lock:
+                failures += result.outcome is Outcome.FAILED
+                if failures > self.most_failures:
+                    self.halted.set()  # within a stage as well: with many boards one stage is many failures
+            return BoardResult(name, result.outcome, result.why, stage)
+
+        with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
+            return [result for result in pool.map(one, boards) if result is not None]
+
+    def _watch(
+        self,
+        results: Dict[str, BoardResult],
+        still_well: Callable[[str], str],
+        stage: int,
+        report: Callable[[BoardResult], None],
+    ) -> None:
+        """Of boards that were updated in this stage: whether they go on with the model."""
+        fresh = [
+            name for name, result in results.items() if result.stage == stage and result.outcome is Outcome.UPDATED
+        ]
+        if not fresh or self.halted.wait(self.watch_s):
+            return
+        with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
+            for name, why in zip(fresh, pool.map(still_well, fresh)):
+                if why:
+                    results[name] = BoardResult(name, Outcome.FAILED, why, stage)
+                    report(results[name])
+
+
+class Updater:
+    """Updates boards over a network, one call a board, from any number of threads."""
+
+    def __init__(
+        self,
+        link: FleetLink,
+        board_of: Callable[[str], NetworkBoard],
+        model_bin: bytes,
+        digest: str,
+        retry_s: float,
+    ) -> None:
+        self._link, self._board_of, self._model_bin, self._digest = link, board_of, model_bin, digest
+        self._retry_s = retry_s
+
+    def update(self, name: str) -> BoardResult:
+        """Again from the beginning where the board went away meanwhile and comes back in time."""
+        if not self._link.presence(name).here:
+            return BoardResult(name, Outcome.ABSENT, "it is not connected")
+        deadline = time.monotonic() + self._retry_s
+        while True:
+            try:
+                return self._once(name)
+            except NoAnswerError as error:
+                if time.monotonic() >= deadline or not self._back(name, deadline):
+                    return BoardResult(name, Outcome.FAILED, f"it was lost on the way: {error}")
+            except (BoardError, BrokerError) as error:
+                return BoardResult(name, Outcome.FAILED, str(error))
+
+    def still_well(self, name: str) -> str:
+        """Why a board does not go on with the model, or nothing."""
+        try:
+            info = self._board_of(name).info()
+        except (BoardError, BrokerError) as error:
+            return f"after the update it does not answer: {error}"
+        if info["model"] != self._digest:
+            return f"after the update it went to model {info['model']}: {info.get('state')}"
+        return ""
+
+    def _once(self, name: str) -> BoardResult:
+        board = self._board_of(name)
+        before = board.info()
+        info = board.update(self._model_bin)
+        same = before["model"] == self._digest
+        return BoardResult(name, Outcome.UNCHANGED if same else Outcome.UPDATED, f"slot {info.get('slot')}")
+
+    def _back(self, name: str, deadline: float) -> bool:
+        """Waits until a board is connected."""
+        while time.monotonic() < deadline:
+            if self._link.presence(name).here:
+                return True
+            time.sleep(0.1)
+        return False
