@@ -10,11 +10,12 @@ unexport PYTHONDONTWRITEBYTECODE
 
 setup: $(VENV)/.installed
 
-# Debian packages only where something is missing: a compiler for the virtual board, venv, a broker for the tests.
+# Debian packages only where something is missing: a compiler for the virtual board and its network, venv, a broker for the tests.
 $(VENV)/.installed: pyproject.toml Makefile
 	@missing=""; \
 	command -v g++ >/dev/null || missing="$$missing g++"; \
 	command -v mosquitto >/dev/null || [ -x /usr/sbin/mosquitto ] || missing="$$missing mosquitto"; \
+	[ -e /usr/include/mosquitto.h ] || missing="$$missing libmosquitto-dev"; \
 	$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || missing="$$missing python3-venv"; \
 	if [ -n "$$missing" ]; then \
 	  echo "setup: installing Debian packages:$$missing"; \

@@ -116,6 +116,7 @@ class Board {
   bool step_network();
   void network_message(uint32_t bytes);
   void obey(uint32_t bytes);
+  bool may_refuse();
   void refuse_order(const Refusal& refusal, uint64_t claimed = 0);
   void send_network();
   void settings_frame(const Frame& frame);

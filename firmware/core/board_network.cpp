@@ -85,10 +85,10 @@ void Board::network_message(uint32_t bytes) {
       by_network_ = true;
       return;
     }
-  } else if (type == FrameType::update_chunk && update_order_ != 0) {
-    return by_network_ ? update_chunk(frame) : send_update(frame.id, "refused", kNoUpdate);
-  } else if (type == FrameType::update_commit && update_order_ != 0) {
-    return by_network_ ? update_commit(frame) : send_update(frame.id, "refused", kNoUpdate);
+  } else if (type == FrameType::update_chunk || type == FrameType::update_commit) {
+    if (by_network_) return type == FrameType::update_chunk ? update_chunk(frame) : update_commit(frame);
+    if (may_refuse()) send_update(frame.id, "refused", kNoUpdate);
+    return;
   }
   head_.order = 0;
   refuse_order(Refusal{"not_ordered", "no order asks for what came over the network"});
@@ -116,12 +116,17 @@ void Board::obey(uint32_t bytes) {
   Record(output_, head_, "order").text("state", "obeyed");
 }
 
-// Says so once a second at most: who floods a board with nonsense gets no flood of answers.
+// Whether what nobody ordered is answered: once a second, so that who floods a board with nonsense gets no flood of answers.
+bool Board::may_refuse() {
+  const uint64_t now_us = hal::clock_us();
+  if (now_us < refusals_from_us_) return false;
+  refusals_from_us_ = now_us + kQuietUs;
+  return true;
+}
+
 void Board::refuse_order(const Refusal& refusal, uint64_t claimed) {
   ++metrics_.errors;
-  const uint64_t now_us = hal::clock_us();
-  if (head_.order == 0 && now_us < refusals_from_us_) return;
-  refusals_from_us_ = now_us + kQuietUs;
+  if (head_.order == 0 && !may_refuse()) return;
   Record record(output_, head_, "order");
   record.text("state", "refused").text("code", refusal.code).text("reason", refusal.reason);
   if (head_.order == 0) record.number("claimed", claimed);

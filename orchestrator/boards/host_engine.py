@@ -30,7 +30,7 @@ NO_NETWORK = "hal/no_network/network.cpp"
 _BOARD = ("src/main_host.cpp", "core/*.cpp", *ENGINES, "hal/host/*.cpp")
 
 LIBRARIES = {"edgeward-board-network": ("-lmosquitto",)}
-"""Program -> what it is linked with; see `need_library`."""
+"""Program -> what it is linked with: libmosquitto."""
 
 PROGRAMS = {
     "run-direct": ("src/run_direct.cpp", *ENGINES),
@@ -85,6 +85,10 @@ def build(program: str, extra_flags: Sequence[str] = ()) -> Path:
     compiler = shutil.which("g++")
     if compiler is None:
         raise HostBuildError("no g++ on this machine: install it (Debian, Ubuntu: apt-get install g++) and try again")
+    if program in LIBRARIES and not _compiles(compiler, "#include <mosquitto.h>"):
+        raise HostBuildError(
+            "a virtual board with a network needs libmosquitto: install it (Debian, Ubuntu: apt-get install libmosquitto-dev)"
+        )
     flags = [*FLAGS, *extra_flags]
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False).stdout
     known = digest_of(root, sorted(root.rglob("*.h")), [*flags, version])
@@ -105,6 +109,11 @@ def build(program: str, extra_flags: Sequence[str] = ()) -> Path:
             libraries = LIBRARIES.get(program, ())
             make(program, [compiler, *flags, *map(str, objects.values()), *libraries], target)
     return target
+
+
+def _compiles(compiler: str, source: str) -> bool:
+    command = [compiler, "-x", "c++", "-fsyntax-only", "-"]
+    return subprocess.run(command, input=source, capture_output=True, text=True, check=False).returncode == 0
 
 
 def make(program: str, command: Sequence[str], made: Path) -> None:

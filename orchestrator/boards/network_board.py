@@ -23,8 +23,8 @@ _HEAD_BYTES, _CRC_BYTES = 5, 2
 class NetworkBoard(BoardClient):
     """As BoardClient. Commands become signed orders; of what the board says, only answers to these are read.
 
-    `numbers` is shared by all boards of a process. An update is ordered by the digest of its header, and its chunks follow unsigned: what
-    does not have that digest the board does not take.
+    `numbers` is shared by all boards of a process. An update is ordered by the digest of its header, and its chunks follow
+    unsigned: what does not have that digest the board refuses.
     """
 
     def __init__(
@@ -77,7 +77,8 @@ class NetworkBoard(BoardClient):
             self.on_record(record)
         if record.kind == "order" and record.fields.get("state") == "refused":
             return self._refused(record)
-        if record.fields.get("order", 0) < self._first or record.kind == "order":
+        forgotten = record.kind == "update" and record.fields.get("code") == "no_update"  # of a board that restarted
+        if record.kind == "order" or (record.fields.get("order", 0) < self._first and not forgotten):
             return []
         return [record]
 

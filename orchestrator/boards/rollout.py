@@ -63,7 +63,7 @@ class Rollout:
 
     def __post_init__(self) -> None:
         rising = list(self.stages) == sorted(set(self.stages))
-        if not self.stages or not rising or not 0 < self.stages[0] or self.stages[-1] != 100:
+        if not self.stages or not rising or not self.stages[0] > 0 or self.stages[-1] != 100:
             raise UsageError(f"stages {list(self.stages)}: percentages that rise, the last of them 100")
         if self.most_failures < 0:
             raise UsageError(f"{self.most_failures} failures: a whole number from 0 on")

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import struct
+import zlib
 from dataclasses import dataclass, field
 from typing import Dict
 
+from orchestrator.boards.partitions import SECTOR_BYTES
 from orchestrator.errors import UsageError
 from orchestrator.wire.bounds import host_name
 from orchestrator.wire.topics import check_name
 
-SETTINGS_BYTES = 4096 - 16
+SETTINGS_BYTES = SECTOR_BYTES - 16
 SECRET_BYTES = 32
 MOST_METRICS_S = 3600
 
+_MAGIC = 0x574E5745  # "EWNW"
 _TAGS = {"ssid": 1, "password": 2, "host": 3, "port": 4, "federation": 5, "name": 6}
 _PEM_TAGS = {"ca": 7, "certificate": 8, "key": 9}
 _FILLING_TAG, _SECRET_TAG, _METRICS_TAG = 0, 10, 11
@@ -74,6 +77,13 @@ class NetworkSettings:
                 f"settings of {len(entries)} bytes: a board keeps {SETTINGS_BYTES}; certificates of EC keys are short enough"
             )
         return entries
+
+
+def settings_sector(settings: NetworkSettings) -> bytes:
+    """The first sector of the network partition as a flasher would write it."""
+    entries = settings.packed()
+    head = struct.pack("<4I", _MAGIC, len(entries), zlib.crc32(entries), 0xFFFFFFFF)
+    return (head + entries).ljust(SECTOR_BYTES, b"\xff")
 
 
 def _entry(tag: int, value: bytes) -> bytes:

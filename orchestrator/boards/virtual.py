@@ -8,11 +8,12 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
-from typing import Optional, Union
+from typing import Optional, Sequence, Union
 
 from orchestrator.boards.host_engine import HostBuildError, build
 from orchestrator.boards.keys import key_sector
-from orchestrator.boards.partitions import FLASH_BYTES, KEYS, SLOTS
+from orchestrator.boards.partitions import FLASH_BYTES, KEYS, NETWORK, SLOTS
+from orchestrator.boards.settings import NetworkSettings, settings_sector
 from orchestrator.boards.update import MODEL_CAPACITY
 
 _SLOT = SLOTS["a"]
@@ -24,7 +25,9 @@ class VirtualBoard:
 
     `model_bin`: the content of slot A, as bytes or a file; None leaves it erased. `flash`: the image file, kept
     afterwards; without it a temporary one. `samples`: int16 values, channel after channel, for the source "file".
-    `recording`: flashed as `edgeward flash --allow-recording --without-keys` does.
+    `recording`: flashed as `edgeward flash --allow-recording --without-keys` does. `network`: firmware that reaches a broker by
+    itself once it has settings (boards/connect.py); `settings`: with these in its flash.
+    `keys`: may sign its models, 32 bytes each.
     """
 
     def __init__(
@@ -35,11 +38,16 @@ class VirtualBoard:
         arena_bytes: Optional[int] = None,
         samples: Union[str, Path, None] = None,
         recording: bool = False,
+        network: bool = False,
+        settings: Optional[NetworkSettings] = None,
+        keys: Sequence[bytes] = (),
     ) -> None:
         self._model = Path(model_bin).read_bytes() if isinstance(model_bin, (str, Path)) else model_bin
         self._arena_bytes = arena_bytes
         self._samples = samples
         self._recording = recording
+        self._program = "edgeward-board-network" if network or settings is not None else "edgeward-board"
+        self._settings, self._keys = settings, keys
         self._folder = tempfile.TemporaryDirectory(prefix="edgeward-board-")
         self.flash = Path(flash) if flash is not None else Path(self._folder.name) / "flash.bin"
         self.process: Optional[subprocess.Popen[bytes]] = None
@@ -49,8 +57,10 @@ class VirtualBoard:
         try:
             if self._model is not None:
                 self.write_model(self._model)
-            if self._recording:
-                self._write(KEYS.offset, key_sector([], recording=True))
+            if self._recording or self._keys:
+                self._write(KEYS.offset, key_sector(self._keys, recording=self._recording))
+            if self._settings is not None:
+                self._write(NETWORK.offset, settings_sector(self._settings))
             self.start()
         except BaseException:
             self.close()
@@ -82,7 +92,7 @@ class VirtualBoard:
 
     def start(self, reset: str = "power_on") -> None:
         """Power on. `reset` ('power_on' or 'crash') is the reason the firmware is given."""
-        command = [str(build("edgeward-board")), "--flash", str(self.flash), "--until-stdin-closes"]
+        command = [str(build(self._program)), "--flash", str(self.flash), "--until-stdin-closes"]
         if self._arena_bytes is not None:
             command += ["--arena", str(self._arena_bytes)]
         environment = {**os.environ, "EDGEWARD_BOARD_RESET": reset}

@@ -109,6 +109,13 @@ def whole(text: str) -> int:
     return value
 
 
+def positive(text: str) -> int:
+    value = whole(text)
+    if value == 0:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return value
+
+
 def number(text: str) -> float:
     try:
         value = float(text)

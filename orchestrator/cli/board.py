@@ -7,8 +7,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional
 
-from orchestrator.cli import flash, monitor, record
-from orchestrator.cli.arguments import check_output, seconds
+from orchestrator.cli import board_fleet, board_network, board_simulate, flash, monitor, record
+from orchestrator.cli.arguments import check_output, positive, seconds
 from orchestrator.cli.commands import COMMANDS
 from orchestrator.wire.plain import many
 
@@ -48,7 +48,7 @@ def register(subparsers: Any) -> None:
     infer.add_argument("--inputs", required=True, type=Path, metavar="X.npy", help="int8, or floats to be quantized")
     infer.add_argument("--outputs", type=Path, metavar="Y.npy", help="write the outputs there, int8 (rows, outputs)")
     bench = _verb(verbs, "bench", run_bench, "measure inferences on a board")
-    bench.add_argument("--rows", type=_count, default=100, metavar="N", help="random rows to run (default: 100)")
+    bench.add_argument("--rows", type=positive, default=100, metavar="N", help="random rows to run (default: 100)")
     _verb(verbs, "selftest", run_selftest, "let a board run the known answers its model carries")
     verify = _verb(verbs, "verify", run_verify, "compare what a board runs with a bundle")
     verify.add_argument("model", type=Path, metavar="BUNDLE|model.bin", help="what the board should run")
@@ -59,17 +59,12 @@ def register(subparsers: Any) -> None:
     key.add_argument("file", nargs="?", type=Path, metavar="PUBLIC.pem", help="for set and remove")
     _verb(verbs, "rollback", run_rollback, "back to the model in the other slot")
     _verb(verbs, "reboot", run_reboot, "restart a board")
-    simulate = _verb(verbs, "simulate", run_simulate, "run a virtual board until Ctrl-C; prints its port", port=False)
-    simulate.add_argument("--model", type=Path, metavar="PATH", help="bundle folder or model.bin for slot a")
-    simulate.add_argument("--flash", type=Path, metavar="FILE", help="the flash, kept afterwards (default: a new one)")
-    simulate.add_argument("--arena", type=_count, metavar="BYTES", help="give the engine no more (default: 1 MiB)")
-    simulate.add_argument("--samples", type=Path, metavar="FILE", help="int16 values that its source `file` plays")
-    simulate.add_argument(
-        "--allow-recording", action="store_true", help="as of `edgeward flash`: it may send raw samples"
-    )
     flash.register(verbs)
     monitor.register(verbs)
     record.register(verbs)
+    board_simulate.register(verbs)
+    board_network.register(verbs)
+    board_fleet.register(verbs)
 
 
 def _verb(
@@ -88,13 +83,6 @@ def _verb(
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
     parser.set_defaults(run=run)
     return parser
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value <= 0:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
-    return value
 
 
 def run_list(args: argparse.Namespace) -> int:
@@ -236,8 +224,9 @@ def run_selftest(args: argparse.Namespace) -> int:
 
 def run_verify(args: argparse.Namespace) -> int:
     from model_export.model_bin import parse_model_bin
+    from orchestrator.cli.model_files import read_model_bin
 
-    packed = parse_model_bin(_model_bin(args.model))
+    packed = parse_model_bin(read_model_bin(args.model))
     with _board(args) as board:
         info = board.info()
         same = info["model"] == packed.digest and info["state"] == "ready"
@@ -265,7 +254,9 @@ def run_verify(args: argparse.Namespace) -> int:
 
 
 def run_update(args: argparse.Namespace) -> int:
-    blob = _model_bin(args.model)
+    from orchestrator.cli.model_files import read_model_bin
+
+    blob = read_model_bin(args.model)
     with _board(args) as board, flash.ProgressBars(not args.json) as bars:
         _print_fields(args, board.update(blob, lambda sent, total: bars.show("model", sent / total)))
     return 0
@@ -305,33 +296,6 @@ def run_rollback(args: argparse.Namespace) -> int:
     return 0
 
 
-def run_simulate(args: argparse.Namespace) -> int:
-    import time
-
-    from orchestrator.boards.virtual import VirtualBoard
-    from orchestrator.cli.model_files import read_file
-    from orchestrator.cli.stopping import Stopped, stop_on_sigterm
-    from orchestrator.errors import EdgewardError
-
-    model = _model_bin(args.model) if args.model is not None else None
-    if args.samples is not None and len(read_file(args.samples)) % 2:
-        raise EdgewardError(f"--samples {args.samples}: no whole number of int16 values")
-    with VirtualBoard(
-        model, flash=args.flash, arena_bytes=args.arena, samples=args.samples, recording=args.allow_recording
-    ) as board:
-        if args.json:
-            print(json.dumps({"port": board.port, "simulated": True, "flash": str(board.flash)}), flush=True)
-        else:
-            print(f"a virtual board is at {board.port}; Ctrl-C ends it", flush=True)
-        try:
-            with stop_on_sigterm():
-                while board.running():
-                    time.sleep(0.2)
-        except (KeyboardInterrupt, Stopped):
-            return 0
-    raise EdgewardError("the virtual board ended by itself")
-
-
 def _board(args: argparse.Namespace) -> BoardClient:
     from orchestrator.boards.client import BoardClient
 
@@ -347,26 +311,6 @@ def _ready(board: BoardClient) -> Dict[str, Any]:
             f"{board.port}: no model is loaded ({info['state']}); `edgeward flash` or `board update` brings one"
         )
     return info
-
-
-def _model_bin(path: Path) -> bytes:
-    """The bytes of a bundle's model.bin, or of the file itself; checked."""
-    from model_export.errors import ExportError
-    from model_export.model_bin import model_bin_of, parse_model_bin
-    from orchestrator.errors import EdgewardError
-
-    try:
-        file = model_bin_of(path)
-    except ExportError as error:
-        raise EdgewardError(str(error)) from error
-    try:
-        blob = file.read_bytes()
-        parse_model_bin(blob)
-    except OSError as error:
-        raise EdgewardError(f"{file}: {error.strerror}") from error
-    except ExportError as error:
-        raise EdgewardError(f"{file}: {error}") from error
-    return blob
 
 
 def _save(path: Path, outputs: np.ndarray) -> None:

@@ -61,7 +61,8 @@ def access_list(authority: Authority, outside: Iterable[str] = ()) -> str:
     """A node writes its own `up` and `presence`, and what it sends other nodes; it reads its own `down`, `all`, the gateway's
     presence, and what other nodes send it.
 
-    Monitors write records of boards; a board its own, and reads what its owners send it. Nodes `outside` of the run, which declined it, do not read `all`.
+    Monitors write records of boards; a board its own, and reads what its owners send it. Nodes `outside` of the run, which
+    declined it, do not read `all`.
     """
     root = f"edgeward/1/{authority.federation}"
     active = sorted(authority.active())

@@ -182,5 +182,5 @@ def test_build_with_another_layout_is_refused(build: Path) -> None:
 
 def test_app_larger_than_its_partition_is_refused(build: Path) -> None:
     (build / "firmware.bin").write_bytes(bytes(LAYOUT[2].size + 1))
-    with pytest.raises(ImageError, match="room for 3,141,632"):
+    with pytest.raises(ImageError, match="room for 3,129,344"):
         firmware_regions(build)

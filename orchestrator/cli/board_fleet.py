@@ -1,0 +1,289 @@
+"""`edgeward board fleet`: boards on a network, which has which model, orders to them, and a new model in stages."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Sequence
+
+from orchestrator.cli.arguments import broker_url, number, seconds
+from orchestrator.wire.plain import many
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    from orchestrator.boards.fleet_file import Fleet
+    from orchestrator.boards.fleet_link import FleetLink
+    from orchestrator.boards.rollout import BoardResult
+    from orchestrator.wire.link import BrokerAddress
+
+_EPILOG = """examples:
+  edgeward board fleet list --fleet fleet --broker mqtts://gateway:8883 --identity operator
+  edgeward board fleet update out/demo/bundle --key models.key --stages 5,25,100 --fleet fleet --broker ...
+  edgeward board fleet order ward-1 rollback --key models.key --fleet fleet --broker ...
+
+--identity is of `edgeward node enroll` as fleet:NAME, or the gateway's. Ctrl-C ends a roll-out: boards whose update has begun
+finish it, no other begins, and the same command goes on later."""
+
+_HEADS = ("board", "connected", "model", "name", "state", "signature", "chip", "simulated", "firmware", "foreign")
+
+_ANSWERS = {"metrics clear": "metrics", "reload": "model", "rollback": "ok", "metrics rate": "ok", "drift rows": "ok"}
+"""Kind of the record that answers a command, where it is not the command's name."""
+
+
+def register(verbs: Any) -> None:
+    fleet = verbs.add_parser(
+        "fleet",
+        help="boards on a network: list, order, update in stages",
+        description="Boards that are on a network themselves (`edgeward board connect`).",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    inner = fleet.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    shown = _verb(inner, "list", run_list, "which board is there, and what it runs")
+    shown.add_argument("--wait", type=seconds, default=2.0, metavar="S", help="for the broker to say (default: 2)")
+    order = _verb(inner, "order", run_order, "send one board a signed order and show its answer")
+    order.add_argument("board", metavar="NAME", help="whose order it is")
+    order.add_argument(
+        "command",
+        nargs="+",
+        metavar="COMMAND",
+        help="info, metrics, metrics clear, metrics rate MS, drift rows N, selftest, reload, rollback or reboot",
+    )
+    update = _verb(inner, "update", run_update, "a new model to all boards, or some, in stages")
+    update.add_argument("model", type=Path, metavar="BUNDLE|model.bin", help="signed by --key")
+    update.add_argument("--boards", metavar="A,B", help="only these (default: all of the fleet)")
+    update.add_argument(
+        "--stages", type=_stages, default=(5.0, 25.0, 100.0), metavar="P,P,100", help="percent (default: 5,25,100)"
+    )
+    update.add_argument(
+        "--failures", type=int, default=0, metavar="N", help="it ends when more than N boards failed (default: 0)"
+    )
+    update.add_argument(
+        "--watch",
+        type=number,
+        default=10.0,
+        metavar="S",
+        help="seconds between stages, then all are asked (default: 10)",
+    )
+    update.add_argument(
+        "--retry", type=seconds, default=120.0, metavar="S", help="wait for a board lost on the way (default: 120)"
+    )
+    for parser in (order, update):
+        parser.add_argument(
+            "--key", required=True, type=Path, metavar="PRIVATE.pem", help="that signs orders and models"
+        )
+        parser.add_argument(
+            "--timeout", type=seconds, default=20.0, metavar="S", help="for each answer of a board (default: 20)"
+        )
+
+
+def _verb(inner: Any, name: str, run: Any, help_text: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = inner.add_parser(name, help=help_text, description=help_text)
+    parser.add_argument("--fleet", required=True, type=Path, metavar="DIR", help="of `edgeward board connect`")
+    parser.add_argument("--broker", required=True, type=broker_url, metavar="mqtts://HOST", help="where the boards are")
+    parser.add_argument(
+        "--identity", type=Path, metavar="DIR", help="of `edgeward node enroll` as fleet:NAME, or a gateway's"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _stages(text: str) -> Sequence[float]:
+    try:
+        return tuple(number(part) for part in text.split(","))
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"{text}: percentages with commas between: {error}") from error
+
+
+def run_list(args: argparse.Namespace) -> int:
+    with _linked(args) as link:
+        time.sleep(args.wait)
+        rows = [_row(link, name) for name in sorted(link.fleet.secrets)]
+        strangers = sorted(link.strangers)
+    if args.json:
+        print(json.dumps({"federation": link.fleet.federation, "boards": rows, "strangers": strangers}))
+        return 0
+    from orchestrator.cli.tables import table
+
+    print(table([_HEADS, *([_cell(row[name]) for name in _HEADS] for row in rows)]))
+    if strangers:
+        print(f"{many(len(strangers), 'board')} there, but not in {args.fleet}: {', '.join(strangers[:10])}")
+    return 0
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "" if value is None else str(value)
+
+
+def _row(link: FleetLink, name: str) -> Dict[str, Any]:
+    seen = link.presence(name)
+    fields = {} if seen.info is None else seen.info.fields
+    return {
+        "board": name,
+        "connected": seen.here,
+        "model": None if seen.info is None else seen.info.model,
+        "name": fields.get("name"),
+        "state": fields.get("state"),
+        "signature": fields.get("signature"),
+        "chip": fields.get("chip"),
+        "simulated": fields.get("simulated"),
+        "firmware": fields.get("firmware"),
+        "foreign": link.foreign[name],
+    }
+
+
+def run_order(args: argparse.Namespace) -> int:
+    from orchestrator.boards.network_board import NetworkBoard
+    from orchestrator.boards.orders import Numbers
+    from orchestrator.errors import UsageError
+
+    key = _key(args.key)
+    command = " ".join(args.command)
+    words = " ".join(word for word in args.command if not word.isdigit())
+    with _linked(args) as link:
+        if args.board not in link.fleet.secrets:
+            raise UsageError(
+                f"{args.board}: {args.fleet} has no such board; it has {', '.join(sorted(link.fleet.secrets)[:10])}"
+            )
+        board = NetworkBoard(link, args.board, key, Numbers(), timeout_s=args.timeout)
+        answer = (
+            board.reboot()
+            if command == "reboot"
+            else board.ask(command, _ANSWERS.get(words, words), attempts=1).as_dict()
+        )
+    answer.pop("mac", None)
+    if args.json:
+        print(json.dumps({"board": args.board, **answer}))
+        return 0
+    for name, value in answer.items():
+        print(f"{name + ':':<24}{value}")
+    return 0
+
+
+def run_update(args: argparse.Namespace) -> int:
+    from orchestrator.boards.network_board import NetworkBoard
+    from orchestrator.boards.orders import Numbers
+    from orchestrator.boards.rollout import Outcome, Rollout, Updater
+    from orchestrator.cli.stopping import Stopped, stop_on_sigterm
+
+    key = _key(args.key)
+    blob, digest = _signed_model(args.model, key)
+    rollout = Rollout(digest, args.stages, args.failures, args.watch, args.retry)
+    with _linked(args) as link:
+        names = _chosen(args, link.fleet)
+        numbers = Numbers()
+        time.sleep(1.0)  # for the broker to say who is there
+
+        def board_of(name: str) -> NetworkBoard:
+            return NetworkBoard(link, name, key, numbers, timeout_s=args.timeout)
+
+        updater = Updater(link, board_of, blob, digest, args.retry)
+        show = (lambda result: None) if args.json else _show
+        try:
+            with stop_on_sigterm():
+                results = rollout.run(names, updater.update, updater.still_well, show)
+        except (KeyboardInterrupt, Stopped):
+            rollout.halted.set()
+            raise
+    counts = {outcome.value: sum(result.outcome is outcome for result in results) for outcome in Outcome}
+    well = counts["updated"] + counts["unchanged"] == len(results)
+    if args.json:
+        rows = [{"board": r.board, "outcome": r.outcome.value, "why": r.why, "stage": r.stage} for r in results]
+        print(json.dumps({"model": digest, "ok": well, "counts": counts, "boards": rows}))
+    else:
+        print(", ".join(f"{count} {name}" for name, count in counts.items() if count) or "no board")
+    return 0 if well else 1
+
+
+def _show(result: BoardResult) -> None:
+    print(
+        f"stage {result.stage}: {result.board} {result.outcome.value}{': ' if result.why else ''}{result.why}",
+        flush=True,
+    )
+
+
+def _chosen(args: argparse.Namespace, fleet: Fleet) -> List[str]:
+    from orchestrator.errors import UsageError
+    from orchestrator.wire.bounds import near
+
+    if args.boards is None:
+        return sorted(fleet.secrets)
+    names = [name.strip() for name in args.boards.split(",")]
+    unknown = [name for name in names if name not in fleet.secrets]
+    if unknown:
+        raise UsageError(f"--boards: {args.fleet} has no {unknown[0]!r}{near(unknown[0], fleet.secrets)}")
+    return sorted(set(names))
+
+
+def _key(path: Path) -> Ed25519PrivateKey:
+    from model_export.errors import ExportError
+    from model_export.signing import read_private_key
+    from orchestrator.errors import UsageError
+
+    try:
+        return read_private_key(path)
+    except ExportError as error:
+        raise UsageError(str(error)) from error
+
+
+def _signed_model(path: Path, key: Ed25519PrivateKey) -> Any:
+    """(model.bin, its digest). UsageError where `key` did not sign it: no board would take it."""
+    from model_export.model_bin import ModelBinError
+    from model_export.signing import verify_model_bin
+    from orchestrator.cli.model_files import read_model_bin
+    from orchestrator.errors import UsageError
+
+    blob = read_model_bin(path)
+    try:
+        return blob, verify_model_bin(blob, key.public_key()).digest
+    except ModelBinError as error:
+        raise UsageError(f"{path}: {error}; `edgeward model sign` signs it") from error
+
+
+@contextmanager
+def _linked(args: argparse.Namespace) -> Iterator[FleetLink]:
+    from orchestrator.boards.fleet_file import Fleet
+    from orchestrator.boards.fleet_link import FleetLink
+
+    fleet = Fleet.read(args.fleet)
+    with FleetLink(fleet, _address(args, fleet)) as link:
+        yield link
+    for name, count in sorted(link.foreign.items()):
+        print(f"warning: {many(count, 'message')} in the name of {name} were not {name}'s", file=sys.stderr)
+
+
+def _address(args: argparse.Namespace, fleet: Fleet) -> BrokerAddress:
+    from orchestrator.errors import UsageError
+    from orchestrator.gateway.identity_folder import IdentityFolder
+    from orchestrator.node.identity import NodeIdentity
+    from orchestrator.wire import pki
+    from orchestrator.wire.link import BrokerAddress
+    from orchestrator.wire.topics import FLEET
+
+    address = BrokerAddress.parse(args.broker)
+    if args.identity is None:
+        return address
+    if "gateway_hosts" in pki.read_settings(args.identity):
+        gateway = IdentityFolder(args.identity)
+        federation, secured = gateway.federation, gateway.secure(address)
+    else:
+        identity = NodeIdentity(args.identity)
+        if not identity.name.startswith(FLEET):
+            raise UsageError(
+                f"--identity {args.identity}: is of {identity.name!r}; needed is {FLEET}NAME"
+                f": `edgeward gateway invite {FLEET}NAME`"
+            )
+        federation, secured = identity.federation, identity.secure(address)
+    if federation != fleet.federation:
+        raise UsageError(
+            f"--identity {args.identity}: is of {federation!r}, the boards of {args.fleet} of {fleet.federation!r}"
+        )
+    return secured

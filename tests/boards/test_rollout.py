@@ -1,0 +1,100 @@
+"""A roll-out in stages: whose turn is when, and when it ends; without boards."""
+
+import threading
+from typing import Any, Dict, List, Set
+
+import pytest
+
+from orchestrator.boards.rollout import BoardResult, Outcome, Rollout
+from orchestrator.errors import UsageError
+
+BOARDS = [f"b{number}" for number in range(40)]
+
+
+def rolled(rollout: Rollout, bad: Dict[str, Outcome], ill: Set[str] = frozenset()) -> List[BoardResult]:  # type: ignore[assignment]
+    def update(name: str) -> BoardResult:
+        return BoardResult(name, bad.get(name, Outcome.UPDATED))
+
+    return rollout.run(BOARDS, update, lambda name: "it is ill" if name in ill else "")
+
+
+def of(results: List[BoardResult], outcome: Outcome) -> List[str]:
+    return [result.board for result in results if result.outcome is outcome]
+
+
+def test_stages_reach_as_many_boards_as_they_say() -> None:
+    results = rolled(Rollout("d", stages=(5, 25, 100), watch_s=0), {})
+    assert [sum(result.stage == stage for result in results) for stage in (1, 2, 3)] == [2, 8, 30]
+    assert [result.board for result in results] == sorted(BOARDS)
+
+
+def test_another_model_begins_with_other_boards() -> None:
+    first, second = (Rollout(digest).order(BOARDS) for digest in ("d", "e"))
+    assert sorted(first) == sorted(second) == sorted(BOARDS)
+    assert first[:2] != second[:2]
+    assert Rollout("d").order(list(reversed(BOARDS))) == first
+
+
+@pytest.mark.parametrize(("allowed", "reached"), [(0, 2), (1, 10)])
+def test_it_ends_with_the_stage_in_which_too_many_failed(allowed: int, reached: int) -> None:
+    rollout = Rollout("d", most_failures=allowed, watch_s=0)
+    order = rollout.order(BOARDS)
+    results = rolled(rollout, {order[1]: Outcome.FAILED, order[5]: Outcome.FAILED})
+    begun = [result for result in results if result.stage > 0]
+    assert len(begun) <= reached
+    assert len(of(results, Outcome.FAILED)) == allowed + 1
+    assert len(of(results, Outcome.HELD)) == len(BOARDS) - len(begun) >= 30
+
+
+def test_a_stage_of_many_boards_is_not_many_failures() -> None:
+    rollout = Rollout("d", stages=(100,), watch_s=0)
+    results = rolled(rollout, dict.fromkeys(BOARDS, Outcome.FAILED))
+    assert 1 <= len(of(results, Outcome.FAILED)) <= 16
+    assert len(of(results, Outcome.HELD)) >= 24
+
+
+def test_boards_that_do_not_go_on_with_the_model_are_failures() -> None:
+    rollout = Rollout("d", watch_s=0)
+    ill = {rollout.order(BOARDS)[0]}
+    results = rolled(rollout, {}, ill)
+    assert of(results, Outcome.FAILED) == sorted(ill)
+    assert len(of(results, Outcome.HELD)) == 38
+
+
+def test_boards_that_are_not_there_are_no_failures() -> None:
+    results = rolled(Rollout("d", watch_s=0), dict.fromkeys(BOARDS[:20], Outcome.ABSENT))
+    assert (len(of(results, Outcome.ABSENT)), len(of(results, Outcome.UPDATED))) == (20, 20)
+
+
+def test_halted_by_hand_nothing_further_begins() -> None:
+    rollout = Rollout("d", stages=(50, 100), watch_s=60.0)
+    begun: List[str] = []
+    lock = threading.Lock()
+
+    def update(name: str) -> BoardResult:
+        with lock:
+            begun.append(name)
+            if len(begun) == 20:
+                rollout.halted.set()
+        return BoardResult(name, Outcome.UPDATED)
+
+    results = rollout.run(BOARDS, update, lambda name: "")
+    assert len(begun) == 20
+    assert len(of(results, Outcome.HELD)) == 20
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"stages": ()},
+        {"stages": (5, 5, 100)},
+        {"stages": (50, 25, 100)},
+        {"stages": (0, 100)},
+        {"stages": (50,)},
+        {"stages": (float("nan"), 100)},
+        {"most_failures": -1},
+    ],
+)
+def test_what_makes_no_sense_is_refused(wrong: Any) -> None:
+    with pytest.raises(UsageError):
+        Rollout("d", **wrong)
