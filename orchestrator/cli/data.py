@@ -68,32 +68,37 @@ def register(subparsers: Any) -> None:
 
 def _describe(arguments: argparse.Namespace) -> int:
     from orchestrator.cli.tables import report, table
+    from orchestrator.data.cells import shown
     from orchestrator.data.codebook import table_schema, write_codebook
     from orchestrator.files import new_file
     from orchestrator.gateway.any_table import read_any
+    from orchestrator.gateway.odd_texts import bad_name, short
     from orchestrator.gateway.proposed import propose
 
     if arguments.out is not None:
         _check_codebook(arguments.out)
     found = read_any(arguments.data)
     proposed = propose(found)
+    nameless = [each.entry.name for each in proposed if bad_name(each.entry.name)]
+    entries = [each.entry for each in proposed if each.entry.name not in nameless]
     if arguments.out is not None:
         with new_file(arguments.out) as fresh:
-            write_codebook([each.entry for each in proposed], fresh)
+            write_codebook(entries, fresh)
     rows = [("column", "type", "values", "missing", "look at")]
-    rows += [(each.entry.name, each.entry.type, each.values, f"{each.missing:,}", each.note) for each in proposed]
+    rows += [
+        (short(each.entry.name), each.entry.type, each.values, f"{each.missing:,}", each.note) for each in proposed
+    ]
     about = {
         "file": str(arguments.data),
         "rows": found.total,
         "assumed": found.assumed,
-        "schema": table_schema([each.entry for each in proposed]),
+        "schema": table_schema(entries),
         "notes": {each.entry.name: each.note for each in proposed if each.note},
     }
-    wrote = (
-        f"\nwrote {arguments.out}: its ranges and levels are read off these rows; confirm them" if arguments.out else ""
-    )
+    without = f", without {', '.join(map(shown, nameless))}, which no task can name" if nameless else ""
+    wrote = f"\nwrote {arguments.out}{without}: its ranges and levels are read off these rows; confirm them"
     head = "; ".join([f"{arguments.data}: {many(found.total, 'row')}", *found.assumed])
-    report(arguments.json, about, f"{head}\n{table(rows)}{wrote}")
+    report(arguments.json, about, f"{head}\n{table(rows)}{wrote if arguments.out else ''}")
     return 0
 
 

@@ -253,7 +253,9 @@ def _about(found: Survey, table: Table, warnings: List[str], steps: List[str]) -
 
 
 def _left_out(found: Survey) -> List[str]:
-    return [f"  left out {name!r}: {why}" for name, why in found.left_out]
+    from orchestrator.data.cells import shown
+
+    return [f"  left out {shown(name)}: {why}" for name, why in found.left_out]
 
 
 def _show(table: Path, files: _Files, found: Survey, about: Dict[str, Any]) -> None:

@@ -44,6 +44,8 @@ def label_of(table: Table, asks: bool) -> str:
     given = asked("which column is to be learned, by its number or name", candidates[0] if candidates else "")
     if given.isdecimal() and len(given) <= 6 and given not in table.header and 1 <= int(given) <= len(candidates):
         return candidates[int(given) - 1]
+    if not given:
+        raise UsageError("--label COLUMN: name the column that is to be learned; none has a few values only")
     return given
 
 
