@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional
 
 from orchestrator.cli import flash, monitor, record
-from orchestrator.cli.arguments import check_output, seconds
+from orchestrator.cli.arguments import MOST, check_output, seconds, whole_within
 from orchestrator.cli.commands import COMMANDS
 from orchestrator.wire.plain import many
 
@@ -25,6 +25,7 @@ _EPILOG = """examples:
 `edgeward flash` and `edgeward monitor` are short for `edgeward board flash` and `edgeward board monitor`."""
 
 _TIMED_RUNS = 10
+MOST_ROWS = 1_000_000
 _SIMULATED = "simulated: these are times of this machine, not of a board"
 
 
@@ -48,7 +49,9 @@ def register(subparsers: Any) -> None:
     infer.add_argument("--inputs", required=True, type=Path, metavar="X.npy", help="int8, or floats to be quantized")
     infer.add_argument("--outputs", type=Path, metavar="Y.npy", help="write the outputs there, int8 (rows, outputs)")
     bench = _verb(verbs, "bench", run_bench, "measure inferences on a board")
-    bench.add_argument("--rows", type=_count, default=100, metavar="N", help="random rows to run (default: 100)")
+    bench.add_argument(
+        "--rows", type=whole_within(1, MOST_ROWS), default=100, metavar="N", help="random rows to run (default: 100)"
+    )
     _verb(verbs, "selftest", run_selftest, "let a board run the known answers its model carries")
     verify = _verb(verbs, "verify", run_verify, "compare what a board runs with a bundle")
     verify.add_argument("model", type=Path, metavar="BUNDLE|model.bin", help="what the board should run")
@@ -62,7 +65,9 @@ def register(subparsers: Any) -> None:
     simulate = _verb(verbs, "simulate", run_simulate, "run a virtual board until Ctrl-C; prints its port", port=False)
     simulate.add_argument("--model", type=Path, metavar="PATH", help="bundle folder or model.bin for slot a")
     simulate.add_argument("--flash", type=Path, metavar="FILE", help="the flash, kept afterwards (default: a new one)")
-    simulate.add_argument("--arena", type=_count, metavar="BYTES", help="give the engine no more (default: 1 MiB)")
+    simulate.add_argument(
+        "--arena", type=whole_within(1, MOST), metavar="BYTES", help="give the engine no more (default: 1 MiB)"
+    )
     simulate.add_argument("--samples", type=Path, metavar="FILE", help="int16 values that its source `file` plays")
     simulate.add_argument(
         "--allow-recording", action="store_true", help="as of `edgeward flash`: it may send raw samples"
@@ -88,13 +93,6 @@ def _verb(
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
     parser.set_defaults(run=run)
     return parser
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value <= 0:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
-    return value
 
 
 def run_list(args: argparse.Namespace) -> int:
@@ -127,10 +125,10 @@ def run_reboot(args: argparse.Namespace) -> int:
 def run_infer(args: argparse.Namespace) -> int:
     import numpy as np
 
-    from orchestrator.cli.model_files import load_rows, quantized_rows
+    from orchestrator.cli.model_files import load_numbers, quantized_rows
 
     check_output(args.outputs, "--outputs")
-    given = load_rows(args.inputs)
+    given = load_numbers(args.inputs)
     with _board(args) as board:
         info = _ready(board)
         rows = quantized_rows(given, info, args.inputs)
@@ -272,16 +270,13 @@ def run_update(args: argparse.Namespace) -> int:
 
 
 def run_key(args: argparse.Namespace) -> int:
-    from model_export.errors import ExportError
-    from model_export.signing import raw_public, read_public_key
-    from orchestrator.errors import EdgewardError, UsageError
+    from model_export.signing import raw_public
+    from orchestrator.errors import UsageError
+    from orchestrator.wire.pem import model_public_key
 
     if (args.file is None) != (args.action in ("list", "lock")):
         raise UsageError(f"key {args.action} takes {'a file' if args.file is None else 'no file'}")
-    try:
-        key = b"" if args.file is None else raw_public(read_public_key(args.file))
-    except ExportError as error:
-        raise EdgewardError(str(error)) from error
+    key = b"" if args.file is None else raw_public(model_public_key(args.file))
     with _board(args) as board:
         if args.action == "set":
             found = board.set_key(key)
