@@ -370,10 +370,10 @@ def _install(arguments: argparse.Namespace) -> int:
 
     try:
         answer = from_json(_read(arguments.answer))
-    except ValueError as error:
-        raise IdentityError(f"{arguments.answer}: not what `edgeward gateway sign` writes: {error}") from error
+    except ValueError:
+        answer = None
     if not isinstance(answer, dict):
-        raise IdentityError(f"{arguments.answer}: not what `edgeward gateway sign` writes")
+        raise IdentityError(f"{arguments.answer}: not what `edgeward gateway sign` writes: name the file of its --out")
     return _enrolled(install(arguments.identity, answer, arguments.ca), arguments)
 
 

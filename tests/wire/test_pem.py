@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from orchestrator.cli.main import main
 from orchestrator.errors import IdentityError, UsageError
+from orchestrator.gateway.config import load_config
 from orchestrator.gateway.web.settings import WebSettings
 from orchestrator.wire import pem, pki
 from orchestrator.wire.link import BrokerAddress
@@ -158,6 +159,27 @@ KINDS = {
     "certificate": "CERTIFICATE",
     "tls": "PRIVATE_KEY",
 }
+
+
+def test_an_edgeward_toml_says_which_key_names_the_file(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("age,crp\n")
+    text = (Path(__file__).parents[2] / "docs/edgeward.toml").read_text()
+    (tmp_path / "e.toml").write_text(text.replace("[gateway]\n", f'[gateway]\nca_file = "{tmp_path}/ca.pem"\n', 1))
+    with pytest.raises(
+        UsageError, match=r"gateway\.ca_file: .*ca\.pem: cannot be read as a certificate in PEM: it is text"
+    ):
+        load_config(tmp_path / "e.toml", files=True)
+
+
+@pytest.mark.parametrize("words", [["node", "install"], ["gateway", "install"]], ids=" ".join)
+def test_an_answer_that_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str], words: Any) -> None:
+    (tmp_path / "x.csv").write_bytes(CERTIFICATE)
+    more = ["--ca", "0" * 64]
+    assert main([*words, str(tmp_path / "x.csv"), "--identity", str(tmp_path / "i"), *more]) == 1
+    said = capsys.readouterr().err
+    assert "x.csv: not " in said
+    assert "name " in said
+    assert "Expecting value" not in said
 
 
 @pytest.mark.parametrize("content", ["nothing", "csv", "hidden", "certificate"])
