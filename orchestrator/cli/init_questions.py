@@ -52,7 +52,7 @@ def nodes_of(given: int | None, asks: bool) -> int:
     try:
         return whole_within(1, MAX_NODES)(typed)
     except argparse.ArgumentTypeError as error:
-        raise UsageError(f"--nodes: {error}") from error
+        raise UsageError(f"{typed!r} is no number of nodes (--nodes): a whole number from 1 to {MAX_NODES}") from error
 
 
 def owner_of(asks: bool, policy: str) -> Owner:
