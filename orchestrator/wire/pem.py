@@ -96,7 +96,7 @@ def refusal(what: Any, kind: Kind, content: bytes, cure: str) -> str:
 
 
 def loaded(kind: Kind, content: bytes, what: Any, cure: str, refuses: Type[EdgewardError]) -> Any:
-    """The object in a content of PEM; an error of the given class, in words, where there is none."""
+    """The object in a content of PEM. Raises an error of the given class, in words, for anything else."""
     try:
         return _READ[kind](content)
     except UNREADABLE as error:
