@@ -9,6 +9,10 @@ class ModelFileError(ExportError):
     """A file is no model that can be exported, for what is in it. The message names the file and how to make one."""
 
 
+class RowsError(ExportError):
+    """Rows that a model cannot be given. The message says of which shape or type they are, or which value is where."""
+
+
 class GradientMismatchError(ExportError):
     """A training graph's gradient differs from TensorFlow's. The message names the tensor and the error."""
 

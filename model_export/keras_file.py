@@ -103,6 +103,23 @@ def outputs_of(config: Mapping[str, Any]) -> Optional[int]:
     return units if isinstance(units, int) and not isinstance(units, bool) else None
 
 
+def row_shape(config: Mapping[str, Any]) -> Optional[List[Optional[int]]]:
+    """Of a row of a model's one input, None standing for a free dimension; None where only Keras knows it."""
+    inside = config.get("config")
+    layers = inside.get("layers") if isinstance(inside, dict) else None
+    inputs = [each for each in layers if _kind(each) == "InputLayer"] if isinstance(layers, list) else []
+    described = inputs[0].get("config") if len(inputs) == 1 else None
+    shape = described.get("batch_shape") if isinstance(described, dict) else None
+    if not isinstance(shape, list) or len(shape) < 2:
+        return None
+    sizes = [None if isinstance(size, bool) or not isinstance(size, int) else size for size in shape[1:]]
+    return sizes
+
+
+def _kind(layer: Any) -> Any:
+    return layer.get("class_name") if isinstance(layer, dict) else None
+
+
 def _first_text(value: Any) -> str:
     """Of ["name", 0, 0], alone or in a list of one such."""
     while isinstance(value, list) and value:

@@ -8,6 +8,7 @@ import numpy as np
 from model_export.board_forms import MOST_STEPS, loops
 from model_export.errors import ExportError
 from model_export.float_model import converter_reason, forward_function
+from model_export.given_rows import check_numbers, check_shape
 from model_export.operators import operators
 from model_export.quiet import quiet_stderr, said_by, tensorflow
 from model_export.relu6 import relu6_as_relu
@@ -123,18 +124,10 @@ def doubts(representative: "np.ndarray") -> List[str]:
 
 
 def calibration_rows(representative: "np.ndarray", shape: Any) -> "np.ndarray":
-    """The rows that calibrate, float32 (n, *shape), n <= CALIBRATION_ROWS. Raises ExportError naming what is wrong."""
+    """The rows that calibrate, float32 (n, *shape), n <= CALIBRATION_ROWS. Raises RowsError naming what is wrong."""
     rows = np.asarray(representative)
-    if rows.ndim != len(shape) + 1 or rows.shape[1:] != tuple(shape) or not len(rows):
-        raise ExportError(
-            f"representative data has shape {rows.shape}; accepted is (rows, {', '.join(map(str, shape))})"
-        )
-    if rows.dtype.kind not in "fiu":
-        raise ExportError(f"representative data is {rows.dtype}; accepted is float32")
-    rows = rows.astype(np.float32)
-    if not np.isfinite(rows).all():
-        bad = int(np.argwhere(~np.isfinite(rows))[0][0])
-        raise ExportError(f"representative data holds NaN or infinity in row {bad}; every value must be finite")
+    check_shape(rows, shape, "representative data")
+    rows = check_numbers(rows, "representative data holds")
     if len(rows) > CALIBRATION_ROWS:
         rows = rows[np.linspace(0, len(rows) - 1, CALIBRATION_ROWS).astype(int)]
     return rows

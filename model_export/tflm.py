@@ -15,7 +15,8 @@ from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
-from model_export.errors import ExportError, TfliteError, TflmError, UnsupportedOperatorError
+from model_export.errors import ExportError, RowsError, TfliteError, TflmError, UnsupportedOperatorError
+from model_export.given_rows import check_numbers
 from model_export.operators import operators
 from model_export.operators.recurrent import each_row_a_series
 from model_export.tflite_file import read_tflite, single_edges
@@ -39,14 +40,11 @@ class Quantized(NamedTuple):
     def quantize(self, values: "np.ndarray") -> "np.ndarray":
         """float (rows, ...) to int8 (rows, *shape[1:]): round half to even, saturate at -128 and 127.
 
-        Raises ExportError for rows of another size, and for what has no int8 value: NaN, infinity, numbers beyond float32.
+        Raises RowsError for rows of another size, and for what has no int8 value: NaN, infinity, numbers beyond float32.
         """
-        with np.errstate(over="ignore"):
-            values = np.asarray(values, np.float32)
-        _check_size(values, self.shape)
-        if not np.isfinite(values).all():
-            bad = int(np.argwhere(~np.isfinite(values))[0][0])
-            raise ExportError(f"the rows hold NaN or infinity, first in row {bad}; every value must be a finite number")
+        values = np.asarray(values)
+        check_size(values, self.shape)
+        values = check_numbers(values, "the rows hold")
         q = np.rint(values / np.float32(self.scale)) + self.zero_point
         return np.clip(q, -128, 127).astype(np.int8).reshape(-1, *self.shape[1:])
 
@@ -141,18 +139,19 @@ class TflmModel:
 
 
 def check_rows(rows: "np.ndarray", shape: Tuple[int, ...]) -> "np.ndarray":
-    """rows as int8 (rows, *shape[1:]). Raises ExportError naming dtype and shape that were given and are accepted."""
+    """rows as int8 (rows, *shape[1:]). Raises RowsError naming dtype and shape that were given and are accepted."""
     rows = np.asarray(rows)
     if rows.dtype != np.int8:
-        raise ExportError(f"the rows are {rows.dtype}; the model takes int8, already quantized")
-    _check_size(rows, shape)
+        raise RowsError(f"the rows are {rows.dtype}; the model takes int8, already quantized")
+    check_size(rows, shape)
     return rows.reshape(len(rows), *shape[1:])
 
 
-def _check_size(rows: "np.ndarray", shape: Tuple[int, ...]) -> None:
+def check_size(rows: "np.ndarray", shape: Tuple[int, ...]) -> None:
+    """Raises RowsError for rows that are not of a model's shape, and not flat ones of as many values either."""
     per_row = int(np.prod(shape[1:]))
     if rows.ndim < 2 or int(np.prod(rows.shape[1:])) != per_row:
-        raise ExportError(
+        raise RowsError(
             f"the rows have shape {rows.shape}; the model takes (rows, {', '.join(str(n) for n in shape[1:])}) "
             f"or (rows, {per_row})"
         )

@@ -11,7 +11,8 @@ from typing import Iterator, List, Sequence, Tuple
 import numpy as np
 
 from orchestrator.analyses.base import Cell
-from orchestrator.analyses.intervals import Z, share, share_noise
+from orchestrator.analyses.intervals import share, share_noise
+from orchestrator.wire.targets.shares import Z
 
 HIDDEN = 0.25
 """A figure between 0 and 1 that noise alone moves by more (95 %) is left out."""
@@ -58,8 +59,24 @@ def macro_f1(matrix: np.ndarray, noise: float) -> Tuple[Cell, Cell, Cell]:
     moved = Z * noise * math.sqrt(float((slopes**2).sum()))
     if moved > HIDDEN or not 0 <= value <= 1:
         return _NONE
-    half = math.hypot(moved, Z * math.sqrt(float((np.maximum(matrix, 0.0) * slopes**2).sum())))
+    sampled = float((np.maximum(matrix, 0.0) * slopes**2).sum())
+    if sampled <= 1e-15:
+        return value, *_means_of_ends(matrix, noise, occurs, value)
+    half = math.hypot(moved, Z * math.sqrt(sampled))
     return value, max(0.0, value - half), min(1.0, value + half)
+
+
+def _means_of_ends(matrix: np.ndarray, noise: float, occurs: np.ndarray, value: float) -> Tuple[float, float]:
+    """Of the intervals of all F1: where each of them is 0 or 1, the delta method sees no spread. Wider than the mean's own."""
+    k = len(matrix)
+    ends = []
+    for hit, true, predicted in zip(
+        *(each[occurs] for each in (matrix.diagonal(), matrix.sum(axis=1), matrix.sum(axis=0)))
+    ):
+        both = share(float(hit), float(true + predicted - hit), noise, *((1, 2 * k - 1) if noise else ()))
+        ends.append([2 * q / (1 + q) for q in both])
+    low, high = np.mean(ends, axis=0)
+    return min(value, float(low)), max(value, float(high))
 
 
 def confusion(matrix: np.ndarray, names: Sequence[str]) -> List[Tuple[Cell, ...]]:

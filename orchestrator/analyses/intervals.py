@@ -11,7 +11,12 @@ from typing import Tuple
 
 import numpy as np
 
-Z = 1.959964
+from orchestrator.wire.targets.shares import Z, around
+from orchestrator.wire.targets.shares import wilson as _wilson
+
+TAIL = 0.025
+"""Beyond each end of an interval of 95 %."""
+
 _GRID = np.linspace(0.0, 1.0, 2001)
 
 Interval = Tuple[float, float]
@@ -36,7 +41,14 @@ def share_noise(part: float, whole: float, noise: float, part_cells: int, whole_
 def mean(
     total: float, count: float, deviation: float, most: float, noise: Tuple[float, float] = (0.0, 0.0)
 ) -> Interval:
-    """Of total / count in [0, most], of values of so large a standard deviation. noise: standard deviations of both sums."""
+    """Of total / count in [0, most], of values of so large a standard deviation. noise: standard deviations of both sums.
+
+    Values that are all the same do not say how others vary: without noise their mean's interval is a share's of `most`.
+    """
+    if not any(noise) and deviation <= 1e-9 * most and count > 0:
+        found = around(min(most, max(0.0, total / count)), 0.0, count, most)
+        assert found is not None, "it is within"
+        return found
     grid = most * _GRID
     spread = noise[0] ** 2 + (grid * noise[1]) ** 2 + max(count, 0.0) * deviation**2
     found = _where(np.abs(total - grid * count) <= Z * np.sqrt(spread))
@@ -51,27 +63,28 @@ def mean_noise(total: float, count: float, noise: Tuple[float, float]) -> float:
 
 
 def area(value: float, positives: float, negatives: float, noise: float = 0.0) -> Interval:
-    """Of an area under the ROC curve. noise: the standard deviation that noise gives it."""
+    """Of an area under the ROC curve. noise: the standard deviation that noise gives it.
+
+    An area of 1, or of 0, is of classes of which nobody overlaps. Of the smaller class each record makes a pair with another one
+    of the other, and these pairs are independent: where the true area is a, all m of them are right with a probability of a^m
+    at most, whatever the scores' distributions. So the interval goes on to the a at which that is 2.5 %, which is also that of
+    Clopper and Pearson (1934, Biometrika 26:404) for m of m; the variance alone would rest on a model of the scores.
+    """
     p, n = max(positives, 1.0), max(negatives, 1.0)
     a = _GRID
     q1, q2 = a / (2 - a), 2 * a * a / (1 + a)
     variance = (a * (1 - a) + (p - 1) * (q1 - a * a) + (n - 1) * (q2 - a * a)) / (p * n)
-    return _where(np.abs(value - a) <= Z * np.sqrt(np.maximum(variance, 0.0) + noise**2))
+    low, high = _where(np.abs(value - a) <= Z * np.sqrt(np.maximum(variance, 0.0) + noise**2))
+    all_right = TAIL ** (1 / min(p, n))
+    if value >= 1 - 1e-12:
+        return min(low, all_right), 1.0
+    return (0.0, max(high, 1 - all_right)) if value <= 1e-12 else (low, high)
 
 
 def difference_exceeds(won: float, lost: float, noise: float = 0.0, cells: int = 0) -> bool:
     """Whether more were won than lost by more than chance and noise explain (McNemar 1947, Psychometrika 12:153)."""
     spread = max(won, 0.0) + max(lost, 0.0) + noise**2 * cells
     return won - lost > Z * math.sqrt(spread)
-
-
-def _wilson(part: float, whole: float) -> Interval:
-    if whole <= 0:
-        return 0.0, 1.0
-    value, z2 = min(1.0, max(0.0, part / whole)), Z * Z
-    middle = (value + z2 / (2 * whole)) / (1 + z2 / whole)
-    half = Z * math.sqrt(value * (1 - value) / whole + z2 / (4 * whole**2)) / (1 + z2 / whole)
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def _where(accepted: np.ndarray) -> Interval:

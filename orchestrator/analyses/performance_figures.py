@@ -5,6 +5,7 @@ from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
+from orchestrator.analyses import intervals
 from orchestrator.analyses.base import Cell, interval
 
 BANDS = 10
@@ -55,16 +56,8 @@ class Scale(NamedTuple):
             if n <= 0 or hides or not 0 <= events <= n:
                 yield (*ends, _plain(n), None, None, None)
                 continue
-            p, z = events / n, 1.96
-            middle, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-            scale = 1 + z * z / n
-            yield (
-                *ends,
-                _plain(n),
-                p,
-                min(p, max(0.0, (middle - half) / scale)),
-                max(p, min(1.0, (middle + half) / scale)),
-            )
+            p, (low, high) = events / n, intervals.share(events, n)
+            yield (*ends, _plain(n), p, min(p, low), max(p, high))
 
     def shares(self, part: np.ndarray, noise: float, thresholds: Sequence[float]) -> Iterator[Tuple[Cell, ...]]:
         """At each threshold sensitivity, specificity, PPV and NPV."""
@@ -104,7 +97,7 @@ def notes(scale: Scale, missing: float, deviation: float, units: str) -> Iterato
     """What people must know who read the tables. missing: how many were left out."""
     width = (scale.high - scale.low) / scale.bins
     yield f"scores are counted in bins of {width:.3g}: of two in one bin neither is higher; thresholds are edges of bins"
-    yield "the interval of an AUC is Hanley and McNeil's, of 95 %" + (" with that of the noise" if deviation else "")
+    yield "the interval of an AUC is Newcombe's, of 95 %" + (", of chance and noise together" if deviation else "")
     if missing > interval(deviation):
         yield f"{missing:.6g} {units} without score, outcome or group were left out"
     if deviation:
@@ -122,12 +115,9 @@ def area_of(without: np.ndarray, with_it: np.ndarray, noise: float) -> Optional[
     area = float(with_it @ below) / (events * others)
     if not 0 <= area <= 1:
         return None
-    q1, q2 = area / (2 - area), 2 * area**2 / (1 + area)
-    variance = area * (1 - area) + (events - 1) * (q1 - area**2) + (others - 1) * (q2 - area**2)
-    variance = max(0.0, variance) / (events * others)
     slopes = np.concatenate([(below - area * others), (above - area * events)]) / (events * others)
-    half = interval(math.sqrt(variance + noise**2 * float(slopes @ slopes)))
-    return area, max(0.0, area - half), min(1.0, area + half)
+    low, high = intervals.area(area, events, others, noise * float(np.sqrt(slopes @ slopes)))
+    return area, min(low, area), max(high, area)
 
 
 def _plain(value: float) -> Cell:

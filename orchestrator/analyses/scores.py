@@ -5,6 +5,7 @@ from typing import Optional, Tuple
 
 import numpy as np
 
+from orchestrator.analyses import intervals
 from orchestrator.analyses.base import CERTAINTY, interval
 
 
@@ -28,5 +29,10 @@ def auc_of(counts: np.ndarray, deviation: float) -> Optional[Tuple[float, float,
         float((np.maximum(others, 0.0) * (above / positives - area) ** 2).sum()) / negatives / max(negatives - 1, 1.0)
     )
     moved = float(((below - area * negatives) ** 2).sum() + ((above - area * positives) ** 2).sum())
+    if (
+        sampled <= 1e-15
+    ):  # nobody of the classes overlaps, or all have one score: that they are alike says how little is known
+        low, high = intervals.area(area, positives, negatives, deviation * math.sqrt(moved) / pairs)
+        return area, min(low, area), max(high, area)
     half = CERTAINTY * math.sqrt(sampled + deviation**2 * moved / pairs**2)
     return area, max(area - half, 0.0), min(area + half, 1.0)

@@ -208,7 +208,10 @@ class Survival(Analysis):
 
 
 def curve_of(events: np.ndarray, lost: np.ndarray, deviation: float) -> Curve:
-    """From counts (steps,) with noise of this standard deviation on each. Greenwood's variance, a band on the log-log scale."""
+    """From counts (steps,) with noise of this standard deviation on each. Greenwood's variance, a band on the log-log scale.
+
+    That has no ends where survival is 1 or 0: there the band is Wilson's interval (1927) of none, or of all, of those at risk.
+    """
     steps = len(events)
     both = events + lost
     risk = both[::-1].cumsum()[::-1]
@@ -226,8 +229,13 @@ def curve_of(events: np.ndarray, lost: np.ndarray, deviation: float) -> Curve:
     inside = (survival > 0) & (survival < 1)
     logarithm = np.log(np.where(inside, survival, 0.5))
     width = CERTAINTY * np.sqrt(sampled + drawn) / np.abs(logarithm)
-    low = np.where(inside, np.exp(logarithm * np.exp(np.minimum(width, 50.0))), survival)
-    high = np.where(inside, np.exp(logarithm * np.exp(-width)), survival)
+    low = np.exp(logarithm * np.exp(np.minimum(width, 50.0)))
+    high = np.exp(logarithm * np.exp(-width))
+    # At 1 and at 0 that scale has no ends: those at risk make a share of 1, or of 0, with Wilson's interval.
+    surely = np.maximum(risk - interval(1.0) * noisy, 0.0)
+    before = np.maximum.accumulate(np.append(1.0, np.where(survival > 0, high, 0.0))[:-1])
+    low = np.where(inside, low, np.where(survival > 0, surely / (surely + CERTAINTY**2), 0.0))
+    high = np.where(inside, high, np.where(survival > 0, 1.0, before * CERTAINTY**2 / (surely + CERTAINTY**2)))
     return Curve(risk, events, lost, survival, low, high, hazard, known)
 
 

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Dict, List
 
-from orchestrator.cli.arguments import check_new_file, check_output
+from orchestrator.cli.arguments import check_new_file, check_output, whole_within
 from orchestrator.cli.commands import COMMANDS
 from orchestrator.wire.plain import many
 
@@ -41,7 +41,7 @@ def register(subparsers: Any) -> None:
     )
     parser.add_argument(
         "--parts",
-        type=int,
+        type=whole_within(2, 1000),
         metavar="N",
         help=f"of equal size, into which --cuts cuts (default: {PARTS})",
     )
@@ -59,11 +59,8 @@ def _run(arguments: argparse.Namespace) -> int:
     from orchestrator.data.table import every_row
     from orchestrator.errors import UsageError
     from orchestrator.files import new_file
-    from orchestrator.wire.bounds import count
 
     parts = PARTS if arguments.parts is None else arguments.parts
-    for line in count("--parts", parts, 2, 1000):
-        raise UsageError(line)
     if arguments.parts is not None and arguments.cuts is None:
         raise UsageError("--parts: says into how many --cuts cuts, which is not given")
     check_new_file(arguments.out, "--out")

@@ -5,10 +5,14 @@ import errno
 import math
 import os
 from pathlib import Path
-from typing import Any, Optional, Sequence
+from typing import Any, Callable, Optional, Sequence
 
 MOST = 10**15
-"""Largest number an argument takes; the commands know what is too much for them below it."""
+"""Largest number an argument takes whose command names no bound of its own."""
+LEAST = 5e-324
+"""The smallest number above 0."""
+MOST_SHOWN = 40
+"""Characters of a wrong number."""
 
 
 MOST_NAME_BYTES, MOST_PATH_BYTES = 230, 4000
@@ -99,46 +103,50 @@ def file_name(text: str) -> str:
     return str(path(text))
 
 
-def whole(text: str) -> int:
-    try:
-        value = int(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number") from error
-    if not 0 <= value <= MOST:
-        raise argparse.ArgumentTypeError(f"{text}: expected 0 to {MOST:g}")
-    return value
+def whole_within(low: int, high: int, expected: str = "") -> Callable[[str], int]:
+    """Reads whole numbers in [low, high]. Whatever else is given, the message is one: `expected`, or the range."""
+    wanted = expected or f"expected a whole number from {low} to {high if high < MOST else format(high, 'g')}"
+
+    def whole_number(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = low - 1
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{_quoted(text)}: {wanted}")
+        return value
+
+    return whole_number
 
 
-def positive(text: str) -> int:
-    value = whole(text)
-    if value == 0:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
-    return value
+def number_within(low: float, high: float, expected: str = "") -> Callable[[str], float]:
+    """The same of numbers; without `low` itself where `expected` says so in words."""
+    wanted = expected or f"expected a number from {low:g} to {high:g}"
+
+    def any_number(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{_quoted(text)}: {wanted}")
+        return value
+
+    return any_number
 
 
-def number(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a number") from error
-    if not (math.isfinite(value) and 0 <= value <= MOST):
-        raise argparse.ArgumentTypeError(f"{text}: expected a number from 0 to {MOST:g}")
-    return value
+def _quoted(text: str) -> str:
+    """A number as it is; anything else in quotation marks, so that it is seen where it ends."""
+    shown = text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}..."
+    return shown if any(map(str.isdecimal, text)) or text.lower() == "nan" else repr(shown)
 
 
-def seconds(text: str) -> float:
-    """Above 0, at most a year."""
-    value = number(text)
-    if not 0 < value <= 31_536_000:
-        raise argparse.ArgumentTypeError(f"{text}: expected a number of seconds above 0, at most a year")
-    return value
+whole = whole_within(0, MOST)
+number = number_within(0, MOST)
+seconds = number_within(LEAST, 31_536_000, "expected a number of seconds above 0, at most a year")
+"""Above 0, at most a year."""
 
-
-def port(text: str) -> int:
-    value = whole(text)
-    if value > 65535:
-        raise argparse.ArgumentTypeError(f"{text}: a port is 0 to 65535; 0 takes a free one")
-    return value
+port = whole_within(0, 65535, "a port is 0 to 65535; 0 takes a free one")
 
 
 def host(text: str) -> str:

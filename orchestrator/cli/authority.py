@@ -83,11 +83,11 @@ def _sign(arguments: argparse.Namespace) -> int:
     import json
 
     from orchestrator.cli.tables import report
-    from orchestrator.errors import UsageError
     from orchestrator.gateway.apart import read_answer, sign_gateway
     from orchestrator.gateway.authority import Authority
     from orchestrator.gateway.certificates import GATEWAY_NAME
     from orchestrator.node.roster import grouped
+    from orchestrator.wire.pem import request_in
     from orchestrator.wire.pki import create_file
 
     check_new_file(arguments.out, "--out")
@@ -95,11 +95,7 @@ def _sign(arguments: argparse.Namespace) -> int:
     if arguments.name == GATEWAY_NAME:
         answer = sign_gateway(authority, read_answer(arguments.request))
     else:
-        try:
-            request = arguments.request.read_bytes()
-        except OSError as error:
-            raise UsageError(f"{arguments.request}: {error.strerror}") from error
-        answer = {**authority.sign(request, arguments.name), "broker": arguments.broker}
+        answer = {**authority.sign(request_in(arguments.request), arguments.name), "broker": arguments.broker}
     create_file(arguments.out, json.dumps(answer, indent=1).encode())
     newest = authority.log.entries()[-1]
     published = _published(authority)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional
 
 from orchestrator.cli import board_fleet, board_network, board_simulate, flash, monitor, record
-from orchestrator.cli.arguments import check_output, positive, seconds
+from orchestrator.cli.arguments import check_output, seconds, whole_within
 from orchestrator.cli.commands import COMMANDS
 from orchestrator.wire.plain import many
 
@@ -25,6 +25,7 @@ _EPILOG = """examples:
 `edgeward flash` and `edgeward monitor` are short for `edgeward board flash` and `edgeward board monitor`."""
 
 _TIMED_RUNS = 10
+MOST_ROWS = 1_000_000
 _SIMULATED = "simulated: these are times of this machine, not of a board"
 
 
@@ -48,7 +49,9 @@ def register(subparsers: Any) -> None:
     infer.add_argument("--inputs", required=True, type=Path, metavar="X.npy", help="int8, or floats to be quantized")
     infer.add_argument("--outputs", type=Path, metavar="Y.npy", help="write the outputs there, int8 (rows, outputs)")
     bench = _verb(verbs, "bench", run_bench, "measure inferences on a board")
-    bench.add_argument("--rows", type=positive, default=100, metavar="N", help="random rows to run (default: 100)")
+    bench.add_argument(
+        "--rows", type=whole_within(1, MOST_ROWS), default=100, metavar="N", help="random rows to run (default: 100)"
+    )
     _verb(verbs, "selftest", run_selftest, "let a board run the known answers its model carries")
     verify = _verb(verbs, "verify", run_verify, "compare what a board runs with a bundle")
     verify.add_argument("model", type=Path, metavar="BUNDLE|model.bin", help="what the board should run")
@@ -115,10 +118,10 @@ def run_reboot(args: argparse.Namespace) -> int:
 def run_infer(args: argparse.Namespace) -> int:
     import numpy as np
 
-    from orchestrator.cli.model_files import load_rows, quantized_rows
+    from orchestrator.cli.model_files import load_numbers, quantized_rows
 
     check_output(args.outputs, "--outputs")
-    given = load_rows(args.inputs)
+    given = load_numbers(args.inputs)
     with _board(args) as board:
         info = _ready(board)
         rows = quantized_rows(given, info, args.inputs)
@@ -263,16 +266,13 @@ def run_update(args: argparse.Namespace) -> int:
 
 
 def run_key(args: argparse.Namespace) -> int:
-    from model_export.errors import ExportError
-    from model_export.signing import raw_public, read_public_key
-    from orchestrator.errors import EdgewardError, UsageError
+    from model_export.signing import raw_public
+    from orchestrator.errors import UsageError
+    from orchestrator.wire.pem import model_public_key
 
     if (args.file is None) != (args.action in ("list", "lock")):
         raise UsageError(f"key {args.action} takes {'a file' if args.file is None else 'no file'}")
-    try:
-        key = b"" if args.file is None else raw_public(read_public_key(args.file))
-    except ExportError as error:
-        raise EdgewardError(str(error)) from error
+    key = b"" if args.file is None else raw_public(model_public_key(args.file))
     with _board(args) as board:
         if args.action == "set":
             found = board.set_key(key)

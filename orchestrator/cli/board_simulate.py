@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from orchestrator.cli.arguments import positive
+from orchestrator.cli.arguments import MOST, whole_within
 
 
 def register(verbs: Any) -> None:
@@ -18,7 +18,9 @@ def register(verbs: Any) -> None:
     )
     simulate.add_argument("--model", type=Path, metavar="PATH", help="bundle folder or model.bin for slot a")
     simulate.add_argument("--flash", type=Path, metavar="FILE", help="the flash, kept afterwards (default: a new one)")
-    simulate.add_argument("--arena", type=positive, metavar="BYTES", help="give the engine no more (default: 1 MiB)")
+    simulate.add_argument(
+        "--arena", type=whole_within(1, MOST), metavar="BYTES", help="give the engine no more (default: 1 MiB)"
+    )
     simulate.add_argument("--samples", type=Path, metavar="FILE", help="int16 values that its source `file` plays")
     simulate.add_argument(
         "--allow-recording", action="store_true", help="as of `edgeward flash`: it may send raw samples"

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from orchestrator.cli.arguments import check_new_file
+from orchestrator.cli.arguments import check_new_file, number_within, whole_within
 from orchestrator.cli.commands import COMMANDS
 from orchestrator.wire.plain import many
 
@@ -45,7 +45,11 @@ def register(subparsers: Any) -> None:
     validate.add_argument("data", type=Path, metavar="FILE", help="as for `edgeward node run --data`")
     validate.add_argument("config", type=Path, metavar="edgeward.toml", help="the federation's file")
     validate.add_argument(
-        "--problems", type=int, default=100, metavar="N", help="that are listed; the rest is counted (default: 100)"
+        "--problems",
+        type=whole_within(1, MOST_PROBLEMS),
+        default=100,
+        metavar="N",
+        help="that are listed; the rest is counted (default: 100)",
     )
     validate.set_defaults(run=_validate)
     mock = verbs.add_parser("mock", help="write invented records that fit the schema of an edgeward.toml")
@@ -53,10 +57,16 @@ def register(subparsers: Any) -> None:
     mock.add_argument(
         "--out", type=Path, required=True, metavar="FILE", help="a .csv, of signals an .npz; must not exist"
     )
-    mock.add_argument("--rows", type=int, default=200, metavar="N", help="how many (default: %(default)s)")
+    mock.add_argument(
+        "--rows", type=whole_within(1, MOST_ROWS), default=200, metavar="N", help="how many (default: %(default)s)"
+    )
     mock.add_argument("--seed", type=int, default=0, metavar="S", help="other records for another one (default: 0)")
     mock.add_argument(
-        "--missing", type=float, default=0.0, metavar="SHARE", help="of the cells of a table (default: 0)"
+        "--missing",
+        type=number_within(0, 1),
+        default=0.0,
+        metavar="SHARE",
+        help="of the cells of a table, 0 to 1 (default: 0)",
     )
     mock.set_defaults(run=_mock)
     schema = verbs.add_parser("schema", help="print the [task.schema] of a codebook or a Table Schema")
@@ -68,32 +78,37 @@ def register(subparsers: Any) -> None:
 
 def _describe(arguments: argparse.Namespace) -> int:
     from orchestrator.cli.tables import report, table
+    from orchestrator.data.cells import shown
     from orchestrator.data.codebook import table_schema, write_codebook
     from orchestrator.files import new_file
     from orchestrator.gateway.any_table import read_any
+    from orchestrator.gateway.odd_texts import bad_name, short
     from orchestrator.gateway.proposed import propose
 
     if arguments.out is not None:
         _check_codebook(arguments.out)
     found = read_any(arguments.data)
     proposed = propose(found)
+    nameless = [each.entry.name for each in proposed if bad_name(each.entry.name)]
+    entries = [each.entry for each in proposed if each.entry.name not in nameless]
     if arguments.out is not None:
         with new_file(arguments.out) as fresh:
-            write_codebook([each.entry for each in proposed], fresh)
+            write_codebook(entries, fresh)
     rows = [("column", "type", "values", "missing", "look at")]
-    rows += [(each.entry.name, each.entry.type, each.values, f"{each.missing:,}", each.note) for each in proposed]
+    rows += [
+        (short(each.entry.name), each.entry.type, each.values, f"{each.missing:,}", each.note) for each in proposed
+    ]
     about = {
         "file": str(arguments.data),
         "rows": found.total,
         "assumed": found.assumed,
-        "schema": table_schema([each.entry for each in proposed]),
+        "schema": table_schema(entries),
         "notes": {each.entry.name: each.note for each in proposed if each.note},
     }
-    wrote = (
-        f"\nwrote {arguments.out}: its ranges and levels are read off these rows; confirm them" if arguments.out else ""
-    )
+    without = f", without {', '.join(map(shown, nameless))}, which no task can name" if nameless else ""
+    wrote = f"\nwrote {arguments.out}{without}: its ranges and levels are read off these rows; confirm them"
     head = "; ".join([f"{arguments.data}: {many(found.total, 'row')}", *found.assumed])
-    report(arguments.json, about, f"{head}\n{table(rows)}{wrote}")
+    report(arguments.json, about, f"{head}\n{table(rows)}{wrote if arguments.out else ''}")
     return 0
 
 
@@ -151,12 +166,10 @@ def _mock(arguments: argparse.Namespace) -> int:
     from orchestrator.errors import UsageError
     from orchestrator.files import new_file
     from orchestrator.gateway.config import load_config
-    from orchestrator.wire.bounds import count, not_negative, within
 
     task = load_config(arguments.config).task
     schema, ending = task.schema, ".csv" if task.schema.kind == "table" else ".npz"
-    wrong = [*count("--rows", arguments.rows, 1, MOST_ROWS), *not_negative("--seed", arguments.seed)]
-    wrong += within("--missing", arguments.missing, 0, 1)
+    wrong = []
     if arguments.missing and schema.kind != "table":
         wrong.append("--missing: of the cells of a table, and the task's records are signals")
     elif arguments.missing and (task.trains and not schema.drop_missing):
@@ -182,13 +195,9 @@ def _validate(arguments: argparse.Namespace) -> int:
     from orchestrator.cli.tables import report
     from orchestrator.data.dataset import clamped_columns, load_for
     from orchestrator.data.rows import ProblemsError
-    from orchestrator.errors import UsageError
     from orchestrator.gateway.config import load_config
     from orchestrator.node.units import units_in
-    from orchestrator.wire.bounds import count
 
-    for line in count("--problems", arguments.problems, 1, MOST_PROBLEMS):
-        raise UsageError(line)
     task = load_config(arguments.config).task
     show_milestones()
     try:

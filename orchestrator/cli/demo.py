@@ -4,7 +4,7 @@ import argparse
 import math
 from pathlib import Path
 
-from orchestrator.cli.arguments import whole
+from orchestrator.cli.arguments import whole_within
 from orchestrator.cli.commands import COMMANDS
 
 TASK_NAMES = ("breast-cancer", "digits", "heart-disease", "ecg-beats", "regression")
@@ -19,8 +19,10 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     demo.add_argument("--task", choices=TASK_NAMES, default=TASK_NAMES[0], help="what to learn (default: %(default)s)")
     demo.add_argument("--data", type=Path, metavar="DIR", help="data folder, for heart-disease and ecg-beats")
-    demo.add_argument("--nodes", type=_at_least_one, help="hospitals to simulate, one process each (default: 4)")
-    demo.add_argument("--rounds", type=_at_least_one, help="rounds of training (default: the task's own)")
+    demo.add_argument(
+        "--nodes", type=whole_within(1, 100_000), help="hospitals to simulate, one process each (default: 4)"
+    )
+    demo.add_argument("--rounds", type=whole_within(1, 100_000), help="rounds of training (default: the task's own)")
     demo.add_argument("--epsilon", type=_epsilon, default=8.0, help="privacy budget per record, or 'inf' (default: 8)")
     demo.add_argument(
         "--secure",
@@ -36,13 +38,6 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     demo.add_argument("--json", action="store_true", help="progress and report as one JSON object a line")
     demo.set_defaults(run=_run)
-
-
-def _at_least_one(text: str) -> int:
-    value = whole(text)
-    if not 1 <= value <= 100_000:
-        raise argparse.ArgumentTypeError(f"{text}: 1 to 100000")
-    return value
 
 
 def _epsilon(text: str) -> float:

@@ -124,17 +124,14 @@ def regions_of(args: argparse.Namespace) -> List[Region]:
 
 def _key_region(args: argparse.Namespace) -> Region:
     """The keys, after the model that goes with them was found to be signed by one."""
-    from model_export.errors import ExportError
-    from model_export.signing import SignatureError, raw_public, read_public_key, verify_model_bin
+    from model_export.signing import SignatureError, raw_public, verify_model_bin
     from orchestrator.boards.flash_images import Region
     from orchestrator.boards.keys import key_sector
     from orchestrator.boards.partitions import KEYS
     from orchestrator.errors import EdgewardError
+    from orchestrator.wire.pem import model_public_key
 
-    try:
-        keys = [read_public_key(path) for path in args.key or ()]
-    except ExportError as error:
-        raise EdgewardError(str(error)) from error
+    keys = [model_public_key(path) for path in args.key or ()]
     if args.model is not None and keys:
         blob = (args.model / "model.bin" if args.model.is_dir() else args.model).read_bytes()
         refusals = []

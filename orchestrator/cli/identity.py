@@ -6,7 +6,16 @@ import sys
 from pathlib import Path
 from typing import Any, Dict
 
-from orchestrator.cli.arguments import add_json, broker_url, check_new_file, check_output, host, number, port
+from orchestrator.cli.arguments import (
+    LEAST,
+    add_json,
+    broker_url,
+    check_new_file,
+    check_output,
+    host,
+    number_within,
+    port,
+)
 from orchestrator.wire.json_text import from_json
 from orchestrator.wire.plain import PlainFormatter, many, plain
 
@@ -37,7 +46,12 @@ def register_gateway(verbs: Any) -> None:
     invite.add_argument("name", help="the node's name, or monitor:NAME for `edgeward monitor --forward`")
     _identity(invite)
     invite.add_argument("--gateway", help="https://HOST:PORT of the enrolment server (default: first host, port 8443)")
-    invite.add_argument("--hours", type=_hours, default=24.0, help="how long it can be used (default: %(default)s)")
+    invite.add_argument(
+        "--hours",
+        type=number_within(LEAST, 8760, "expected above 0, at most a year of 8760 hours"),
+        default=24.0,
+        help="how long it can be used (default: %(default)s)",
+    )
     invite.set_defaults(run=_invite)
 
     server = verbs.add_parser("enroll-server", help="let invited nodes enrol, until stopped")
@@ -107,13 +121,6 @@ def register_node(verbs: Any) -> None:
     install.add_argument("--ca", required=True, metavar="HEX", help="fingerprint `gateway init` printed, by phone")
     install.set_defaults(run=_install)
     add_json(enroll, request, install)
-
-
-def _hours(text: str) -> float:
-    value = number(text)
-    if not 0 < value <= 8760:
-        raise argparse.ArgumentTypeError(f"{text}: expected above 0, at most a year of 8760 hours")
-    return value
 
 
 def _identity(parser: argparse.ArgumentParser) -> None:
@@ -246,11 +253,12 @@ def _sign(arguments: argparse.Namespace) -> int:
 
     from orchestrator.cli.tables import report
     from orchestrator.gateway.authority import Authority
+    from orchestrator.wire.pem import request_in
     from orchestrator.wire.pki import create_file
 
     check_new_file(arguments.out, "--out")  # a certificate that was issued and lost would have to be revoked
     authority = Authority(arguments.identity)
-    answer = authority.sign(_read(arguments.request), arguments.name)
+    answer = authority.sign(request_in(arguments.request), arguments.name)
     create_file(arguments.out, json.dumps({**answer, "broker": arguments.broker or ""}, indent=1).encode())
     report(
         arguments.json,
@@ -362,10 +370,10 @@ def _install(arguments: argparse.Namespace) -> int:
 
     try:
         answer = from_json(_read(arguments.answer))
-    except ValueError as error:
-        raise IdentityError(f"{arguments.answer}: not what `edgeward gateway sign` writes: {error}") from error
+    except ValueError:
+        answer = None
     if not isinstance(answer, dict):
-        raise IdentityError(f"{arguments.answer}: not what `edgeward gateway sign` writes")
+        raise IdentityError(f"{arguments.answer}: not what `edgeward gateway sign` writes: name the file of its --out")
     return _enrolled(install(arguments.identity, answer, arguments.ca), arguments)
 
 

@@ -10,8 +10,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Iterable, List, NamedTuple, Tuple
 
+from orchestrator.cli.arguments import check_output, whole_within
 from orchestrator.cli.commands import COMMANDS
-from orchestrator.cli.init_questions import NODES, asked, check_nodes, label_of, nodes_of, owner_of
+from orchestrator.cli.init_questions import NODES, asked, label_of, nodes_of, owner_of
+from orchestrator.wire.bounds import MAX_NODES
 from orchestrator.wire.plain import many
 
 if TYPE_CHECKING:
@@ -54,7 +56,9 @@ def register(subparsers: Any) -> None:
     parser.add_argument("--label", metavar="COLUMN", help="what is to be learned; asked for where it is left out")
     parser.add_argument("--patient", metavar="COLUMN", help="whose record it is, where patients have several")
     parser.add_argument("--name", help="of federation and task (default: the file's)")
-    parser.add_argument("--nodes", type=int, metavar="N", help=f"nodes that are to take part (default: {NODES})")
+    parser.add_argument(
+        "--nodes", type=whole_within(1, MAX_NODES), metavar="N", help=f"nodes that are to take part (default: {NODES})"
+    )
     parser.add_argument(
         "--out",
         type=Path,
@@ -87,7 +91,6 @@ def _run(arguments: argparse.Namespace) -> int:
     from orchestrator.wire.topics import check_name
 
     files = _files(arguments.out, arguments.force)
-    check_nodes(arguments.nodes)
     file = file_of(arguments.table)
     name = name_from(named(arguments.table)) if arguments.name is None else check_name(arguments.name, "--name")
     size = file.stat().st_size
@@ -127,7 +130,6 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _files(out: Path, force: bool) -> _Files:
-    from orchestrator.cli.arguments import check_output
     from orchestrator.errors import UsageError
 
     files = _Files(out, out.with_name(POLICY), out.with_name(WARD))
@@ -253,7 +255,9 @@ def _about(found: Survey, table: Table, warnings: List[str], steps: List[str]) -
 
 
 def _left_out(found: Survey) -> List[str]:
-    return [f"  left out {name!r}: {why}" for name, why in found.left_out]
+    from orchestrator.data.cells import shown
+
+    return [f"  left out {shown(name)}: {why}" for name, why in found.left_out]
 
 
 def _show(table: Path, files: _Files, found: Survey, about: Dict[str, Any]) -> None:

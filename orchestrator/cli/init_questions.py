@@ -15,15 +15,6 @@ TASKS = 3
 """As many tasks like the drafted one as the suggested limit of epsilon has room for."""
 
 
-def check_nodes(nodes: int | None) -> None:
-    """Raises UsageError for a number that no federation has; None stands for NODES."""
-    from orchestrator.errors import UsageError
-    from orchestrator.wire.bounds import MAX_NODES, within
-
-    for line in within("--nodes", NODES if nodes is None else nodes, 1, MAX_NODES):
-        raise UsageError(line)
-
-
 def asked(question: str, default: str) -> str:
     """What the user types; the default where that is nothing."""
     print(f"{question}? [{default}] ", end="", file=sys.stderr, flush=True)
@@ -44,20 +35,24 @@ def label_of(table: Table, asks: bool) -> str:
     given = asked("which column is to be learned, by its number or name", candidates[0] if candidates else "")
     if given.isdecimal() and len(given) <= 6 and given not in table.header and 1 <= int(given) <= len(candidates):
         return candidates[int(given) - 1]
+    if not given:
+        raise UsageError("--label COLUMN: name the column that is to be learned; none has a few values only")
     return given
 
 
 def nodes_of(given: int | None, asks: bool) -> int:
     """given: by an option, which is asked for no more."""
+    from orchestrator.cli.arguments import whole_within
     from orchestrator.errors import UsageError
+    from orchestrator.wire.bounds import MAX_NODES
 
     if given is not None or not asks:
         return NODES if given is None else given
     typed = asked("how many nodes are to take part", str(NODES))
-    if not typed.isdecimal() or len(typed) > 6:
-        raise UsageError(f"{typed!r} is no number of nodes")
-    check_nodes(int(typed))
-    return int(typed)
+    try:
+        return whole_within(1, MAX_NODES)(typed)
+    except argparse.ArgumentTypeError as error:
+        raise UsageError(f"{typed!r} is no number of nodes (--nodes): a whole number from 1 to {MAX_NODES}") from error
 
 
 def owner_of(asks: bool, policy: str) -> Owner:

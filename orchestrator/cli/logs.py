@@ -5,12 +5,13 @@ import logging
 import sys
 from pathlib import Path
 
-from orchestrator.cli.arguments import number
+from orchestrator.cli.arguments import LEAST, number_within
 from orchestrator.mishaps import catch_in_threads
 from orchestrator.wire.plain import PlainFormatter
 
 KEPT = 5
 """Rotated files beside the newest: FILE.1 is the last one closed, FILE.5 the oldest."""
+MOST_MIB = 1 << 20
 _FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
 
@@ -19,15 +20,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--log-file", type=Path, metavar="FILE", help=f"also log there; {KEPT} earlier files are kept as FILE.1 ..."
     )
     parser.add_argument(
-        "--log-mib", type=_size, default=10.0, metavar="N", help="size at which FILE is rotated (default: %(default)s)"
+        "--log-mib",
+        type=number_within(LEAST, MOST_MIB, f"a number above 0, at most {MOST_MIB}"),
+        default=10.0,
+        metavar="N",
+        help="size at which FILE is rotated (default: %(default)s)",
     )
-
-
-def _size(text: str) -> float:
-    value = number(text)
-    if not 0 < value <= 1 << 20:
-        raise argparse.ArgumentTypeError(f"{text}: a number above 0, at most {1 << 20}")
-    return value
 
 
 def _steady(handler: logging.FileHandler) -> logging.FileHandler:

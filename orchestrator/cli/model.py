@@ -115,7 +115,8 @@ def register(subparsers: Any) -> None:
 
 def run_export(arguments: argparse.Namespace) -> int:
     from model_export.bundle import verify_bundle
-    from model_export.keras_file import check_keras_file, refuse_other_models
+    from model_export.given_rows import check_shape
+    from model_export.keras_file import check_keras_file, refuse_other_models, row_shape
     from model_export.model_bin import check_model_name, name_of_file
     from model_export.quantize import calibration_rows
     from orchestrator.cli.manifest_text import manifest_text
@@ -145,10 +146,11 @@ def run_export(arguments: argparse.Namespace) -> int:
         raise UsageError("a .keras model needs --representative X.npy: rows of its input set the int8 ranges")
     if suffix == ".keras":
         with naming(arguments.model):
-            check_keras_file(arguments.model)
+            shape = row_shape(check_keras_file(arguments.model))
             check_model_name(name)
         rows = load_rows(arguments.representative)
         with naming(arguments.representative):
+            check_shape(rows, rows.shape[1:] if shape is None else shape, "representative data")
             calibration_rows(rows, rows.shape[1:])
     with naming(arguments.model):
         if suffix == ".keras":
@@ -236,11 +238,12 @@ def run_keygen(arguments: argparse.Namespace) -> int:
 
 def run_sign(arguments: argparse.Namespace) -> int:
     from model_export.model_bin import parse_model_bin
-    from model_export.signing import key_id, read_private_key, replace_file, sign_bundle, sign_model_bin
+    from model_export.signing import key_id, replace_file, sign_bundle, sign_model_bin
+    from orchestrator.wire.pem import model_private_key
 
     path: Path = arguments.bundle
+    key = model_private_key(arguments.key)
     with naming(path):
-        key = read_private_key(arguments.key)
         if path.is_dir():
             digest = sign_bundle(path, key)["model_digest"]
         else:
@@ -321,16 +324,26 @@ def _export_keras(arguments: argparse.Namespace, name: str, labels: Optional[Lis
 
 def _export_tflite(arguments: argparse.Namespace, name: str, labels: Optional[List[str]]) -> None:
     from model_export.bundle import write_bundle
-    from model_export.tflm import TflmModel
+    from model_export.errors import RowsError
+    from model_export.given_rows import check_numbers
+    from model_export.tflite_file import read_tflite, single_edges
+    from model_export.tflm import TflmModel, check_rows, check_size
 
     blob = read_model(arguments.model)
     rows = None
     if arguments.representative is not None:
+        entry = single_edges(read_tflite(blob))[0]
         rows = load_rows(arguments.representative)
+        with naming(arguments.representative):
+            if rows.ndim and not len(rows):
+                raise RowsError("no representative rows: give some, or none at all")
+            if rows.dtype.kind != "f":
+                rows = check_rows(rows, entry.shape)
+            else:
+                check_size(rows, entry.shape)
+                rows = check_numbers(rows, "the rows hold")
         if rows.dtype.kind == "f":
-            model = TflmModel(blob)
-            with naming(arguments.representative):
-                rows = model.input.quantize(rows)
+            rows = TflmModel(blob).input.quantize(rows)
     write_bundle(
         arguments.out,
         tflite=blob,

@@ -16,17 +16,18 @@ from orchestrator.wire.plain import plain
 def run_verify(arguments: argparse.Namespace) -> int:
     from model_export.bundle import strays, verify_bundle, verify_known_answers
     from model_export.model_bin import parse_model_bin
-    from model_export.signing import check_bundle_signature, read_public_key, verify_model_bin
+    from model_export.signing import check_bundle_signature, verify_model_bin
     from model_export.tflm import TflmModel
     from model_export.trees import is_trees
     from orchestrator.boards.compare import compare_engines
     from orchestrator.cli.manifest_text import manifest_text
     from orchestrator.cli.tables import say
+    from orchestrator.wire.pem import model_public_key
 
     path: Path = arguments.path
     report: Dict[str, Any] = {"path": str(path), "ok": True}
+    key = None if arguments.key is None else model_public_key(arguments.key)
     with naming(path):
-        key = None if arguments.key is None else read_public_key(arguments.key)
         if path.is_dir():
             manifest = verify_bundle(path, public_key=key)
             packed = parse_model_bin(read_file(path / "model.bin"))
@@ -86,15 +87,15 @@ def run_verify(arguments: argparse.Namespace) -> int:
 def run_preflight(arguments: argparse.Namespace) -> int:
     from model_export.model_bin import model_bin_of
     from model_export.preflight import preflight
-    from model_export.signing import read_public_key
     from orchestrator.boards.flash_images import firmware_regions
     from orchestrator.boards.partitions import SLOTS
     from orchestrator.boards.update import MODEL_CAPACITY
+    from orchestrator.wire.pem import model_public_key
 
     path: Path = arguments.path
     chip, board = (arguments.chip, None) if arguments.port is None else _connected(arguments.port)
+    key = None if arguments.key is None else model_public_key(arguments.key)
     with naming(path):
-        key = None if arguments.key is None else read_public_key(arguments.key)
         if path.is_dir():
             problem = _check_bundle(path, key)
         report = preflight(read_file(model_bin_of(path)), chip, MODEL_CAPACITY, key, board)

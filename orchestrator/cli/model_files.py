@@ -21,6 +21,25 @@ def load_rows(path: Path) -> np.ndarray:
         return read_array(path)
 
 
+def load_numbers(path: Path) -> np.ndarray:
+    """Rows of a .npy file that are int8, or floats that float32 holds. Raises UsageError naming what else they are."""
+    import numpy as np
+
+    from model_export.errors import RowsError
+    from model_export.given_rows import check_numbers
+
+    given = load_rows(path)
+    accepted = "int8, or floats in the model's units"
+    with naming(path):
+        if given.ndim < 2 or not len(given):
+            raise RowsError(f"the rows have shape {given.shape}; accepted is (rows, ...), with one row or more")
+        if given.dtype == np.int8:
+            return given
+        if given.dtype.kind != "f":
+            raise RowsError(f"the rows are {given.dtype}; accepted are {accepted}")
+        return check_numbers(given, "the rows hold", accepted)
+
+
 def read_file(path: Path) -> bytes:
     try:
         return path.read_bytes()
@@ -42,20 +61,13 @@ def read_model(path: Path) -> bytes:
 
 
 def quantized_rows(given: np.ndarray, info: Dict[str, Any], path: Path) -> np.ndarray:
-    """Rows of a file as int8 for the model a board's `info` is of; EdgewardError for what it cannot be given."""
+    """Checked rows of a file as int8 for the model a board's `info` is of; UsageError for those of another size."""
     import numpy as np
 
     if given.ndim < 2 or int(np.prod(given.shape[1:])) != info["input_bytes"]:
-        raise EdgewardError(
-            f"{path}: shape {given.shape}; the board's model takes rows of {info['input_bytes']} values"
-        )
+        raise UsageError(f"{path}: shape {given.shape}; the board's model takes rows of {info['input_bytes']} values")
     if given.dtype == np.int8:
         return given
-    if given.dtype.kind != "f":
-        raise EdgewardError(f"{path}: {given.dtype}; accepted are int8, and floats in the model's units")
-    if not np.isfinite(given).all():
-        bad = int(np.argwhere(~np.isfinite(given))[0][0])
-        raise EdgewardError(f"{path}: row {bad} holds NaN or infinity; every value must be a finite number")
     scaled = np.rint(given.astype(np.float32) / np.float32(info["input_scale"])) + info["input_zero_point"]
     return np.clip(scaled, -128, 127).astype(np.int8)
 
@@ -63,12 +75,12 @@ def quantized_rows(given: np.ndarray, info: Dict[str, Any], path: Path) -> np.nd
 @contextlib.contextmanager
 def naming(path: Path) -> Iterator[None]:
     """Give model_export's errors the file they are about, and the type the command line reports."""
-    from model_export.errors import ExportError, ModelFileError
+    from model_export.errors import ExportError, ModelFileError, RowsError
 
     try:
         yield
     except ExportError as error:
-        text, kind = str(error), UsageError if isinstance(error, ModelFileError) else EdgewardError
+        text, kind = str(error), UsageError if isinstance(error, (ModelFileError, RowsError)) else EdgewardError
         named = text.startswith((str(path), str(path.resolve())))
         raise kind(text if named else f"{path}: {text}") from error
 

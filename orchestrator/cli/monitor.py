@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, List, Optional, Sequence
 
-from orchestrator.cli.arguments import number
+from orchestrator.cli.arguments import LEAST, MOST, number_within
 from orchestrator.cli.commands import COMMANDS
 from orchestrator.wire.plain import many
 
@@ -39,7 +39,12 @@ def register(subparsers: Any) -> None:
     )
     parser.add_argument("ports", nargs="+", metavar="PORT", help="serial port, such as /dev/ttyUSB0")
     parser.add_argument("--json", action="store_true", help="every record as one JSON object per line on stdout")
-    parser.add_argument("--seconds", type=_positive, metavar="S", help="stop after S seconds (default: Ctrl-C)")
+    parser.add_argument(
+        "--seconds",
+        type=number_within(LEAST, MOST, "expected a number of seconds above 0"),
+        metavar="S",
+        help="stop after S seconds (default: Ctrl-C)",
+    )
     parser.add_argument(
         "--out", type=Path, metavar="FILE", help="also write every record to FILE.jsonl, FILE.csv or FILE.parquet"
     )
@@ -54,13 +59,6 @@ def register(subparsers: Any) -> None:
     )
     parser.add_argument("--baud", type=int, default=115200, help="speed of the ports (default: 115200)")
     parser.set_defaults(run=run)
-
-
-def _positive(text: str) -> float:
-    value = number(text)
-    if not value > 0:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number of seconds")
-    return value
 
 
 def run(args: argparse.Namespace) -> int:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List
 
-from orchestrator.cli.arguments import check_new_file, check_output, number, seconds, whole
+from orchestrator.cli.arguments import check_new_file, check_output, number, seconds, whole_within
 from orchestrator.wire.plain import many
 
 if TYPE_CHECKING:
@@ -42,10 +42,12 @@ def register(verbs: Any) -> None:
         help="bundle folder, or edgeward.toml: whose records these are",
     )
     parser.add_argument("--source", required=True, metavar="NAME", help="of the board: imu, adc; file of a virtual one")
-    parser.add_argument("--rate", required=True, type=whole, metavar="HZ", help="samples a second, 1 to 10000")
+    parser.add_argument(
+        "--rate", required=True, type=whole_within(1, 10_000), metavar="HZ", help="samples a second, 1 to 10000"
+    )
     length = parser.add_mutually_exclusive_group(required=True)
     length.add_argument("--seconds", type=seconds, metavar="S", help="how long")
-    length.add_argument("--samples", type=whole, metavar="N", help="how many, of every channel")
+    length.add_argument("--samples", type=whole_within(1, 2**31 - 1), metavar="N", help="how many, of every channel")
     parser.add_argument("--label", default="", metavar="NAME", help="what it is, a label or a class of the task")
     parser.add_argument("--patient", default="", metavar="ID", help="whose it is, where the task names patients")
     parser.add_argument("--consent", default="", metavar="TEXT", help="who agreed to what; kept in the file; needed")

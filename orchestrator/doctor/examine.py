@@ -96,7 +96,10 @@ def _broker(
     try:
         address = BrokerAddress.parse(where, ca_file)
     except UsageError as error:
-        return [Finding(PROBLEM, "broker", str(error), "--broker mqtt://HOST[:PORT]")]
+        of_authority = ca_file is not None and str(error).startswith(ca_file)
+        return [
+            Finding(PROBLEM, "broker", str(error), "--ca-file FILE" if of_authority else "--broker mqtt://HOST[:PORT]")
+        ]
     own_files = _own_certificate(identity)
     address = address if own_files is None else address.secured(*own_files)
     found = check_broker(address, question.timeout_s)

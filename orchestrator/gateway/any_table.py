@@ -71,7 +71,7 @@ def _table(path: Path, rows: Callable[[], Iterator[Row]], as_it_is: bool) -> Tab
         first = next(every, None)
         if first is None:
             raise DataError(f"{path}: the table is empty")
-        header = checked_header(path, first[0], [cell.strip() for cell in first[1]])
+        header = checked_header(path, first[0], first[1])
         kept, total = drawn((line, [cell.strip() for cell in cells]) for line, cells in every if not blank(cells))
     except RowError as error:
         number, why = error.args

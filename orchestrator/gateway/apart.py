@@ -91,8 +91,13 @@ def read_answer(path: Path) -> Dict[str, Any]:
     """What is in a file that was carried here. Raises IdentityError for what is no JSON object."""
     try:
         found = from_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise IdentityError(f"{path}: cannot be read: {error}") from error
+    except OSError as error:
+        raise IdentityError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValueError:
+        found = None
     if not isinstance(found, dict):
-        raise IdentityError(f"{path}: not a request, answer or list of certificates")
+        raise IdentityError(
+            f"{path}: not a request, answer or list of certificates: name what `edgeward gateway init --request` or `edgeward "
+            "authority sign` wrote, or certificates.json of the authority"
+        )
     return found

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from orchestrator.errors import IdentityError, WireError
 from orchestrator.wire.json_text import from_json
-from orchestrator.wire.pki import UNREADABLE
+from orchestrator.wire.pem import UNREADABLE
 from orchestrator.wire.transparency import REVOKED, Entry, Head, check_extends, check_signed, head_of, read_log
 
 _INVALID: Tuple[Type[Exception], ...] = (WireError, *UNREADABLE)

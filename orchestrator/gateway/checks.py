@@ -33,6 +33,7 @@ from orchestrator.privacy.vector_layout import Part, bits_for
 from orchestrator.rounds.stages import ANALYSIS
 from orchestrator.wire.bounds import count, host_name, near, twice, within
 from orchestrator.wire.link import BrokerAddress
+from orchestrator.wire.pem import authorities
 from orchestrator.wire.plain import many
 from orchestrator.wire.schema import Feature, Schema
 from orchestrator.wire.topics import check_name
@@ -166,6 +167,8 @@ def _gateway(gateway: GatewaySettings, base: Optional[Path]) -> Iterator[str]:
             yield f"gateway.{name}: {base / given}: no such file"
     if gateway.ca_file and not Path(gateway.ca_file).is_file():
         yield f"gateway.ca_file: {gateway.ca_file}: no such file"
+    elif gateway.ca_file:
+        yield from _authorities(Path(gateway.ca_file))
     if gateway.identity and not (base / gateway.identity).is_dir():
         yield f"gateway.identity: {base / gateway.identity}: no such folder; `edgeward gateway init` makes one"
 
@@ -184,6 +187,13 @@ def _broker(broker: str) -> Iterator[str]:
         BrokerAddress.parse(broker)
     except UsageError as error:
         yield f"gateway.{error}"
+
+
+def _authorities(ca_file: Path) -> Iterator[str]:
+    try:
+        authorities(ca_file)
+    except UsageError as error:
+        yield f"gateway.ca_file: {error}"
 
 
 def _schema(schema: Schema) -> Iterator[str]:

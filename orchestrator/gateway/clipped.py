@@ -5,10 +5,11 @@ from typing import Any, Dict, Iterable, Mapping, Optional
 
 import numpy as np
 
-from orchestrator.analyses.intervals import Z
+from orchestrator.analyses import intervals
 from orchestrator.errors import WireError
 from orchestrator.gateway.scores import SHOWN
 from orchestrator.privacy.noisy_sum import training_sum
+from orchestrator.wire.targets.shares import Z
 from orchestrator.wire.task import Task
 
 
@@ -49,6 +50,9 @@ def share_of(total: float, units: float, deviation: float) -> Dict[str, Any]:
         return found
     half = Z * math.hypot(deviation, math.sqrt(max(total, 0.0)))  # how many units steps are over is drawn, too
     found["share"] = min(1.0, max(0.0, total / units))
+    if half <= 0:  # of none in so many
+        found["interval"] = list(intervals.share(0.0, units))
+        return found
     found["interval"] = [min(1.0, max(0.0, (total + sign * half) / units)) for sign in (-1, 1)]
     return found
 

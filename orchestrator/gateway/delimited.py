@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Callable, Dict, Iterator, List, NamedTuple, Sequence, Tuple
 
+from orchestrator.data.cells import shown
 from orchestrator.data.formats import HEAD_BYTES, NAMES_AGAIN, blank, marked_up, not_csv, text_format
 from orchestrator.errors import DataError
 from orchestrator.wire.special_files import open_file
@@ -183,12 +184,12 @@ def _rows(path: Path, file: Iterator[str], separator: str) -> Tuple[List[str], L
         try:
             for cells in reader:
                 begun = reader.line_num + 1
-                cells = [cell.strip() for cell in cells]
                 if blank(cells):
                     continue
                 if not header:
                     header.extend(checked_header(path, reader.line_num, cells))
                     continue
+                cells = [cell.strip() for cell in cells]
                 if len(cells) != len(header):
                     raise DataError(
                         f"{path}:{reader.line_num}: {len(cells)} values, the first line names {len(header)} columns"
@@ -219,8 +220,9 @@ def drawn(rows: Iterator[Tuple[int, List[str]]]) -> Tuple[List[Tuple[int, List[s
     return sorted(kept, key=lambda row: row[0]), total
 
 
-def checked_header(path: Path, line: int, cells: List[str]) -> List[str]:
+def checked_header(path: Path, line: int, written: List[str]) -> List[str]:
     """The names of the columns, stripped. DataError where they are no names, or one occurs twice."""
+    cells = [cell.strip() for cell in written]
     if all(_NUMBER.fullmatch(cell) or not cell for cell in cells):
         raise DataError(
             f"{path}:{line}: the first line holds numbers, not the names of the columns: add a line with these"
@@ -232,5 +234,10 @@ def checked_header(path: Path, line: int, cells: List[str]) -> List[str]:
         )
     twice = sorted(cell for cell, count in Counter(cells).items() if count > 1)
     if twice:
-        raise DataError(f"{path}:{line}: column {twice[0]!r} occurs twice; every column needs a name of its own")
+        places = [number for number, cell in enumerate(cells, 1) if cell == twice[0]]
+        spaces = ", but for the spaces around it" if len({written[place - 1] for place in places}) > 1 else ""
+        raise DataError(
+            f"{path}:{line}: column {shown(twice[0])} occurs twice{spaces} (columns {', '.join(map(str, places[:10]))}); every "
+            "column needs a name of its own"
+        )
     return cells

@@ -9,11 +9,12 @@ import numpy as np
 from model_export.bundle import verify_bundle
 from model_export.errors import ExportError
 from model_export.manifest import SIGNATURE, TREES, check_features
-from model_export.signing import check_bundle_signature, read_public_key
+from model_export.signing import check_bundle_signature
 from orchestrator.data.dataset import Dataset, load_dataset
 from orchestrator.errors import EdgewardError, UsageError
 from orchestrator.gateway.trees_inputs import codes_of
 from orchestrator.privacy.standardization import standardize
+from orchestrator.wire.pem import model_public_key
 from orchestrator.wire.schema import Schema
 from orchestrator.wire.structure import structure
 
@@ -51,10 +52,7 @@ def read_described(folder: Path, public_key: Optional[Path] = None) -> Described
     """
     if not folder.is_dir():
         raise UsageError(f"{folder}: no such folder; name a bundle, such as the bundle/ in a gateway's --out folder")
-    try:
-        key = None if public_key is None else read_public_key(public_key)
-    except ExportError as error:
-        raise EdgewardError(str(error)) from error
+    key = None if public_key is None else model_public_key(public_key)
     try:
         manifest = verify_bundle(folder, run=False, public_key=key)
         signed_by = check_bundle_signature(folder, (folder / SIGNATURE).exists(), key)

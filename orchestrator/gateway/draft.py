@@ -6,6 +6,7 @@ from typing import Any, Dict, List
 
 import tomli_w
 
+from orchestrator.data.cells import shown
 from orchestrator.gateway.scores import SHOWN, STEERS_WITHIN
 from orchestrator.gateway.survey import Column, Survey
 from orchestrator.privacy.evaluation_outlook import outlook
@@ -138,7 +139,7 @@ def _schema(survey: Survey) -> List[str]:
     lines.append("features = [")
     lines += [f"    {_feature(column)}," + (f"  # {column.note}" if column.note else "") for column in survey.columns]
     lines.append("]")
-    lines += [f"# left out: {as_toml(name)}: {why}" for name, why in survey.left_out]
+    lines += [f"# left out: {shown(name)}: {why}" for name, why in survey.left_out]
     return lines
 
 

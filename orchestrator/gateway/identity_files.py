@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from orchestrator.errors import IdentityError, UsageError
-from orchestrator.wire import pki
+from orchestrator.wire import pem, pki
 from orchestrator.wire.bounds import host_name
 
 CA_KEY_FILE, CRL_FILE, STORE_FILE, SIGNING_KEY_FILE = "ca.key", "crl.pem", "authority.sqlite", "signing.key"
@@ -46,13 +46,13 @@ def write_settings(folder: Path, federation: str, hosts: Sequence[str]) -> None:
     pki.create_file(folder / pki.SETTINGS_FILE, (json.dumps(settings, indent=2) + "\n").encode())
 
 
-def requested_key(request_pem: bytes, name: str) -> ec.EllipticCurvePublicKey:
-    """The public key of a certificate request for `name`. Raises IdentityError for anything else."""
+def requested_key(request_pem: bytes, name: str, what: str = "the request") -> ec.EllipticCurvePublicKey:
+    """The public key of a certificate request for `name`. Raises IdentityError, which calls it `what`, for anything else."""
+    request = pem.loaded(pem.REQUEST, request_pem, what, pem.OF_NODES, IdentityError)
     try:
-        request = x509.load_pem_x509_csr(request_pem)
         signed, key = request.is_signature_valid, request.public_key()
-    except pki.UNREADABLE as error:
-        raise IdentityError(f"not a certificate request in PEM: {error}") from error
+    except pem.UNREADABLE as error:
+        raise IdentityError(pem.refusal(what, pem.REQUEST, request_pem, pem.OF_NODES)) from error
     if not signed:
         raise IdentityError("the certificate request is not signed by its own key")
     if pki.common_name(request.subject) != name:
@@ -85,14 +85,14 @@ def check_files(folder: Path, federation: str) -> FrozenSet[int]:
     if pki.organization(authority.subject) != federation:
         raise IdentityError(
             f"{folder / pki.SETTINGS_FILE}: says {federation!r}, the authority's certificate beside it is of "
-            f"{pki.organization(authority.subject)!r}: one of the two was changed since{pki.COPY}"
+            f"{pki.organization(authority.subject)!r}: one of the two was changed since; {pki.COPY}"
         )
     signing, public = folder / SIGNING_KEY_FILE, folder / pki.SIGNING_PUBLIC_FILE
     if signing.exists():
         ours = pki.read_signing_key(signing).public_key()
         if pki.public_pem(ours) != pki.public_pem(pki.read_signing_public(public)):
             raise IdentityError(
-                f"{public}: not for the key in {signing.name} beside it, or one of the two was changed since{pki.COPY}"
+                f"{public}: not for the key in {signing.name} beside it, or one of the two was changed since; {pki.COPY}"
             )
     return _revocations(folder, authority) if (folder / CRL_FILE).exists() else frozenset()
 
@@ -100,14 +100,15 @@ def check_files(folder: Path, federation: str) -> FrozenSet[int]:
 def _revocations(folder: Path, authority: x509.Certificate) -> FrozenSet[int]:
     """A list of them was made with the store beside it, which alone knows what was issued."""
     path, store = folder / CRL_FILE, folder / STORE_FILE
+    content = pem.content_of(path, pem.REVOCATIONS, pki.COPY, IdentityError)
+    crl = pem.loaded(pem.REVOCATIONS, content, path, pki.COPY, IdentityError)
     try:
-        crl = x509.load_pem_x509_crl(path.read_bytes())
-        signed = crl.is_signature_valid(authority.public_key())  # type: ignore[arg-type]
+        signed = crl.is_signature_valid(authority.public_key())
         listed = frozenset(entry.serial_number for entry in crl)
-    except pki.UNREADABLE_FILE as error:
-        raise IdentityError(f"{path}: cannot be read as a revocation list{pki.COPY}") from error
+    except pem.UNREADABLE as error:
+        raise IdentityError(pem.refusal(path, pem.REVOCATIONS, content, pki.COPY)) from error
     if not signed:
-        raise IdentityError(f"{path}: not signed by the authority of this identity, or changed since{pki.COPY}")
+        raise IdentityError(f"{path}: not signed by the authority of this identity, or changed since; {pki.COPY}")
     if not store.exists() or not store.stat().st_size:
         raise IdentityError(
             f"{store}: is missing or empty, and with it all that was issued and revoked: copy it from its backup; without one "

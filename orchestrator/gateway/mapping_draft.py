@@ -11,6 +11,7 @@ from orchestrator.data.cells import MARKERS, canonical
 from orchestrator.data.described import TAB
 from orchestrator.gateway.delimited import Table
 from orchestrator.gateway.draft import as_toml, toml_key
+from orchestrator.gateway.odd_texts import listed
 from orchestrator.wire.schema import Feature, Schema
 
 MOST_LEVELS = 30
@@ -65,7 +66,7 @@ def _column(
     yield f"[columns.{toml_key(name)}]"
     if not source:
         found.append(f"column {name!r}: no column of the table is called like it")
-        yield f'#? column = "..."  # the table has {", ".join(table.header[:20])}'
+        yield f'#? column = "..."  # the table has {listed(table.header)}'
         return
     used.append(source)
     yield f"column = {as_toml(source)}  # " + (

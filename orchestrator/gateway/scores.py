@@ -15,9 +15,10 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 import numpy as np
 
 from orchestrator.analyses import intervals
-from orchestrator.analyses.intervals import Interval, Z
+from orchestrator.analyses.intervals import Interval
 from orchestrator.gateway.counts import Counts
 from orchestrator.wire.evaluation import LOSS_BOUND
+from orchestrator.wire.targets.shares import Z
 
 WANTED_SENSITIVITY = 0.9
 SHOWN_WITHIN = {"loss": 0.2}
@@ -203,7 +204,9 @@ def _whole(found: Counts, said: Dict[str, Any], resample: bool) -> None:
         if not high > low:  # all samples say the same, as of predictions that are all right: that is no interval
             continue
         if name == "calibration_error":  # a resample adds to it what the sample had added before
-            low, high = 2 * value - high, 2 * value - low
+            low, high = max(0.0, 2 * value - high), 2 * value - low
+            if not high > low:  # it is 0: a resample only adds to it
+                low, high = 0.0, float(np.nanquantile(drawn, 0.975))
         most = np.inf if name == "calibration_slope" else 1.0
         low = low if name == "calibration_slope" else max(0.0, low)
         said["intervals"][name] = [float(min(low, value)), float(max(value, min(most, high)))]

@@ -9,17 +9,18 @@ import re
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
-from typing import Dict, List, Optional, Sequence, Set, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
 from model_export.evaluation import area_under_roc
-from orchestrator.data.cells import MARKERS, canonical, names_nobody, number_hint
+from orchestrator.data.cells import MARKERS, canonical, names_nobody, number_hint, shown
 from orchestrator.errors import UsageError
 from orchestrator.gateway.checks import distinguishable
 from orchestrator.gateway.delimited import Table
 from orchestrator.gateway.missing_codes import missing_codes
 from orchestrator.gateway.odd_cells import amounts, said, written
+from orchestrator.gateway.odd_texts import bad_name, bad_value, first_line, listed, nearly_alike, unusable
 from orchestrator.wire.bounds import near, skeleton
 
 MISSING = ("", "?", *MARKERS)
@@ -28,6 +29,11 @@ MISSING = ("", "?", *MARKERS)
 _SURELY_MISSING = ("", "?", "na", "n/a", "nan", "null", "#n/a")
 MOST_LEVELS = 20
 MOST_CLASSES = 20
+LONGEST_LEVEL = 100
+MOST_AMOUNT = 1e30
+EXACT = 2.0**53
+"""From here on a float does not tell each whole number from the next."""
+
 FEW_CODES = 8
 LEAST_PATIENTS = 10
 LEAST_COMPLETE = 0.8
@@ -90,7 +96,8 @@ def label_candidates(table: Table) -> List[str]:
     found = []
     for position, name in enumerate(table.header):
         levels = _levels(_present(table.column(name)))
-        if name and 2 <= len(levels) <= MOST_CLASSES and len(levels) * 2 <= len(table.rows):
+        few = 2 <= len(levels) <= MOST_CLASSES and len(levels) * 2 <= len(table.rows)
+        if few and not bad_name(name) and not any(map(unusable, levels)):
             found.append((not _LABEL_NAME.search(name), len(levels) > 2, -position, name))
     return [name for *_, name in sorted(found)]
 
@@ -100,8 +107,10 @@ def survey(table: Table, label: str, patient: str = "") -> Survey:
     for option, name in (("--label", label), ("--patient", patient)):
         if name and name not in table.header:
             raise UsageError(
-                f"{option} {name!r}: no such column{near(name, table.header)}; the file has {', '.join(table.header)}"
+                f"{option} {shown(name)}: no such column{near(name, table.header)}; the file has {listed(table.header)}"
             )
+        if name and bad_name(name):
+            raise UsageError(f"{option} {shown(name)}: {bad_name(name)} in the file, with a shorter or plainer one")
     if len(table.rows) < LEAST_ROWS:
         raise UsageError(
             f"a table of {len(table.rows)} rows does not show what a column holds: give one of at least {LEAST_ROWS}"
@@ -112,7 +121,7 @@ def survey(table: Table, label: str, patient: str = "") -> Survey:
     patient, unsure = (patient, {}) if patient else _patient(table, label)
     columns, left_out = [], []
     for name in table.header:
-        if name in (label, patient):
+        if name and name in (label, patient):
             continue
         column, why = (None, "it seems to say whose record it is") if name in unsure else describe(table, name)
         clash = {value for _, value in classes if is_missing(value)} & set(table.column(name))
@@ -185,33 +194,37 @@ def _levels(cells: Sequence[str]) -> Dict[str, int]:
 
 def describe(table: Table, name: str) -> Tuple[Optional[Column], str]:
     """(the column, "") or (None, why no model can use it)."""
-    if not name:
-        return None, "it has no name"
-    if not name.isprintable():
-        return None, "its name holds characters that cannot be printed, such as a no-break space: rename it"
+    if bad_name(name):
+        return None, bad_name(name)
     cells = table.column(name)
     present = _present(cells)
     if not present:
-        return None, "it holds no value"
+        return None, _NO_VALUE if not any(cells) else f"{_NO_VALUE}: what its cells hold are words for a missing one"
     numbers = [table.number(cell) for cell in present]
     if all(number is not None for number in numbers):
-        return _number_column(name, present, [number for number in numbers if number is not None])
+        return _number_column(table, name, present, [number for number in numbers if number is not None])
     words = [cell for cell in cells if cell.lower() not in _SURELY_MISSING]
     return _text_column(table, name, words)
 
 
-def _number_column(name: str, cells: List[str], numbers: List[float]) -> Tuple[Optional[Column], str]:
+def _number_column(table: Table, name: str, cells: List[str], numbers: List[float]) -> Tuple[Optional[Column], str]:
     distinct = set(numbers)
-    if not all(map(math.isfinite, numbers)) or max(map(abs, numbers)) > 1e30:
-        return None, "its values are too large to compute with"
-    if len(distinct) == 1:
-        return None, "it has the same value in every row"
+    beyond = sum(not abs(number) <= MOST_AMOUNT for number in numbers)
+    if beyond:
+        some = f"{beyond:,} of its {len(numbers):,} values {'is' if beyond == 1 else 'are'}"
+        many_of = "its values are" if beyond == len(numbers) else some
+        return None, f"{many_of} too large to compute with: beyond {MOST_AMOUNT:g}"
     whole = all(number == int(number) for number in numbers)
-    if whole and len(distinct) == len(numbers) >= 10 and _numbers_rows(name, numbers):
+    exact = _in_full(table, cells) if whole and max(map(abs, numbers)) >= EXACT else numbers
+    different = len(set(exact))
+    if whole and different == len(numbers) >= 10 and _numbers_rows(name, exact):
         return None, "it numbers the rows: an id says nothing about a new record"
+    if len(distinct) == 1:
+        alike = len(set(_in_full(table, cells))) == 1
+        return None, _same_value(table, len(cells)) if alike else _TOO_CLOSE
     if whole and all(map(_COMPACT_DATE.fullmatch, cells)):
         return None, f"it is a date, {_NO_DATES}"
-    if whole and len(distinct) > MOST_LEVELS and _ID_NAME.search(name) and name.lower().endswith("id"):
+    if whole and different > MOST_LEVELS and _ID_NAME.search(name) and name.lower().endswith("id"):
         return None, "its name says that it is an id, and these say nothing about a new record"
     if distinct == {0.0, 1.0}:
         return Column(name, "boolean", 0.0, 1.0), ""
@@ -219,24 +232,35 @@ def _number_column(name: str, cells: List[str], numbers: List[float]) -> Tuple[O
     if whole:
         low, high = float(math.floor(low)), float(math.ceil(high))
     if not distinguishable(low, high):
-        return None, "its values are too close together for float32: take off what they have in common, or scale them"
+        return None, _TOO_CLOSE
     note = missing_codes(cells, numbers)
     if whole and len(distinct) <= FEW_CODES and not note:
         note = f"{len(distinct)} whole numbers: if they are codes and not amounts, write categories instead of a range"
     return Column(name, "integer" if whole else "number", low, high, (), note), ""
 
 
+def _in_full(table: Table, cells: List[str]) -> List[Decimal]:
+    """The numbers as they are written, which floats round to some 16 digits."""
+    return [Decimal(cell.replace(",", ".") if table.decimal_comma else cell) for cell in cells]
+
+
+def _same_value(table: Table, present: int) -> str:
+    return "it has the same value in every row" + (" that has one" if present < len(table.rows) else "")
+
+
+_NO_VALUE = "it holds no value"
+_TOO_CLOSE = "its values are too close together for float32: take off what they have in common, or scale them"
 _NO_DATES = "and models read numbers and categories: make an age or a number of days of it"
 
 
-def _numbers_rows(name: str, numbers: List[float]) -> bool:
+def _numbers_rows(name: str, numbers: Sequence[Any]) -> bool:
     """Whether whole numbers that are different in every row are ids: by their name, their order, or their look."""
     if _ID_NAME.search(name) or _PERSON.search(name):
         return True
     steps = [after - before for before, after in zip(numbers, numbers[1:])]
     if min(steps) > 0 or max(steps) < 0 or max(numbers) - min(numbers) == len(numbers) - 1:
         return True
-    return min(numbers) >= 1e5 and len({len(f"{number:.0f}") for number in numbers}) == 1 and len(numbers) >= 50
+    return min(numbers) >= 1e5 and len({len(str(int(number))) for number in numbers}) == 1 and len(numbers) >= 50
 
 
 def rounded_outward(low: float, high: float) -> Tuple[float, float]:
@@ -260,9 +284,9 @@ def rounded_outward(low: float, high: float) -> Tuple[float, float]:
 def _text_column(table: Table, name: str, words: List[str]) -> Tuple[Optional[Column], str]:
     levels = _levels(words)
     if not levels:
-        return None, "it holds no value"
+        return None, _NO_VALUE
     if len(levels) == 1:
-        return None, "it has the same value in every row"
+        return None, _same_value(table, len(words))
     dates = sum(_DATE.fullmatch(word) is not None for word in words)
     if dates * 10 >= 9 * len(words):
         return None, f"it is a date or a time, {_NO_DATES}"
@@ -290,8 +314,9 @@ def _text_column(table: Table, name: str, words: List[str]) -> Tuple[Optional[Co
             None,
             f"it has {len(levels)} different texts: free text, or more levels than the {MOST_LEVELS} of a category",
         )
-    if max(map(len, levels)) > 100 or not all(map(str.isprintable, levels)):
-        return None, "its levels are too long, or hold characters that cannot be printed"
+    unfit = bad_value(table, name, list(levels), LONGEST_LEVEL)
+    if unfit:
+        return None, f"{unfit}: replace it by a short code"
     note = f"{said(found)}; as levels they have no order" if found.of_numbers else _spelling(levels)
     return Column(name, "category", categories=tuple(sorted(levels)), note=note), ""
 
@@ -315,7 +340,7 @@ def _classes(table: Table, label: str) -> List[Tuple[str, str]]:
     cells = _labels(table, label)
     levels = _levels(cells)
     if len(levels) < 2:
-        found = f"it has the value {next(iter(levels))!r} only" if levels else "it holds no value"
+        found = f"it has the value {shown(next(iter(levels)))} only" if levels else "it holds no value"
         raise UsageError(f"--label {label!r}: {found}, and at least two classes are needed to learn")
     known = amounts(table, list(levels))
     many = len(levels) > MOST_CLASSES or len(levels) * 2 > len(cells)
@@ -325,6 +350,11 @@ def _classes(table: Table, label: str) -> List[Tuple[str, str]]:
         raise UsageError(
             f"--label {label!r}: it has {len(levels)} different values in {len(cells)} rows, too many for classes: "
             f"make a column of at most {MOST_CLASSES} levels of it, such as above and below a limit"
+        )
+    for level in filter(unusable, levels):
+        raise UsageError(
+            f"--label {label!r}: its value {shown(level)} (first in line {first_line(table, label, level)}) has "
+            f"{unusable(level)}, and would be the name of a class: replace it in the file by a short code"
         )
     if {canonical(level) for level in levels} == {"0", "1"}:
         return [("no", "0"), ("yes", "1")]
@@ -359,7 +389,8 @@ def _patient(table: Table, label: str) -> Tuple[str, Dict[str, str]]:
 
     Also those that would be it but for rows of nobody, and what is said of each.
     """
-    named = [name for name in table.header if name != label and (_PERSON.search(name) or name.lower() == "id")]
+    usable = [name for name in table.header if not bad_name(name)]
+    named = [name for name in usable if name != label and (_PERSON.search(name) or name.lower() == "id")]
     unsure: Dict[str, str] = {}
     for name in sorted(named, key=lambda name: not _PERSON.search(name)):
         cells = [cell for cell in table.column(name) if not names_nobody(cell)]
@@ -419,6 +450,7 @@ def _warnings(table: Table, label: str, classes: List[Tuple[str, str]], columns:
         found.append(
             f"columns {', '.join(map(ascii, same))} look the same, and are not: nodes need each as it is written"
         )
+    found += nearly_alike([name for name in table.header if name])
     if len(classes) > FEW_CODES and amounts(table, [value for _, value in classes]) is not None:
         found.append(
             f"the label has {len(classes)} whole numbers as classes: if it is an amount, make a column of its bands instead"

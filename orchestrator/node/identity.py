@@ -49,7 +49,7 @@ class NodeIdentity:
         if of != (self.name, self.federation):
             raise IdentityError(
                 f"{folder / pki.SETTINGS_FILE}: says {self.name!r} of {self.federation!r}, the certificate beside it is of "
-                f"{of[0]!r} of {of[1]!r}: one of the two was changed since{pki.COPY}"
+                f"{of[0]!r} of {of[1]!r}: one of the two was changed since; {pki.COPY}"
             )
 
     def opener(self) -> Opener:

@@ -20,6 +20,7 @@ import struct
 import threading
 import time
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Callable, Iterable, List, Optional, Protocol, Tuple
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
@@ -30,6 +31,7 @@ from orchestrator.errors import BrokerError, UsageError
 from orchestrator.wire.bounds import host_name, near
 from orchestrator.wire.clock import SYSTEM, Clock
 from orchestrator.wire.event_queue import Connected, Disconnected, Event, EventQueue, Message
+from orchestrator.wire.pem import authorities
 from orchestrator.wire.plain import plain
 from orchestrator.wire.secrets_file import read_secret
 
@@ -106,6 +108,8 @@ class BrokerAddress:
             raise UsageError(f"broker address {url!r}: expected mqtt://HOST[:PORT] or mqtts://HOST[:PORT]{meant}")
         tls = parts.scheme == "mqtts"
         password = _password(parts)
+        if tls and ca_file is not None:
+            authorities(Path(ca_file))
         return cls(parts.hostname, port or (8883 if tls else 1883), tls, parts.username, password, ca_file)
 
     def link(self, client_id: str, subscriptions: Iterable[str], will: Optional[Tuple[str, bytes]] = None) -> "Link":
@@ -350,7 +354,8 @@ def _tls_context(address: BrokerAddress) -> ssl.SSLContext:
         if address.cert_file is not None:
             context.load_cert_chain(address.cert_file, address.key_file)
     except OSError as error:  # ssl.SSLError is one
-        raise BrokerError(f"certificates for {address} cannot be used ({address.ca_file}): {error}") from error
+        files = ", ".join(filter(None, (address.ca_file, address.cert_file, address.key_file)))
+        raise BrokerError(f"{address}: these certificates and keys cannot be used: {files}: {error}") from error
     return context
 
 

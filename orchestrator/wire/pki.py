@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Dict, Tuple, Type
 
 from cryptography import x509
-from cryptography.exceptions import InternalError, InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -18,31 +18,21 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
     PublicFormat,
-    load_pem_private_key,
-    load_pem_public_key,
 )
 from cryptography.x509.oid import NameOID
 
 from orchestrator.errors import IdentityError, writing
+from orchestrator.wire import pem
 from orchestrator.wire.json_text import from_json
 
 CA_FILE = "ca.crt"
 SIGNING_PUBLIC_FILE = "signing.pub"
 SETTINGS_FILE = "identity.json"
 
-COPY = "; copy it from its backup (a node's can be made again: revoke its name and enrol it)"
+COPY = "copy it from its backup (a node's can be made again: revoke its name and enrol it)"
 """What to do about a file of an identity that changed."""
 
-UNREADABLE: Tuple[Type[Exception], ...] = (
-    ValueError,
-    TypeError,
-    UnsupportedAlgorithm,
-    InternalError,
-    x509.InvalidVersion,
-)
-"""What reading a key, certificate, request or revocation list that makes no sense may raise."""
-UNREADABLE_FILE: Tuple[Type[Exception], ...] = (OSError, *UNREADABLE)
-UNSIGNED: Tuple[Type[Exception], ...] = (InvalidSignature, *UNREADABLE)
+UNSIGNED: Tuple[Type[Exception], ...] = (InvalidSignature, *pem.UNREADABLE)
 """What the check of a signature may raise where it does not hold."""
 
 
@@ -84,21 +74,14 @@ def key_fingerprint(key: Any) -> str:
     return hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
 
 
-def read_certificate(pem: bytes, what: str) -> x509.Certificate:
+def read_certificate(content: bytes, what: str) -> x509.Certificate:
     """A certificate whose key can be read, too. `what`: how to call it in the IdentityError there is otherwise."""
-    try:
-        certificate = x509.load_pem_x509_certificate(pem)
-        certificate.public_key()
-    except UNREADABLE as error:
-        raise IdentityError(f"{what}: cannot be read as a certificate: {_brief(error)}{COPY}") from error
+    certificate: x509.Certificate = pem.loaded(pem.CERTIFICATE, content, what, COPY, IdentityError)
     return certificate
 
 
 def read_certificate_file(path: Path) -> x509.Certificate:
-    try:
-        return read_certificate(path.read_bytes(), str(path))
-    except OSError as error:
-        raise IdentityError(f"{path}: cannot be read: {error.strerror}{COPY}") from error
+    return read_certificate(pem.content_of(path, pem.CERTIFICATE, COPY, IdentityError), str(path))
 
 
 def read_pair(certificate: Path, key: Path) -> x509.Certificate:
@@ -106,7 +89,7 @@ def read_pair(certificate: Path, key: Path) -> x509.Certificate:
     found = read_certificate_file(certificate)
     if not is_for(found, key):
         raise IdentityError(
-            f"{certificate}: not for the key in {key.name} beside it, or one of the two was changed since{COPY}"
+            f"{certificate}: not for the key in {key.name} beside it, or one of the two was changed since; {COPY}"
         )
     return found
 
@@ -121,12 +104,9 @@ def check_issued(certificate: x509.Certificate, authority: x509.Certificate, wha
     try:
         certificate.verify_directly_issued_by(authority)
     except UNSIGNED as error:
-        raise IdentityError(f"{what}: not signed by the authority of this identity, or changed since{COPY}") from error
-
-
-def _brief(error: Exception) -> str:
-    """Its first sentence: libraries follow with pages to read and ASN.1."""
-    return (error.strerror or "") if isinstance(error, OSError) else str(error).split(". ")[0]
+        raise IdentityError(
+            f"{what}: not signed by the authority of this identity, or changed since; {COPY}"
+        ) from error
 
 
 def private_pem(key: Any) -> bytes:
@@ -140,26 +120,24 @@ def public_pem(key: Any) -> bytes:
 
 
 def read_private(path: Path) -> Any:
-    try:
-        return load_pem_private_key(path.read_bytes(), None)
-    except UNREADABLE_FILE as error:
-        raise IdentityError(f"{path}: cannot be read as a private key: {_brief(error)}{COPY}") from error
+    return pem.loaded(
+        pem.PRIVATE_KEY, pem.content_of(path, pem.PRIVATE_KEY, COPY, IdentityError), path, COPY, IdentityError
+    )
 
 
 def read_signing_key(path: Path) -> Ed25519PrivateKey:
     key = read_private(path)
     if not isinstance(key, Ed25519PrivateKey):
-        raise IdentityError(f"{path}: not an Ed25519 key")
+        raise IdentityError(f"{path}: {pem.not_ed25519(key)}; {COPY}")
     return key
 
 
 def read_signing_public(path: Path) -> Ed25519PublicKey:
-    try:
-        key = load_pem_public_key(path.read_bytes())
-    except UNREADABLE_FILE as error:
-        raise IdentityError(f"{path}: cannot be read as a public key: {_brief(error)}{COPY}") from error
+    key = pem.loaded(
+        pem.PUBLIC_KEY, pem.content_of(path, pem.PUBLIC_KEY, COPY, IdentityError), path, COPY, IdentityError
+    )
     if not isinstance(key, Ed25519PublicKey):
-        raise IdentityError(f"{path}: not an Ed25519 key")
+        raise IdentityError(f"{path}: {pem.not_ed25519(key)}; {COPY}")
     return key
 
 

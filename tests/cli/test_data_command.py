@@ -69,8 +69,6 @@ def test_of_an_analysis_cells_may_be_missing(tmp_path: Path, capsys: pytest.Capt
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        (["--rows", "0"], "--rows: 0"),
-        (["--missing", "2"], "--missing: 2"),
         (["--out", "m.npz"], "are written as .csv"),
     ],
 )

@@ -110,16 +110,62 @@ def test_what_is_wrong_with_a_keras_models_rows_is_said_before_tensorflow_starts
     (tmp_path / "m.keras").touch()
     export = ["model", "export", "m.keras", "--out", "b", "--representative", "x.npy"]
     for rows, reason in (
-        (np.full((30, 4), np.nan, np.float32), "x.npy: representative data holds NaN or infinity in row 0"),
+        (np.full((30, 4), np.nan, np.float32), "x.npy: representative data holds NaN or infinity, first in row 0"),
         (np.zeros((0, 4), np.float32), "x.npy: representative data has shape (0, 4)"),
-        (np.array(["a", "b"]), "x.npy: representative data is <U1"),
+        (np.array([["1e300"], ["1e40"]], float), "x.npy: representative data holds 1e+300, first in row 0; float32"),
+        (np.array(["a", "b"]), "x.npy: representative data holds <U1"),
     ):
         np.save("x.npy", rows)
-        assert main(export) == 1
+        assert main(export) == 2
         assert reason in capsys.readouterr().err
     np.save("x.npy", np.zeros((30, 4), np.float32))
     assert main([*export, "--name", "x" * 33]) == 1
     assert "needs 1 to 32 bytes" in capsys.readouterr().err
+
+
+def test_rows_of_another_shape_than_a_keras_model_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    entry = {"class_name": "InputLayer", "config": {"batch_shape": [None, None, 3]}}
+    model = {"class_name": "Sequential", "config": {"layers": [entry, {"class_name": "Dense", "config": {}}]}}
+    started = []
+    monkeypatch.setattr("model_export.keras_file.check_keras_file", lambda path: model)
+    monkeypatch.setattr("model_export.client.run_worker", lambda *_: started.append(1))
+    monkeypatch.setattr("model_export.bundle.verify_bundle", lambda *_, **__: {})
+    monkeypatch.setattr("orchestrator.cli.manifest_text.manifest_text", lambda *_: "")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "m.keras").touch()
+    export = ["model", "export", "m.keras", "--out", "b", "--representative", "x.npy"]
+    for rows in (np.zeros((30, 4)), np.zeros((30, 3)), np.zeros((30, 2, 4)), np.zeros(3), np.array(1.0)):
+        np.save("x.npy", rows)
+        assert main(export) == 2
+        said = capsys.readouterr().err
+        assert f"x.npy: representative data has shape {rows.shape}; accepted is (rows, any, 3)" in said
+    assert not started
+    np.save("x.npy", np.zeros((30, 7, 3)))
+    assert main(export) == 0
+    assert started
+
+
+@pytest.mark.filterwarnings("error")
+def test_rows_that_no_board_can_be_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Said before a board is looked for."""
+    monkeypatch.chdir(tmp_path)
+    for rows, reason in (
+        (
+            np.full((2, 4), 1e300),
+            "the rows hold 1e+300, first in row 0; float32, in which models compute, ends at 3.40282e+38",
+        ),
+        (np.full((2, 4), np.nan, np.float32), "the rows hold NaN or infinity, first in row 0"),
+        (np.zeros((2, 4), np.int32), "the rows are int32; accepted are int8, or floats"),
+        (np.zeros(4), "the rows have shape (4,); accepted is (rows, ...)"),
+        (np.zeros((0, 4)), "the rows have shape (0, 4); accepted is (rows, ...), with one row or more"),
+    ):
+        np.save("x.npy", rows)
+        assert main(["board", "infer", "no-port", "--inputs", "x.npy"]) == 2
+        assert f"x.npy: {reason}" in capsys.readouterr().err
 
 
 def test_data_that_a_node_cannot_read(

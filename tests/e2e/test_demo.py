@@ -111,7 +111,7 @@ def test_without_privacy_the_report_says_so(tmp_path: Path) -> None:
         (["--task", "heart-disease", "--data", "/nonexistent"], 1, "no such folder"),
         (["--task", "heart-disease", "--data", ".", "--nodes", "5"], 2, "one node for each of its four hospitals"),
         (["--task", "ecg-beats", "--data", "."], 1, "beats.npz: no such file"),
-        (["--nodes", "0"], 2, "--nodes: 0: 1 to 100000"),
+        (["--nodes", "0"], 2, "--nodes: 0: expected a whole number from 1 to 100000"),
         (["--epsilon", "-1"], 2, "a positive number"),
         (["--nodes", "500"], 2, "too few for 500 nodes"),
         (["--task", "mnist"], 2, "invalid choice"),

@@ -237,6 +237,33 @@ def test_rows_that_drift_cannot_be_measured_against_are_refused(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("rows", "reason"),
+    [
+        (
+            np.full((4, 13), 1e300),
+            r"x.npy: the rows hold 1e\+300, first in row 0; float32, in which models compute, ends at",
+        ),
+        (np.append(np.zeros((3, 13)), -np.full((1, 13), 1e39), 0), r"x.npy: the rows hold -1e\+39, first in row 3"),
+        (np.full((4, 13), np.inf), "x.npy: the rows hold NaN or infinity, first in row 0"),
+        (np.zeros((4, 26)), r"x.npy: the rows have shape \(4, 26\)"),
+        (np.zeros(13), r"x.npy: the rows have shape \(13,\)"),
+        (np.array(0.5), r"x.npy: the rows have shape \(\)"),
+        (np.zeros((0, 13)), "x.npy: no representative rows"),
+        (np.zeros((4, 13), np.int16), "x.npy: the rows are int16"),
+        (np.array([["a"] * 13]), "x.npy: the rows are <U1"),
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_rows_are_checked_before_any_work_and_are_a_usage_error(
+    tmp_path: Path, tflite: Path, rows: np.ndarray, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("model_export.tflm.TflmModel.__init__", lambda *_: pytest.fail("the model was prepared"))
+    np.save(tmp_path / "x.npy", rows)
+    with pytest.raises(UsageError, match=reason):
+        edgeward("export", tflite, "--out", tmp_path / "out", "--representative", tmp_path / "x.npy")
+
+
 def test_a_bundle_is_not_replaced_by_one_of_its_own_model(tmp_path: Path, tflite: Path) -> None:
     edgeward("export", tflite, "--out", tmp_path / "out")
     before = (tmp_path / "out" / "manifest.json").read_bytes()

@@ -242,7 +242,7 @@ def test_a_signed_bundle_is_whole_or_refused_and_a_key_says_whose_it_must_be(
     assert main(words) == 1
     assert "signed in part" in capsys.readouterr().err
     for wrong in (data, str(tmp_path), str(tmp_path / "none")):
-        assert main([*words, "--key", wrong]) == 1
+        assert main([*words, "--key", wrong]) == 2
         assert f"{wrong}: " in capsys.readouterr().err
 
 

@@ -18,6 +18,7 @@ from orchestrator.data.sources.fhir_server import Server
 from orchestrator.errors import DataError, UsageError
 from orchestrator.wire.bounds import count, refuse, seconds
 from orchestrator.wire.loopback import is_loopback
+from orchestrator.wire.pem import authorities
 from orchestrator.wire.secrets_file import read_secret
 from orchestrator.wire.special_files import open_file
 from orchestrator.wire.structure import attempt
@@ -94,6 +95,9 @@ def _address(server: str, plain_http: bool) -> Iterator[str]:
         yield f"server {server!r}: http shows patients' data to the network; use https, or set plain_http = true"
 
 
+_AUTHORITY = "no authority can be read from it: name the certificate of the one that signed the server's"
+
+
 class _Searched:
     """A server."""
 
@@ -103,12 +107,12 @@ class _Searched:
         trusted = None
         if asked.server.startswith("https"):
             ca_file = str(folder / asked.ca_file) if asked.ca_file else None
-            try:
-                if ca_file is not None:
+            if ca_file is not None:
+                try:
                     open_file(Path(ca_file)).close()
-                trusted = ssl.create_default_context(cafile=ca_file)
-            except (OSError, ssl.SSLError) as error:
-                raise DataError(f"{ca_file}: no authority can be read from it ({error})") from error
+                except OSError as error:
+                    raise DataError(f"{ca_file}: no authority can be read from it ({error})") from error
+            trusted = authorities(Path(ca_file), DataError, _AUTHORITY) if ca_file else ssl.create_default_context()
         self._page_size = asked.page_size
         self._server = Server(self.base, _token(asked, folder), trusted, asked.timeout_s, asked.pages)
 

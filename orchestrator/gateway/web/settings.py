@@ -1,7 +1,6 @@
 """Where the dashboard listens, and whether it may."""
 
 import shlex
-import ssl
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
@@ -9,6 +8,7 @@ from typing import Optional
 from orchestrator.errors import UsageError
 from orchestrator.gateway.web.password import Login
 from orchestrator.wire.loopback import is_loopback
+from orchestrator.wire.pem import check_server_pair
 
 QUIET_S, STAY_S = 15.0, 900.0
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
@@ -49,10 +49,8 @@ class WebSettings:
     def check(self, out: Path) -> Optional[str]:
         """A warning for people, or None. Raises UsageError for what is refused: strangers without a password, bad TLS."""
         if self.certificate is not None:
-            try:
-                ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(self.certificate, self.key)
-            except OSError as error:  # ssl.SSLError is one
-                raise UsageError(f"certificate {self.certificate} with key {self.key}: {error}") from error
+            assert self.key is not None, "they go together"
+            check_server_pair(self.certificate, self.key)
         if self.loopback:
             return None
         if not Login(out).configured:

@@ -13,8 +13,8 @@ import numpy as np
 
 from orchestrator.wire.evaluation import LOSS_BOUND
 from orchestrator.wire.targets.base import LOSS, Declared, Figures, Quoted
+from orchestrator.wire.targets.shares import Z, of_mean
 
-Z = 1.959964
 MOST_INTERVALS = 100
 
 
@@ -110,14 +110,13 @@ class Hazard(Declared):
     def of_rows(self, y: np.ndarray, answers: np.ndarray) -> Figures:
         """concordance: of pairs of which it is known who had the event first, how many the model has right (Harrell 1982)."""
         losses, n = self._losses(y, answers), len(y)
-        half = Z * float(losses.std()) / math.sqrt(n)
-        mean = float(losses.mean())
+        found = of_mean(losses)
         no_event = not self.split(y)[1].any()
         return {
             "records": float(n),
-            "loss": mean,
+            "loss": float(losses.mean()),
             "concordance": concordance(*self.split(y), -np.log(1 - np.minimum(answers, 1 - 1e-12)).sum(axis=1)),
-            "intervals": {"loss": [max(0.0, mean - half), mean + half]},
+            "intervals": {} if found is None else {"loss": found},
             "warning": "no record has the event within the intervals: the loss says nothing about who will"
             if no_event
             else "",
@@ -129,7 +128,8 @@ class Hazard(Declared):
         moved = LOSS_BOUND * Z * noise / max(n, 1.0)
         if n >= 1 and Z * noise <= n / 2:
             said.update(records=float(round(n)), loss=LOSS_BOUND * min(1.0, max(0.0, float(sums[1]) / n)))
-            said["intervals"]["loss"] = [max(0.0, said["loss"] - moved), said["loss"] + moved]
+            if noise:
+                said["intervals"]["loss"] = [max(0.0, said["loss"] - moved), said["loss"] + moved]
         if noise:
             said.update(noise={"loss": moved}, too_noisy=[name for name in ("records", "loss") if said[name] is None])
         return said

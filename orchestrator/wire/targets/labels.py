@@ -9,8 +9,8 @@ import numpy as np
 from orchestrator.wire.bounds import twice
 from orchestrator.wire.evaluation import LOSS_BOUND
 from orchestrator.wire.targets.base import LOSS, Declared, Figures, Quoted
+from orchestrator.wire.targets.shares import Z, around, of_mean
 
-Z = 1.959964
 SHOWN = 0.1
 """A figure that the noise of privacy alone moves by more (95 %) is not shown."""
 MOST_LABELS = 24
@@ -113,10 +113,12 @@ class Labels(Declared):
         right = ((answers >= 0.5) == (bits == 1)).mean(axis=1)
         losses = self._losses(bits, answers).mean(axis=1)
         said: Dict[str, Any] = {"records": float(n), "intervals": {}, "warning": ""}
-        for name, each in (("accuracy", right), ("loss", losses)):
-            half = Z * float(each.std()) / math.sqrt(n)
-            said[name] = float(each.mean())
-            said["intervals"][name] = [max(0.0, said[name] - half), said[name] + half]
+        said.update(accuracy=float(right.mean()), loss=float(losses.mean()))
+        within = around(said["accuracy"], Z * float(right.std()) / math.sqrt(n), n)
+        assert within is not None, "a share"
+        said["intervals"]["accuracy"] = [within[0], min(1.0, within[1])]
+        if of_mean(losses) is not None:
+            said["intervals"]["loss"] = of_mean(losses)
         areas = {}
         for place, name in enumerate(self.columns):
             values, order = np.unique(answers[:, place], return_inverse=True)

@@ -12,7 +12,8 @@ from typing import Any, Dict, Optional, Tuple
 
 import numpy as np
 
-Z = 1.959964
+from orchestrator.wire.targets.shares import Z, around
+
 SIZE = 7
 NARROW = 1e-4
 """A standard deviation of labels below this share of the target's range says that the range is another's."""
@@ -39,9 +40,10 @@ def of_rows(t: np.ndarray, p: np.ndarray, unit: float) -> Dict[str, Any]:
     half = Z / math.sqrt(n)
     absolute, squared = half * float(off.std()), half * float(square.std())
     _note(said, unit, float(off.mean()), float(square.mean()), absolute, squared)
+    wide = 0.0
     if said["r2"] is not None:
-        moved = (square - said["r2_loss"] * spread) / spread.mean()
-        wide = half * float(moved.std())
+        wide = half * float(((square - said["r2_loss"] * spread) / spread.mean()).std())
+    if wide > 1e-9:  # of predictions that are all right nothing says how far R2 may be below 1
         said["intervals"]["r2"] = [said["r2"] - wide, min(1.0, said["r2"] + wide)]
     del said["r2_loss"]
     return said
@@ -107,12 +109,13 @@ def _warning(lost: Optional[float], n: float, variance: Optional[float]) -> str:
 
 def _note(said: Dict[str, Any], unit: float, off: float, square: float, absolute: float, squared: float) -> None:
     """Intervals of figures that follow from mean |e| and mean e^2, each known within the last two."""
-    ends = [math.sqrt(max(0.0, square - squared)), math.sqrt(square + squared)]
-    said["intervals"].update(
-        loss=[4 * max(0.0, square - squared), 4 * (square + squared)],
-        mae=[unit * max(0.0, off - absolute), unit * (off + absolute)],
-        rmse=[unit * end for end in ends],
-    )
+    of_off, of_square = (around(*each, said["records"]) for each in ((off, absolute), (square, squared)))
+    if of_square is not None:
+        said["intervals"]["loss"] = [4 * end for end in of_square]
+    if of_off is not None:
+        said["intervals"]["mae"] = [unit * end for end in of_off]
+    if of_square is not None:
+        said["intervals"]["rmse"] = [unit * math.sqrt(end) for end in of_square]
 
 
 def _moved_by_noise(

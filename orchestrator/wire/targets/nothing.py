@@ -12,8 +12,8 @@ import numpy as np
 
 from orchestrator.wire.plain import many
 from orchestrator.wire.targets.base import LOSS, Declared, Figures, Quoted
+from orchestrator.wire.targets.shares import Z, of_mean
 
-Z = 1.959964
 STEPS = 4
 """Bins of scores for each doubling."""
 LOWEST, BINS = -12, 96
@@ -92,13 +92,12 @@ class Nothing(Declared):
 
     def of_rows(self, y: np.ndarray, answers: np.ndarray) -> Figures:
         """loss: the mean score. threshold: the quantile of the task."""
-        half = Z * float(answers.std()) / math.sqrt(len(answers))
-        mean, chosen = float(answers.mean()), self.options.quantile
+        found, chosen = of_mean(answers), self.options.quantile
         return {
             "records": float(len(answers)),
-            "loss": mean,
+            "loss": float(answers.mean()),
             "threshold": float(np.quantile(answers, chosen, method="inverted_cdf")),
-            "intervals": {"loss": [max(0.0, mean - half), mean + half]},
+            "intervals": {} if found is None else {"loss": found},
             "warning": self._warning(len(answers)),
         }
 
@@ -112,7 +111,8 @@ class Nothing(Declared):
             mean = MOST_SCORE * min(1.0, max(0.0, float(sums[-1]) / n))
             half = MOST_SCORE * Z * noise / n
             said.update(records=float(round(n)), loss=mean, warning=self._warning(n))
-            said["intervals"]["loss"] = [max(0.0, mean - half), mean + half]
+            if noise:
+                said["intervals"]["loss"] = [max(0.0, mean - half), mean + half]
             said["threshold"] = self._quantile(counts, n, noise)
         if noise:
             hidden = [name for name in ("records", "loss", "threshold") if said[name] is None]

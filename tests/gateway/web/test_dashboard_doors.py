@@ -317,7 +317,7 @@ def test_https_with_a_certificate(tmp_path: Path) -> None:
         assert cookie.startswith("__Host-edgeward-")
         assert "Secure" in cookie
         assert client.ask("/api/overview")[0] == 200
-    with pytest.raises(UsageError, match=r"c\.pem with key .*c\.pem"):
+    with pytest.raises(UsageError, match=r"c\.pem: cannot be read as a private key .*: it holds a certificate"):
         WebSettings("127.0.0.1", 0, certificate, certificate).check(tmp_path)
     with pytest.raises(UsageError, match="go together"):
         WebSettings.parse("8080", certificate)
