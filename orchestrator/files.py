@@ -33,29 +33,48 @@ def replace_file(path: Path, content: bytes, mode: Optional[int] = None) -> None
 
 
 @contextmanager
-def new_file(path: Path, mode: int = 0o666, replaces: bool = False) -> Iterator[Path]:
+def new_file(path: Path, mode: Optional[int] = None, replaces: bool = False) -> Iterator[Path]:
     """A file beside `path`, to be written by its name, which ends as that one does; in the end it is renamed.
 
     Where the writing fails nothing is left of it, so that the same command can be given again. An OSError names `path`;
-    FileExistsError where there is a file of that name by then, unless that `replaces` it.
+    FileExistsError where there is a file of that name by then, unless that `replaces` it: the one that a link leads to, and
+    with its rights unless `mode` says others.
     """
-    fresh = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
+    place = Path(os.path.realpath(str(path))) if replaces else path
+    fresh = place.with_name(f".{place.stem}.{secrets.token_hex(4)}{place.suffix}")
     try:
-        os.close(os.open(str(fresh), os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode))
+        before = place.stat().st_mode & 0o777 if mode is None and replaces and place.exists() else None
+        rights = mode if mode is not None else 0o666 if before is None else before & 0o600
+        os.close(os.open(str(fresh), os.O_WRONLY | os.O_CREAT | os.O_EXCL, rights))
         try:
             yield fresh
+            if before is not None:
+                fresh.chmod(before)
             sync_path(fresh)
-            if not replaces and os.path.lexists(str(path)):
-                raise FileExistsError(errno.EEXIST, "it exists, and is not overwritten", str(path))
-            os.replace(str(fresh), str(path))
+            if replaces:
+                os.replace(str(fresh), str(place))
+            else:
+                _rename_new(fresh, place)
         except BaseException:
             fresh.unlink(missing_ok=True)
             raise
-        sync_path(path.parent)
+        sync_path(place.parent)
     except OSError as error:
-        if error.filename in (None, str(fresh)):
+        if error.filename in (None, str(fresh), str(place)):
             error.filename, error.filename2 = str(path), None
         raise
+
+
+def _rename_new(fresh: Path, path: Path) -> None:
+    """FileExistsError where something has the name, also if another program gave it that in this moment."""
+    try:
+        os.link(str(fresh), str(path))
+    except OSError:  # it is there, or the file system has no second names
+        if os.path.lexists(str(path)):
+            raise FileExistsError(errno.EEXIST, "it exists, and is not overwritten", str(path)) from None
+        os.replace(str(fresh), str(path))
+    else:
+        fresh.unlink()
 
 
 @contextmanager

@@ -129,7 +129,7 @@ def run_infer(args: argparse.Namespace) -> int:
 
     from orchestrator.cli.model_files import load_rows, quantized_rows
 
-    check_output(args.outputs, "--outputs")
+    check_output(args.outputs, "--outputs", {"--inputs": args.inputs})
     given = load_rows(args.inputs)
     with _board(args) as board:
         info = _ready(board)

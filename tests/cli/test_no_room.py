@@ -133,3 +133,68 @@ def test_where_a_file_is_replaced_the_earlier_one_stays_until_the_new_one_is_who
         fresh.write_bytes(b"of today")
     assert Path("y.npy").read_bytes() == b"of today"
     assert names(here) == ["e.toml", "t.csv", "y.npy"]
+
+
+def rights(path: str) -> int:
+    return Path(path).stat().st_mode & 0o777
+
+
+def test_what_replaces_a_file_has_its_rights(here: Path) -> None:
+    """Predictions and reports that only their owner may read stay so, also while they are written."""
+    Path("y.npy").touch(0o600)
+    with new_file(Path("y.npy"), replaces=True) as fresh:
+        assert rights(str(fresh)) == 0o600
+    assert rights("y.npy") == 0o600
+    Path("y.npy").chmod(0o640)
+    with new_file(Path("y.npy"), replaces=True) as fresh:
+        assert rights(str(fresh)) == 0o600
+    assert rights("y.npy") == 0o640
+    with new_file(Path("y.npy"), 0o600, replaces=True) as fresh:
+        pass
+    assert rights("y.npy") == 0o600
+
+
+def test_what_a_link_leads_to_is_replaced_and_not_the_link(here: Path) -> None:
+    Path("far").mkdir()
+    Path("far/y.npy").write_bytes(b"of yesterday")
+    Path("y.npy").symlink_to("far/y.npy")
+    with no_room(), pytest.raises(OSError, match="File too large: 'y.npy'"), new_file(
+        Path("y.npy"), replaces=True
+    ) as fresh:
+        fresh.write_bytes(b"of today")
+    with new_file(Path("y.npy"), replaces=True) as fresh:
+        fresh.write_bytes(b"of today")
+    assert Path("y.npy").is_symlink()
+    assert Path("far/y.npy").read_bytes() == b"of today"
+    assert names(here) == ["e.toml", "far", "far/y.npy", "t.csv", "y.npy"]
+
+
+def test_of_two_commands_that_make_one_file_the_second_fails(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the other one makes it at the last moment."""
+    for name in ("os.link", "os.replace"):
+        real = getattr(os, name.split(".")[1])
+
+        def late(*paths: str, real: Callable[..., None] = real) -> None:
+            Path("y.npy").write_bytes(b"of the first")
+            real(*paths)
+
+        monkeypatch.setattr(name, late)
+    with pytest.raises(FileExistsError, match=r"not overwritten: 'y\.npy'"), new_file(Path("y.npy")) as fresh:
+        fresh.write_bytes(b"of the second")
+    assert Path("y.npy").read_bytes() == b"of the first"
+    assert names(here) == ["e.toml", "t.csv", "y.npy"]
+
+
+def test_where_files_have_no_second_names_nothing_is_overwritten_either(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_links(*_: Any) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr("os.link", no_links)
+    with new_file(Path("y.npy")) as fresh:
+        fresh.write_bytes(b"of the first")
+    with pytest.raises(FileExistsError, match="not overwritten"), new_file(Path("y.npy")):
+        pass
+    assert Path("y.npy").read_bytes() == b"of the first"
+    assert names(here) == ["e.toml", "t.csv", "y.npy"]
