@@ -83,6 +83,9 @@ class Gamma(Family):
         residual = (share - 1.0) / self.gradient_scale
         return Parts(np.ones(len(values)), np.clip(residual, -1.0, 1.0), np.clip(cells, -1.0, 1.0))
 
+    def score_scale(self, ends: Tuple[float, float], more: np.ndarray) -> float:
+        return max(1.0, math.exp(self._high - max(self._lowest, ends[0])))
+
     def likelihood(self, cells: np.ndarray) -> float:
         return float(cells[0] * self._likelihood_scale)
 
@@ -140,7 +143,9 @@ class NegativeBinomial(Family):
         self._likelihood_scale = most * (2 * LIMIT + 1 + grown)
         self._rest_scale = most * (grown + 1) + math.lgamma(most + 1) + 10
         self._full_scale = most * (1 + max(1.0, math.log(most)) + grown)
-        self._newton_scale = 8 * most + 8
+        # Neither derivative grows with the mean beyond the largest r there is.
+        slow = 4 * (self._most + MOST_ALPHA * (2 + math.log1p(most / MOST_ALPHA)))
+        self._newton_scale = min(8 * most, slow) + 8
 
     @classmethod
     def objection(cls, outcome: Feature) -> str:
@@ -164,6 +169,10 @@ class NegativeBinomial(Family):
         weight, residual = mean / (1 + mean / r), (counts - mean) / (1 + mean / r)
         found = np.clip(np.stack(cells, axis=1), -1.0, 1.0)
         return Parts(np.minimum(weight / self.matrix_scale, 1.0), residual / self.gradient_scale, found)
+
+    def score_scale(self, ends: Tuple[float, float], more: np.ndarray) -> float:
+        mean = min(self._reach, math.exp(ends[1]))
+        return max(self._most, mean / (1 + mean / self._shape(more)))
 
     def likelihood(self, cells: np.ndarray) -> float:
         kernel = float(cells[0] * self._likelihood_scale)

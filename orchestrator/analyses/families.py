@@ -44,11 +44,10 @@ class Linear(Family):
         scaled = outcome / self.gradient_scale
         return Parts(np.ones(len(outcome)), scaled, scaled[:, np.newaxis] ** 2)
 
-    def score(self, predictor: np.ndarray, outcome: np.ndarray, more: np.ndarray) -> np.ndarray:
-        return (outcome - predictor) / self.score_scale
+    def score(self, predictor: np.ndarray, outcome: np.ndarray, more: np.ndarray, scale: float) -> np.ndarray:
+        return np.clip((outcome - predictor) / scale, -1.0, 1.0)
 
-    @property
-    def score_scale(self) -> float:
+    def score_scale(self, ends: Tuple[float, float], more: np.ndarray) -> float:
         return self.gradient_scale + LIMIT
 
     def likelihood(self, cells: np.ndarray) -> float:
@@ -165,6 +164,9 @@ class Poisson(Family):
         full = (times_log(counts, counts) - counts) / self._full_scale
         cells = np.clip(np.stack([likelihood, factorial, full], axis=1), -1.0, 1.0)
         return Parts(mean / self._reach, (counts - mean) / self._reach, cells)
+
+    def score_scale(self, ends: Tuple[float, float], more: np.ndarray) -> float:
+        return max(self.most, min(self._reach, math.exp(ends[1])))
 
     @property
     def bound(self) -> str:
