@@ -25,8 +25,8 @@ LEAST_PRODUCTS = 1e-13
 than four digits of it.
 """
 TOO_SMALL = (
-    "residuals are too small beside those that the ranges of columns allow for robust errors: narrow the ranges of outcome, inputs "
-    "and exposure or offset, or ask for errors of the model"
+    "residuals are too small beside those that the ranges of columns allow for robust errors: narrow the ranges of outcome, "
+    "inputs and exposure or offset, or ask for errors of the model"
 )
 
 _FEW = 30

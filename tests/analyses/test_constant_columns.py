@@ -194,3 +194,17 @@ def test_a_mean_f1_of_records_of_one_class_is_left_out() -> None:
     assert macro_f1(np.array([[9.0, 0], [0, 0]]), 0.0) == (None, None, None)
     assert macro_f1(np.array([[7.0, 2], [0, 0]]), 0.0) == (None, None, None)
     assert macro_f1(np.array([[7.0, 2], [0, 1]]), 0.0)[0] is not None
+
+
+@pytest.mark.parametrize("value", [60.01, 60.0001, 59.99999, 60.0])
+def test_a_constant_near_the_middle_of_its_range_is_one_in_masked_sums_too(value: float) -> None:
+    """The square of what is next to 0 has few of a masked sum's binary places."""
+    columns = {**drawn(), "age": np.full(COUNT, value)}
+    statistics = of(columns, "secure", kind="statistics", bins=4)
+    (age,) = (row for row in table(statistics, "columns") if row[0] == "age")
+    assert age[4] == 0
+    assert "age: all values are the same" in statistics.notes
+    compared = of(columns, "secure", kind="compare", by="sex")
+    assert [row[5] for row in table(compared, "numbers") if row[0] == "age"] == [0, 0]
+    components = of(columns, "secure", kind="pca", components=3)
+    assert len(table(components, "explained")) == 2
