@@ -24,7 +24,7 @@ from orchestrator.analyses.family import (
     log_gamma,
     note_on_bound,
 )
-from orchestrator.analyses.rounding import settled
+from orchestrator.analyses.rounding import settled_likelihood
 from orchestrator.wire.schema import Feature
 
 MOST_ALPHA = 1e4
@@ -93,7 +93,8 @@ class Gamma(Family):
         logarithms = float(summed.cells[2] * self._log_scale)
         likelihood = self.likelihood(summed.cells)
         of = abs(likelihood) + abs(logarithms) + summed.weight
-        return -2 * float(settled(likelihood + logarithms + summed.weight, of, summed.records)) + 0.0
+        scale = self._likelihood_scale + self._log_scale
+        return -2 * settled_likelihood(likelihood + logarithms + summed.weight, of, summed.records, scale) + 0.0
 
     def spread(self, summed: Summed) -> float:
         """Pearson's: the mean of ((y - m) / m)^2; where the means are the outcomes within rounding, 0."""
@@ -201,7 +202,8 @@ class NegativeBinomial(Family):
 
     def deviance(self, summed: Summed) -> float:
         full, kernel = summed.cells[2] * self._full_scale, summed.cells[0] * self._likelihood_scale
-        return 2 * float(settled(full - kernel, abs(full) + abs(kernel), summed.records))
+        scale = self._full_scale + self._likelihood_scale
+        return 2 * settled_likelihood(float(full - kernel), float(abs(full) + abs(kernel)), summed.records, scale)
 
     def exact_figures(self, summed: Summed) -> Figures:
         kernel, rest = summed.cells[0] * self._likelihood_scale, summed.cells[1] * self._rest_scale

@@ -122,6 +122,18 @@ def test_gamma_robust_errors_lose_no_digits_either() -> None:
     np.testing.assert_allclose(column(result, "standard error"), expected, rtol=1e-6)
 
 
+def test_plain_sums_have_their_deviance_however_wide_ranges_are() -> None:
+    features = (Feature("cost", 0.01, 10_000), Feature("a", -1, 1), Feature("time", 1e-6, 1e6))
+    draw = np.random.default_rng(2)
+    a = draw.uniform(-1, 1, 300)
+    columns = {"cost": 5 * np.exp(0.5 * a) * draw.gamma(20, 1 / 20, 300), "a": a, "time": np.ones(300)}
+    options = {"outcome": "cost", "family": "gamma", "inputs": ("a",), "exposure": "time", "rounds": 300}
+    result = computed(task_of(Schema("table", "", (), {}, features), **options), [of_rows(columns, features)], "plain")
+    mean = np.exp(np.stack([np.ones(300), a], axis=1) @ np.array(column(result, "estimate")))
+    expected = -2 * np.sum(np.log(columns["cost"] / mean) - (columns["cost"] - mean) / mean)
+    assert dict(result.tables[1].rows)["deviance"] == pytest.approx(expected, rel=1e-6)
+
+
 def test_where_digits_are_lost_all_the_same_no_robust_error_is_shown() -> None:
     """The range of an input is a thousand times what it has, so that means could be e to the 500."""
     features = (Feature("count", 0, 1e6), Feature("a", -1000, 1000))
