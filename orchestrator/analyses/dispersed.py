@@ -37,6 +37,10 @@ _BEYOND = 10.0
 """How many times below the least or above the largest outcome, at the same offset, a mean of a gamma model may be."""
 
 
+_MOST_SHARE = 1e6
+"""How many times its mean an outcome of a gamma model is for its dispersion: shares add up to as many as there are."""
+
+
 class Gamma(Family):
     """An outcome above 0 whose deviation grows with its mean, such as costs. The information is X'X, whatever the coefficients.
 
@@ -55,6 +59,7 @@ class Gamma(Family):
         beyond = math.log(_BEYOND) + offset[1] - offset[0]
         self._lowest, self._highest = max(self._low - beyond, -LIMIT), min(self._high + beyond, LIMIT)
         self.gradient_scale = math.exp(self._high - self._lowest)
+        self._share_scale = min(self.gradient_scale, _MOST_SHARE)
         farthest = LIMIT + max(abs(self._lowest), abs(self._highest))
         self._likelihood_scale = farthest * (1 + self.gradient_scale) + self.gradient_scale
         self._log_scale = max(1.0, abs(self._low), abs(self._high))
@@ -75,7 +80,7 @@ class Gamma(Family):
         inside = np.clip(predictor, self._lowest, self._highest)
         share = values * np.exp(-inside)
         likelihood = -(inside + share) + (predictor - inside) * (share - 1.0)
-        squared = ((share - 1.0) / self.gradient_scale) ** 2
+        squared = ((share - 1.0) / self._share_scale) ** 2
         cells = np.stack(
             [likelihood / self._likelihood_scale, squared, np.log(values) / self._log_scale],
             axis=1,
@@ -100,7 +105,7 @@ class Gamma(Family):
         """Pearson's: the mean of ((y - m) / m)^2; where the means are the outcomes within rounding, 0."""
         if not self.deviance(summed):
             return 0.0
-        squares = float(summed.cells[1] * self.gradient_scale**2)
+        squares = float(summed.cells[1] * self._share_scale**2)
         return squares / summed.degrees if summed.degrees > 0 and squares > 0 else 0.0
 
     def exact_figures(self, summed: Summed) -> Figures:

@@ -29,7 +29,7 @@ def settled(difference: Number, of: Number, records: float, scale: float = 0.0) 
 
 
 def settled_likelihood(difference: float, of: float, records: float, scale: float) -> float:
-    """The same of log-likelihoods, whose scale is so large where means may be that all digits of masked sums would be below it."""
+    """The same of log-likelihoods, whose scale may be so large that all digits of masked sums would be below it."""
     return float(settled(difference, of, records, min(scale, _NEXT_TO_NOTHING * of / _PLACES)))
 
 

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import replace
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Tuple
 
 import numpy as np
 import pytest
@@ -120,6 +120,28 @@ def test_gamma_robust_errors_lose_no_digits_either() -> None:
     parts = design * (cost / (np.exp(design @ np.array(column(result, "estimate"))) * time) - 1)[:, np.newaxis]
     expected = np.sqrt(np.diag(inverse @ parts.T @ parts @ inverse))
     np.testing.assert_allclose(column(result, "standard error"), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("times", [(0.5, 2), (0.1, 10), (0.01, 100)])
+def test_the_dispersion_of_gamma_models_loses_no_digits(times: Tuple[float, float]) -> None:
+    """Of masked sums, where outcomes may be many times as large as their means."""
+    features = (Feature("cost", 1, 1e6), Feature("a", -1, 1), Feature("time", *times))
+    draw = np.random.default_rng(2)
+    a, time = draw.uniform(-1, 1, 300), np.exp(draw.uniform(-0.6, 0.6, 300))
+    columns = {"cost": np.maximum(5 * np.exp(0.5 * a) * time * draw.gamma(20, 1 / 20, 300), 1), "a": a, "time": time}
+    task = task_of(
+        Schema("table", "", (), {}, features),
+        outcome="cost",
+        family="gamma",
+        inputs=("a",),
+        exposure="time",
+        rounds=100,
+    )
+    data = of_rows(columns, features)
+    result = computed(task, [data.take(np.arange(300) % 3 == place) for place in range(3)], "secure")
+    mean = np.exp(np.stack([np.ones(300), a], axis=1) @ np.array(column(result, "estimate"))) * time
+    expected = float(((columns["cost"] / mean - 1) ** 2).sum()) / 298
+    assert dict(result.tables[1].rows)["dispersion"] == pytest.approx(expected, rel=1e-5)
 
 
 def test_plain_sums_have_their_deviance_however_wide_ranges_are() -> None:
