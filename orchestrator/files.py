@@ -1,6 +1,7 @@
 """Files that are written whole or not at all."""
 
 import errno
+import fcntl
 import os
 import secrets
 from contextlib import contextmanager, suppress
@@ -80,19 +81,37 @@ def _rename_new(fresh: Path, path: Path) -> None:
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[None]:
     """Where the block fails, the files it made in a folder are removed, and the folder if it made that: nothing is in the way of
-    the next try.
+    the next try. Of commands for one folder each waits for the one before: it would take that one's files for its own.
     """
-    before = set(folder.iterdir()) if folder.is_dir() else None
+    with _by_itself(folder.parent):
+        before = set(folder.iterdir()) if folder.is_dir() else None
+        try:
+            yield
+        except BaseException:
+            for path in set(folder.iterdir()) - (before or set()) if folder.is_dir() else ():
+                if not path.is_dir():
+                    path.unlink()
+            if before is None:
+                with suppress(OSError):  # there may be folders in it
+                    folder.rmdir()
+            raise
+
+
+@contextmanager
+def _by_itself(folder: Path) -> Iterator[None]:
+    """One block at a time, of all processes, below a folder that is made where it lacks and may be read."""
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
     try:
+        descriptor = os.open(str(folder), os.O_RDONLY)
+    except OSError:  # what is wrong with it is said of the files
         yield
-    except BaseException:
-        for path in set(folder.iterdir()) - (before or set()) if folder.is_dir() else ():
-            if not path.is_dir():
-                path.unlink()
-        if before is None:
-            with suppress(OSError):  # there may be folders in it
-                folder.rmdir()
-        raise
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def sync_path(path: Path) -> None:

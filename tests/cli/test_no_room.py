@@ -2,7 +2,9 @@
 
 import errno
 import os
-from contextlib import contextmanager
+import threading
+import time
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Callable, Iterator, List
 
@@ -11,7 +13,7 @@ import pytest
 from test_outputs_first import SCHEMA
 
 from orchestrator.cli.main import main
-from orchestrator.files import new_file
+from orchestrator.files import new_file, whole_folder
 
 resource = pytest.importorskip("resource")
 
@@ -198,3 +200,36 @@ def test_where_files_have_no_second_names_nothing_is_overwritten_either(
         pass
     assert Path("y.npy").read_bytes() == b"of the first"
     assert names(here) == ["e.toml", "t.csv", "y.npy"]
+
+
+def test_who_fails_beside_another_removes_nothing_of_what_that_one_made(here: Path) -> None:
+    """Two that make an identity in one folder: the second begins while the first has made nothing yet."""
+    made, go_on = threading.Event(), threading.Event()
+    ended: List[str] = []
+
+    def first() -> None:
+        with whole_folder(here / "id"):
+            (here / "id").mkdir()
+            made.set()
+            go_on.wait(10)
+            (here / "id/ca.key").write_text("of the first")
+        ended.append("first")
+
+    def second() -> None:
+        with suppress(FileExistsError), whole_folder(here / "id"):
+            go_on.set()
+            if ended == []:  # it did not wait
+                time.sleep(0.5)
+            os.close(os.open(str(here / "id/ca.key"), os.O_CREAT | os.O_EXCL))
+        ended.append("second")
+
+    threads = [threading.Thread(target=each) for each in (first, second)]
+    threads[0].start()
+    assert made.wait(10)
+    threads[1].start()
+    time.sleep(0.3)
+    go_on.set()
+    for thread in threads:
+        thread.join(20)
+    assert ended == ["first", "second"]
+    assert (here / "id/ca.key").read_text() == "of the first"
