@@ -4,6 +4,8 @@ import errno
 import fcntl
 import os
 import secrets
+import signal
+import threading
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Iterator, Optional
@@ -48,7 +50,8 @@ def new_file(path: Path, mode: Optional[int] = None, replaces: bool = False) -> 
         rights = mode if mode is not None else 0o666 if before is None else before & 0o600
         os.close(os.open(str(fresh), os.O_WRONLY | os.O_CREAT | os.O_EXCL, rights))
         try:
-            yield fresh
+            with _ended_in_order():
+                yield fresh
             if before is not None:
                 fresh.chmod(before)
             sync_path(fresh)
@@ -64,6 +67,26 @@ def new_file(path: Path, mode: Optional[int] = None, replaces: bool = False) -> 
         if error.filename in (None, str(fresh), str(place)):
             error.filename, error.filename2 = str(path), None
         raise
+
+
+@contextmanager
+def _ended_in_order() -> Iterator[None]:
+    """SIGTERM and SIGHUP, which would end the process at once, end it as an exception does: what is half written is removed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, _: object) -> None:
+        raise SystemExit(128 + number)
+
+    caught = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
+    for number in caught:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in caught:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _rename_new(fresh: Path, path: Path) -> None:

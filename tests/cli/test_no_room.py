@@ -2,6 +2,9 @@
 
 import errno
 import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 from contextlib import contextmanager, suppress
@@ -233,3 +236,34 @@ def test_who_fails_beside_another_removes_nothing_of_what_that_one_made(here: Pa
         thread.join(20)
     assert ended == ["first", "second"]
     assert (here / "id/ca.key").read_text() == "of the first"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_who_is_ended_while_it_writes_leaves_nothing(here: Path, number: signal.Signals) -> None:
+    """A file that nobody looks for would hold what is private for good."""
+    words = [
+        sys.executable,
+        "-m",
+        "orchestrator.cli.main",
+        "data",
+        "mock",
+        "e.toml",
+        "--rows",
+        "1000000",
+        "--out",
+        "m.csv",
+    ]
+    before = names(here)
+    process = subprocess.Popen(words, env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])})
+    for _ in range(600):
+        if any(name.startswith(".m.") for name in names(here)):
+            break
+        time.sleep(0.05)
+    time.sleep(0.1)
+    process.send_signal(number)
+    assert process.wait(60) == 128 + number
+    assert names(here) == before
+    assert signal.getsignal(number) is signal.SIG_DFL
+    with new_file(Path("y.npy")):
+        assert signal.getsignal(number) is not signal.SIG_DFL
+    assert signal.getsignal(number) is signal.SIG_DFL
