@@ -111,7 +111,7 @@ def _encrypt(arguments: argparse.Namespace) -> int:
     from orchestrator.wire.logarithm import logarithm_within
 
     read = {"--record": arguments.record, "--manifest": arguments.manifest}
-    read.update({name: arguments.key / name for name in (SECRET_FILE, PUBLIC_FILE)})
+    read.update({SECRET_FILE: arguments.key / SECRET_FILE, PUBLIC_FILE: arguments.key / PUBLIC_FILE})
     check_output(arguments.output, "--output", read)
     manifest = _manifest(arguments.manifest)
     features = manifest["features"]
