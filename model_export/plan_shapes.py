@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, FrozenSet, List, Optional
+from typing import Dict, FrozenSet, List, Optional, Set
 
 import numpy as np
 
@@ -25,21 +25,21 @@ def shape_operators(model: TfliteModel) -> FrozenSet[int]:
             known[op.outputs[0]] = value
         elif op.code == "RESHAPE" and len(op.inputs) > _SHAPE and op.inputs[_SHAPE] in known:
             _check_reshape(model, op, known[op.inputs[_SHAPE]])
-    found = {op.index: op for op in model.ops if op.outputs and op.outputs[0] in known}
-    while True:
-        needed = [op for op in found.values() if not _only_for_shapes(model, op, frozenset(found))]
-        if not needed:
-            return frozenset(found)
-        for op in needed:
-            del found[op.index]
+    readers: Dict[int, List[Op]] = {}
+    for op in model.ops:
+        for index in set(op.inputs) & set(known):
+            readers.setdefault(index, []).append(op)
+    found: Set[int] = set()
+    for op in reversed(model.ops):  # a reader stands after what it reads
+        if op.outputs and op.outputs[0] in known and _only_for_shapes(model, op.outputs[0], readers, found):
+            found.add(op.index)
+    return frozenset(found)
 
 
-def _only_for_shapes(model: TfliteModel, op: Op, found: FrozenSet[int]) -> bool:
-    shape = op.outputs[0]
+def _only_for_shapes(model: TfliteModel, shape: int, readers: Dict[int, List[Op]], found: Set[int]) -> bool:
     return shape not in model.outputs and all(
         reader.index in found or (reader.code in aliases() and shape not in reader.inputs[:_SHAPE])
-        for reader in model.ops
-        if shape in reader.inputs
+        for reader in readers.get(shape, ())
     )
 
 
@@ -73,10 +73,13 @@ def _sliced(op: Op, parts: List[np.ndarray]) -> Optional[np.ndarray]:
     whole, (begin, end, stride) = parts[0], (int(part[0]) for part in parts[1:])
     if options["ellipsis_mask"] or options["new_axis_mask"] or stride == 0:
         return None
-    if options["shrink_axis_mask"]:
+    first, last, single = (
+        options[name] & 1 for name in ("begin_mask", "end_mask", "shrink_axis_mask")
+    )  # of the only axis
+    if single:
+        begin = begin if not first else 0 if stride > 0 else -1
         return whole[begin] if -len(whole) <= begin < len(whole) else None
-    span = slice(None if options["begin_mask"] else begin, None if options["end_mask"] else end, stride)
-    return whole[span]
+    return whole[slice(None if first else begin, None if last else end, stride)]
 
 
 def _check_reshape(model: TfliteModel, op: Op, shape: np.ndarray) -> None:

@@ -6,6 +6,7 @@ Field numbers are those of tensorflow/compiler/mlir/lite/schema/schema.fbs, vers
 
 from __future__ import annotations
 
+import math
 from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
@@ -18,6 +19,7 @@ from model_export.tflite_names import OPERATOR_NAMES, TENSOR_TYPES
 
 IDENTIFIER = b"TFL3"
 SCHEMA_VERSION = 3
+_MOST_ELEMENTS = 2**31 - 1
 
 
 def read_tflite(blob: bytes) -> TfliteModel:
@@ -124,6 +126,8 @@ def _tensor(index: int, table: FlatTable, buffers: List[_Bytes]) -> Tensor:
     shape = tuple(int(v) for v in table.vector(0, "<i4"))
     if any(v < 0 for v in shape):
         raise TfliteError(f"{what}: negative dimension in shape {shape}")
+    if math.prod(max(v, 1) for v in shape) > _MOST_ELEMENTS:
+        raise TfliteError(f"{what}: shape {shape} has more elements than 32 bits count, as TFLM does")
     kind = table.scalar(1, "<b", 0)
     if not 0 <= kind < len(TENSOR_TYPES):
         raise TfliteError(f"{what}: unknown tensor type {kind}")

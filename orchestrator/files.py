@@ -1,8 +1,11 @@
 """Files that are written whole or not at all."""
 
 import errno
+import fcntl
 import os
 import secrets
+import signal
+import threading
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Iterator, Optional
@@ -33,47 +36,105 @@ def replace_file(path: Path, content: bytes, mode: Optional[int] = None) -> None
 
 
 @contextmanager
-def new_file(path: Path, mode: int = 0o666, replaces: bool = False) -> Iterator[Path]:
+def new_file(path: Path, mode: Optional[int] = None, replaces: bool = False) -> Iterator[Path]:
     """A file beside `path`, to be written by its name, which ends as that one does; in the end it is renamed.
 
     Where the writing fails nothing is left of it, so that the same command can be given again. An OSError names `path`;
-    FileExistsError where there is a file of that name by then, unless that `replaces` it.
+    FileExistsError where there is a file of that name by then, unless that `replaces` it: the one that a link leads to, and
+    with its rights unless `mode` says others.
     """
-    fresh = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
+    place = Path(os.path.realpath(str(path))) if replaces else path
+    fresh = place.with_name(f".{place.stem}.{secrets.token_hex(4)}{place.suffix}")
     try:
-        os.close(os.open(str(fresh), os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode))
+        before = place.stat().st_mode & 0o777 if mode is None and replaces and place.exists() else None
+        rights = mode if mode is not None else 0o666 if before is None else before & 0o600
+        os.close(os.open(str(fresh), os.O_WRONLY | os.O_CREAT | os.O_EXCL, rights))
         try:
-            yield fresh
+            with _ended_in_order():
+                yield fresh
+            if before is not None:
+                fresh.chmod(before)
             sync_path(fresh)
-            if not replaces and os.path.lexists(str(path)):
-                raise FileExistsError(errno.EEXIST, "it exists, and is not overwritten", str(path))
-            os.replace(str(fresh), str(path))
+            if replaces:
+                os.replace(str(fresh), str(place))
+            else:
+                _rename_new(fresh, place)
         except BaseException:
             fresh.unlink(missing_ok=True)
             raise
-        sync_path(path.parent)
+        sync_path(place.parent)
     except OSError as error:
-        if error.filename in (None, str(fresh)):
+        if error.filename in (None, str(fresh), str(place)):
             error.filename, error.filename2 = str(path), None
         raise
 
 
 @contextmanager
-def whole_folder(folder: Path) -> Iterator[None]:
-    """Where the block fails, the files it made in a folder are removed, and the folder if it made that: nothing is in the way of
-    the next try.
-    """
-    before = set(folder.iterdir()) if folder.is_dir() else None
+def _ended_in_order() -> Iterator[None]:
+    """SIGTERM and SIGHUP, which would end the process at once, end it as an exception does: what is half written is removed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, _: object) -> None:
+        raise SystemExit(128 + number)
+
+    caught = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
+    for number in caught:
+        signal.signal(number, end)
     try:
         yield
-    except BaseException:
-        for path in set(folder.iterdir()) - (before or set()) if folder.is_dir() else ():
-            if not path.is_dir():
-                path.unlink()
-        if before is None:
-            with suppress(OSError):  # there may be folders in it
-                folder.rmdir()
-        raise
+    finally:
+        for number in caught:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _rename_new(fresh: Path, path: Path) -> None:
+    """FileExistsError where something has the name, also if another program gave it that in this moment."""
+    try:
+        os.link(str(fresh), str(path))
+    except OSError:  # it is there, or the file system has no second names
+        if os.path.lexists(str(path)):
+            raise FileExistsError(errno.EEXIST, "it exists, and is not overwritten", str(path)) from None
+        os.replace(str(fresh), str(path))
+    else:
+        fresh.unlink()
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[None]:
+    """Where the block fails, the files it made in a folder are removed, and the folder if it made that: nothing is in the way of
+    the next try. Of commands for one folder each waits for the one before: it would take that one's files for its own.
+    """
+    with _by_itself(folder.parent):
+        before = set(folder.iterdir()) if folder.is_dir() else None
+        try:
+            yield
+        except BaseException:
+            for path in set(folder.iterdir()) - (before or set()) if folder.is_dir() else ():
+                if not path.is_dir():
+                    path.unlink()
+            if before is None:
+                with suppress(OSError):  # there may be folders in it
+                    folder.rmdir()
+            raise
+
+
+@contextmanager
+def _by_itself(folder: Path) -> Iterator[None]:
+    """One block at a time, of all processes, below a folder that is made where it lacks and may be read."""
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+    try:
+        descriptor = os.open(str(folder), os.O_RDONLY)
+    except OSError:  # what is wrong with it is said of the files
+        yield
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def sync_path(path: Path) -> None:

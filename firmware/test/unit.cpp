@@ -2,11 +2,14 @@
 #include <cstdio>
 #include <cstring>
 #include <initializer_list>
+#include <vector>
 
 #include "core/crc.h"
 #include "core/load_guard.h"
 #include "core/metrics.h"
 #include "core/sha256.h"
+#include "engine/direct/plan.h"
+#include "engine/engine.h"
 
 using namespace edgeward;
 
@@ -73,11 +76,32 @@ void digests() {
   check(std::memcmp(out, "\xe3\xb0\xc4\x42\x98\xfc\x1c\x14", 8) == 0, "SHA-256 of nothing");
 }
 
+// All variables of a damaged plan lie in the same place: 4 GiB of them, of which 32 bits say that there are none.
+void kept_of_a_damaged_plan() {
+  constexpr uint32_t kArena = 1u << 24, kVariables = 256;
+  struct {
+    direct::PlanHeader header;
+    direct::Record records[kVariables];
+  } plan{};
+  direct::Record& fill = plan.records[0];
+  fill.kind = direct::Kind::fill;
+  fill.in = fill.out = direct::Shape{1, 1u << 12, 1u << 12};
+  for (direct::Record& record : plan.records) record = fill;
+  plan.header = direct::PlanHeader{direct::kPlanMagic, direct::kPlanVersionWithState, sizeof plan, kArena, 0, kVariables,
+                                   sizeof(direct::PlanHeader), kVariables, {}, {}};
+  std::vector<uint8_t> arena(kArena);
+  const ModelView model{nullptr, 0, reinterpret_cast<const uint8_t*>(&plan), sizeof plan};
+  check(static_cast<bool>(engine().load(model, arena.data(), kArena)), "a plan whose variables overlap is loaded");
+  check(engine().state_bytes() == kArena, "no model keeps more than its arena, nor nothing where it keeps something");
+  engine().unload();
+}
+
 }  // namespace
 
 int main() {
   load_guard();
   percentiles();
   digests();
+  kept_of_a_damaged_plan();
   return g_failures == 0 ? 0 : 1;
 }

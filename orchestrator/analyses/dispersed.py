@@ -24,7 +24,7 @@ from orchestrator.analyses.family import (
     log_gamma,
     note_on_bound,
 )
-from orchestrator.analyses.rounding import settled
+from orchestrator.analyses.rounding import settled_likelihood
 from orchestrator.wire.schema import Feature
 
 MOST_ALPHA = 1e4
@@ -35,6 +35,10 @@ _LEAST = 1e-12
 
 _BEYOND = 10.0
 """How many times below the least or above the largest outcome, at the same offset, a mean of a gamma model may be."""
+
+
+_MOST_SHARE = 1e6
+"""How many times its mean an outcome of a gamma model is for its dispersion: shares add up to as many as there are."""
 
 
 class Gamma(Family):
@@ -55,6 +59,7 @@ class Gamma(Family):
         beyond = math.log(_BEYOND) + offset[1] - offset[0]
         self._lowest, self._highest = max(self._low - beyond, -LIMIT), min(self._high + beyond, LIMIT)
         self.gradient_scale = math.exp(self._high - self._lowest)
+        self._share_scale = min(self.gradient_scale, _MOST_SHARE)
         farthest = LIMIT + max(abs(self._lowest), abs(self._highest))
         self._likelihood_scale = farthest * (1 + self.gradient_scale) + self.gradient_scale
         self._log_scale = max(1.0, abs(self._low), abs(self._high))
@@ -75,13 +80,16 @@ class Gamma(Family):
         inside = np.clip(predictor, self._lowest, self._highest)
         share = values * np.exp(-inside)
         likelihood = -(inside + share) + (predictor - inside) * (share - 1.0)
-        squared = ((share - 1.0) / self.gradient_scale) ** 2
+        squared = ((share - 1.0) / self._share_scale) ** 2
         cells = np.stack(
             [likelihood / self._likelihood_scale, squared, np.log(values) / self._log_scale],
             axis=1,
         )
         residual = (share - 1.0) / self.gradient_scale
         return Parts(np.ones(len(values)), np.clip(residual, -1.0, 1.0), np.clip(cells, -1.0, 1.0))
+
+    def score_scale(self, ends: Tuple[float, float], more: np.ndarray) -> float:
+        return max(1.0, math.exp(self._high - max(self._lowest, ends[0])))
 
     def likelihood(self, cells: np.ndarray) -> float:
         return float(cells[0] * self._likelihood_scale)
@@ -90,13 +98,14 @@ class Gamma(Family):
         logarithms = float(summed.cells[2] * self._log_scale)
         likelihood = self.likelihood(summed.cells)
         of = abs(likelihood) + abs(logarithms) + summed.weight
-        return -2 * float(settled(likelihood + logarithms + summed.weight, of, summed.records)) + 0.0
+        scale = self._likelihood_scale + self._log_scale
+        return -2 * settled_likelihood(likelihood + logarithms + summed.weight, of, summed.records, scale) + 0.0
 
     def spread(self, summed: Summed) -> float:
         """Pearson's: the mean of ((y - m) / m)^2; where the means are the outcomes within rounding, 0."""
         if not self.deviance(summed):
             return 0.0
-        squares = float(summed.cells[1] * self.gradient_scale**2)
+        squares = float(summed.cells[1] * self._share_scale**2)
         return squares / summed.degrees if summed.degrees > 0 and squares > 0 else 0.0
 
     def exact_figures(self, summed: Summed) -> Figures:
@@ -140,7 +149,9 @@ class NegativeBinomial(Family):
         self._likelihood_scale = most * (2 * LIMIT + 1 + grown)
         self._rest_scale = most * (grown + 1) + math.lgamma(most + 1) + 10
         self._full_scale = most * (1 + max(1.0, math.log(most)) + grown)
-        self._newton_scale = 8 * most + 8
+        # Neither derivative grows with the mean beyond the largest r there is.
+        slow = 4 * (self._most + MOST_ALPHA * (2 + math.log1p(most / MOST_ALPHA)))
+        self._newton_scale = min(8 * most, slow) + 8
 
     @classmethod
     def objection(cls, outcome: Feature) -> str:
@@ -164,6 +175,10 @@ class NegativeBinomial(Family):
         weight, residual = mean / (1 + mean / r), (counts - mean) / (1 + mean / r)
         found = np.clip(np.stack(cells, axis=1), -1.0, 1.0)
         return Parts(np.minimum(weight / self.matrix_scale, 1.0), residual / self.gradient_scale, found)
+
+    def score_scale(self, ends: Tuple[float, float], more: np.ndarray) -> float:
+        mean = min(self._reach, math.exp(ends[1]))
+        return max(self._most, mean / (1 + mean / self._shape(more)))
 
     def likelihood(self, cells: np.ndarray) -> float:
         kernel = float(cells[0] * self._likelihood_scale)
@@ -192,7 +207,8 @@ class NegativeBinomial(Family):
 
     def deviance(self, summed: Summed) -> float:
         full, kernel = summed.cells[2] * self._full_scale, summed.cells[0] * self._likelihood_scale
-        return 2 * float(settled(full - kernel, abs(full) + abs(kernel), summed.records))
+        scale = self._full_scale + self._likelihood_scale
+        return 2 * settled_likelihood(float(full - kernel), float(abs(full) + abs(kernel)), summed.records, scale)
 
     def exact_figures(self, summed: Summed) -> Figures:
         kernel, rest = summed.cells[0] * self._likelihood_scale, summed.cells[1] * self._rest_scale

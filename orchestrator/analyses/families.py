@@ -17,7 +17,7 @@ from orchestrator.analyses.family import (
     log_gamma,
     note_on_bound,
 )
-from orchestrator.analyses.rounding import settled
+from orchestrator.analyses.rounding import settled, settled_likelihood
 from orchestrator.wire.schema import Feature
 
 MOST_COUNT = 1e6
@@ -44,11 +44,10 @@ class Linear(Family):
         scaled = outcome / self.gradient_scale
         return Parts(np.ones(len(outcome)), scaled, scaled[:, np.newaxis] ** 2)
 
-    def score(self, predictor: np.ndarray, outcome: np.ndarray, more: np.ndarray) -> np.ndarray:
-        return (outcome - predictor) / self.score_scale
+    def score(self, predictor: np.ndarray, outcome: np.ndarray, more: np.ndarray, scale: float) -> np.ndarray:
+        return np.clip((outcome - predictor) / scale, -1.0, 1.0)
 
-    @property
-    def score_scale(self) -> float:
+    def score_scale(self, ends: Tuple[float, float], more: np.ndarray) -> float:
         return self.gradient_scale + LIMIT
 
     def likelihood(self, cells: np.ndarray) -> float:
@@ -59,8 +58,11 @@ class Linear(Family):
 
     def _residual(self, summed: Summed) -> float:
         squares = self._squares(summed)
-        of = squares * (1 + len(summed.coefficients))
-        return float(settled(squares - float(summed.coefficients @ summed.gradient), of, summed.records))
+        found = squares - float(summed.coefficients @ summed.gradient)
+        return self._settled(found, squares, 1 + len(summed.coefficients), summed)
+
+    def _settled(self, difference: float, squares: float, terms: int, summed: Summed) -> float:
+        return float(settled(difference, squares * terms, summed.records, self.gradient_scale**2 * terms))
 
     def spread(self, summed: Summed) -> float:
         residual = self._residual(summed)
@@ -77,7 +79,7 @@ class Linear(Family):
         """`deviance` at other coefficients: the sums are those of all. matrix: the information."""
         squares = self._squares(summed)
         residual = squares - float(2 * coefficients @ summed.gradient - coefficients @ matrix @ coefficients)
-        return self._half**2 * float(settled(residual, squares * (1 + len(coefficients)), summed.records))
+        return self._half**2 * self._settled(residual, squares, 1 + len(coefficients), summed)
 
     def figures(self, summed: Summed) -> Figures:
         spread = self.spread(summed)
@@ -85,7 +87,7 @@ class Linear(Family):
             return []
         found = [("residual standard deviation", self._half * math.sqrt(spread))]
         squares, mean = self._squares(summed), float(summed.gradient[0]) ** 2 / summed.weight
-        around = float(settled(squares - mean, squares, summed.records))
+        around = self._settled(squares - mean, squares, 1, summed)
         if around > 0 and not summed.shifted:  # with an offset a mean explains nothing
             found.append(("R squared", 1 - self._residual(summed) / around))
         return found
@@ -166,6 +168,9 @@ class Poisson(Family):
         cells = np.clip(np.stack([likelihood, factorial, full], axis=1), -1.0, 1.0)
         return Parts(mean / self._reach, (counts - mean) / self._reach, cells)
 
+    def score_scale(self, ends: Tuple[float, float], more: np.ndarray) -> float:
+        return max(self.most, min(self._reach, math.exp(ends[1])))
+
     @property
     def bound(self) -> str:
         return note_on_bound(self.most)
@@ -175,7 +180,8 @@ class Poisson(Family):
 
     def deviance(self, summed: Summed) -> float:
         full, likelihood = float(summed.cells[2] * self._full_scale), self.likelihood(summed.cells)
-        return 2 * float(settled(full - likelihood, abs(full) + abs(likelihood), summed.records))
+        scale = self._full_scale + self._likelihood_scale
+        return 2 * settled_likelihood(full - likelihood, abs(full) + abs(likelihood), summed.records, scale)
 
     def exact_figures(self, summed: Summed) -> Figures:
         likelihood = self.likelihood(summed.cells) - float(summed.cells[1] * self._factorial_scale)

@@ -120,13 +120,14 @@ class Family(Fit):
     def parts(self, predictor: np.ndarray, outcome: np.ndarray, more: np.ndarray) -> Parts:
         """outcome: (n,) a number's place in its range, -1 to 1; of a category 1 for its second level, else 0."""
 
-    def score(self, predictor: np.ndarray, outcome: np.ndarray, more: np.ndarray) -> np.ndarray:
-        """float64 (n,) within -1 to 1: what of a record's gradient is not its inputs, over `score_scale`."""
-        return self.parts(predictor, outcome, more).residual
+    def score(self, predictor: np.ndarray, outcome: np.ndarray, more: np.ndarray, scale: float) -> np.ndarray:
+        """float64 (n,) within -1 to 1: what of a record's gradient is not its inputs, over a `score_scale`."""
+        return np.clip(self.parts(predictor, outcome, more).residual * (self.gradient_scale / scale), -1.0, 1.0)
 
-    @property
-    def score_scale(self) -> float:
-        """Of `score`."""
+    def score_scale(self, ends: Tuple[float, float], more: np.ndarray) -> float:
+        """Of `score`, where linear predictors are between these ends: sums are of its square, so that no digits may be lost on
+        means that coefficients at hand cannot have.
+        """
         return self.gradient_scale
 
     def shift(self, outcome: np.ndarray, offset: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:

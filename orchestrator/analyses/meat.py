@@ -20,6 +20,15 @@ ERRORS = (MODEL, HC0, HC1, CLUSTERED)
 MOST_RECORDS = 100.0
 """Of a patient, each with the largest part of a gradient there can be, before their sum is cut. Few parts are nearly as large."""
 
+LEAST_PRODUCTS = 1e-13
+"""Sum of the squares of all parts over their scale, below which a masked sum, of 60 binary places at each node, may have fewer
+than four digits of it.
+"""
+TOO_SMALL = (
+    "residuals are too small beside those that the ranges of columns allow for robust errors: narrow the ranges of outcome, "
+    "inputs and exposure or offset, or ask for errors of the model"
+)
+
 _FEW = 30
 """Patients, below which errors are too small (Cameron and Miller 2015, section VI)."""
 

@@ -30,7 +30,15 @@ from orchestrator.analyses.families import Linear
 from orchestrator.analyses.family import Family, Summed, clipped
 from orchestrator.analyses.fitted import Counts, Fitted, inverse_of, result_of
 from orchestrator.analyses.inputs import MOST_TERMS
-from orchestrator.analyses.meat import CLUSTERED, MOST_RECORDS, Sandwich, of_patient, sandwich_of
+from orchestrator.analyses.meat import (
+    CLUSTERED,
+    LEAST_PRODUCTS,
+    MOST_RECORDS,
+    TOO_SMALL,
+    Sandwich,
+    of_patient,
+    sandwich_of,
+)
 from orchestrator.analyses.penalty import ADASSP, Penalty, minimum, penalty_of
 from orchestrator.analyses.reading import Read, Reading
 from orchestrator.analyses.regression_options import FREQUENCY, NO_PENALTY, RegressionOptions
@@ -146,7 +154,8 @@ class Regression(Analysis):
         weight = read.weight[:, np.newaxis]
         found = np.zeros((len(x), self.sums.size))
         if question[-1]:
-            self._score(found, read, self.family.score(predictor, read.outcome, more))
+            scale = self.family.score_scale(self._ends(coefficients), more)
+            self._score(found, read, self.family.score(predictor, read.outcome, more, scale))
         else:
             parts = self.family.parts(predictor, read.outcome, more)
             outer = self._products(read.inputs) * parts.weight[:, np.newaxis]
@@ -169,6 +178,13 @@ class Regression(Analysis):
         meat = Block("products of gradients", PRODUCTS, places(0, triangle), named, parameters=parameters)
         cut = triangle + (self.options.errors == CLUSTERED)
         return [meat, *(aside("parts cut", at) for at in range(triangle, cut)), *unused(cut, end), *counts]
+
+    def _ends(self, coefficients: np.ndarray) -> Tuple[float, float]:
+        """Between which linear predictors are, whatever a record's inputs and offset."""
+        reach, offset = float(np.abs(coefficients[1:]).sum()), self.family.offset
+        ends = np.array([coefficients[0] - reach + offset[0], coefficients[0] + reach + offset[1]])
+        low, high = clipped(ends)
+        return float(low), float(high)
 
     def _products(self, inputs: np.ndarray) -> np.ndarray:
         return inputs[:, self._upper[0]] * inputs[:, self._upper[1]]
@@ -292,8 +308,11 @@ class Regression(Analysis):
             return Sandwich(np.full((terms, terms), math.nan), math.nan)
         counted = errors != CLUSTERED and self.options.weighting == FREQUENCY
         unit = self._reading.unit if counted else self._reading.unit**2
-        scale = unit * self.family.score_scale**2 * (MOST_RECORDS**2 if errors == CLUSTERED else 1.0)
+        scale = self.family.score_scale(self._ends(summed.coefficients), summed.more)
+        scale = unit * scale**2 * (MOST_RECORDS**2 if errors == CLUSTERED else 1.0)
         products = self._symmetric(meat[:triangle] * scale)
+        if 0 < meat[0] < LEAST_PRODUCTS:
+            return Sandwich(np.full((terms, terms), math.nan), math.nan, (TOO_SMALL,))
         return sandwich_of(errors, products, float(meat[triangle]), float(meat[-2]), summed)
 
     def words(self, quoted: Callable[[str], str]) -> List[str]:

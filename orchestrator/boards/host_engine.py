@@ -45,7 +45,7 @@ PROGRAMS = {
         "test/stream_stdio.cpp",
         *(f"core/{name}.cpp" for name in ("input_profile", "logarithm", "metrics", "stream")),
     ),
-    "unit": ("test/unit.cpp", "core/crc.cpp", "core/metrics.cpp", "core/sha256.cpp"),
+    "unit": ("test/unit.cpp", "core/crc.cpp", "core/metrics.cpp", "core/sha256.cpp", *ENGINES),
     "board-stdio": (
         "test/board_stdio.cpp",
         "core/*.cpp",

@@ -64,8 +64,14 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.parts is not None and arguments.cuts is None:
         raise UsageError("--parts: says into how many --cuts cuts, which is not given")
     check_new_file(arguments.out, "--out")
-    for option in ("report", "plot"):
-        check_output(getattr(arguments, option), f"--{option}")
+    others = {
+        "the data file": arguments.data,
+        "RULES": arguments.rules,
+        "--cuts": arguments.cuts,
+        "--out": arguments.out,
+    }
+    check_output(arguments.report, "--report", others)
+    check_output(arguments.plot, "--plot", {**others, "--report": arguments.report})
     if arguments.plot is not None and arguments.plot.suffix not in (".png", ".svg"):
         raise UsageError(f"--plot {arguments.plot}: a picture is written as .png or .svg")
     if arguments.plot is not None and find_spec("matplotlib") is None:

@@ -5,7 +5,8 @@ import errno
 import math
 import os
 from pathlib import Path
-from typing import Any, Callable, Optional, Sequence
+from types import MappingProxyType
+from typing import Any, Callable, Mapping, Optional, Sequence
 
 MOST = 10**15
 """Largest number an argument takes whose command names no bound of its own."""
@@ -17,6 +18,7 @@ MOST_SHOWN = 40
 
 MOST_NAME_BYTES, MOST_PATH_BYTES = 230, 4000
 """Of a file's name: file systems take 255, of which some are for the name it has while it is written; and of its whole path."""
+_MOST_LINKS = 40
 
 
 class Parser(argparse.ArgumentParser):
@@ -175,8 +177,13 @@ def add_json(*parsers: argparse.ArgumentParser) -> None:
         parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
 
 
-def check_output(path: Optional[Path], option: str) -> None:
-    """Before the work that is to be written there: UsageError where no file can be made, or None is given."""
+def check_output(
+    path: Optional[Path], option: str, others: Mapping[str, Optional[Path]] = MappingProxyType({})
+) -> None:
+    """Before the work that is to be written there: UsageError where no file can be made; nothing where None is given.
+
+    others: what else the command reads or writes, by name: none of it is replaced.
+    """
     from orchestrator.errors import UsageError
 
     if path is None:
@@ -187,22 +194,47 @@ def check_output(path: Optional[Path], option: str) -> None:
         raise UsageError(f"{option} {str(path)[:40]}...: a path of more than {MOST_PATH_BYTES} bytes")
     if path.is_dir():
         raise UsageError(f"{option} {path}: a folder; name a file")
-    if os.path.lexists(str(path)) and not path.is_file():
+    if _leads_to_a_device(path) or (os.path.lexists(str(path)) and not path.is_file()):
         # What is written beside it and renamed would take the place of a device, for every program of this machine.
         raise UsageError(f"{option} {path}: a device, a pipe, a socket or a link that leads nowhere; name a file")
     if not path.parent.is_dir():
         raise UsageError(f"{option} {path}: there is no folder {path.parent}")
-    if not os.access(str(path if path.exists() else path.parent), os.W_OK):
-        raise UsageError(f"{option} {path}: may not be written")
+    for name, other in others.items():
+        if other is not None and _same(path, other):
+            raise UsageError(f"{option} {path}: is {name} itself; name another file")
+    folder = os.path.dirname(os.path.realpath(str(path)))
+    if not os.access(folder, os.W_OK | os.X_OK) or (path.exists() and not os.access(str(path), os.W_OK)):
+        raise UsageError(f"{option} {path}: may not be written, or its folder may not")
 
 
-def check_new_file(path: Optional[Path], option: str) -> None:
+def _leads_to_a_device(path: Path) -> bool:
+    """/dev/stdout is a link, and may lead to a file: renamed is what stands beside the link."""
+    for _ in range(_MOST_LINKS):
+        folder = os.path.realpath(str(path.parent))
+        if folder == "/dev" or f"{folder}/".startswith(("/proc/", "/sys/")):
+            return True
+        if not path.is_symlink():
+            return False
+        path = Path(folder) / os.readlink(str(path))
+    return True
+
+
+def _same(path: Path, other: Path) -> bool:
+    """Whether both are names of one file, which need not be there."""
+    if path.exists() and other.exists():
+        return os.path.samefile(path, other)
+    return os.path.realpath(str(path)) == os.path.realpath(str(other))
+
+
+def check_new_file(
+    path: Optional[Path], option: str, others: Mapping[str, Optional[Path]] = MappingProxyType({})
+) -> None:
     """The same, where nothing is overwritten: what a command writes where somebody says may be all there is of something else."""
     from orchestrator.errors import UsageError
 
     if path is not None and len(os.fsencode(path.name)) <= MOST_NAME_BYTES and os.path.isfile(path):
         raise UsageError(f"{option} {path}: it exists, and is not overwritten; name another file, or remove it")
-    check_output(path, option)
+    check_output(path, option, others)
 
 
 def check_output_folder(path: Path, option: str) -> None:

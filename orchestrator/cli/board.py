@@ -120,7 +120,7 @@ def run_infer(args: argparse.Namespace) -> int:
 
     from orchestrator.cli.model_files import load_numbers, quantized_rows
 
-    check_output(args.outputs, "--outputs")
+    check_output(args.outputs, "--outputs", {"--inputs": args.inputs})
     given = load_numbers(args.inputs)
     with _board(args) as board:
         info = _ready(board)

@@ -90,7 +90,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from orchestrator.gateway.owner_draft import write_policy
     from orchestrator.wire.topics import check_name
 
-    files = _files(arguments.out, arguments.force)
+    files = _files(arguments.out, arguments.table, arguments.force)
     file = file_of(arguments.table)
     name = name_from(named(arguments.table)) if arguments.name is None else check_name(arguments.name, "--name")
     size = file.stat().st_size
@@ -129,7 +129,7 @@ def _run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _files(out: Path, force: bool) -> _Files:
+def _files(out: Path, table: Path, force: bool) -> _Files:
     from orchestrator.errors import UsageError
 
     files = _Files(out, out.with_name(POLICY), out.with_name(WARD))
@@ -144,7 +144,7 @@ def _files(out: Path, force: bool) -> _Files:
                 f"{option}{path}: it exists, and is not overwritten; name another file (--out; {POLICY} and {WARD} are written "
                 "beside it), remove it, or say --force"
             )
-        check_output(path, option.strip() or str(path))
+        check_output(path, option.strip() or str(path), {"the table": table})
     return files
 
 

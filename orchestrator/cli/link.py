@@ -75,7 +75,7 @@ def _ask(arguments: argparse.Namespace) -> int:
     from orchestrator.privacy import linkage
 
     check_new_file(arguments.out, "--out")
-    check_new_file(arguments.key, "--key")
+    check_new_file(arguments.key, "--key", {"--out": arguments.out})
     found, key = _read(arguments), linkage.new_key()
     said = linkage.question(found.values, key, arguments.study, _progress)
     replace_file(arguments.key, key.hex().encode() + b"\n", 0o600)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List, Optional
@@ -265,11 +264,7 @@ def run_model(arguments: argparse.Namespace) -> int:
     from model_export.tflm import TflmModel, check_rows
     from orchestrator.files import new_file
 
-    check_output(arguments.outputs, "--outputs")
-    for name, given in (("the model", arguments.model), ("--inputs", arguments.inputs)):
-        if arguments.outputs.exists() and given.exists() and os.path.samefile(arguments.outputs, given):
-            raise UsageError(f"--outputs {arguments.outputs}: is {name} itself; name another file")
-    check_output(arguments.outputs, "--outputs")
+    check_output(arguments.outputs, "--outputs", {"the model": arguments.model, "--inputs": arguments.inputs})
     with naming(arguments.model):
         blob = read_model(arguments.model)
         model = read_tflite(blob)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List
@@ -126,14 +125,11 @@ def _run(arguments: argparse.Namespace) -> int:
 def _check_out(arguments: argparse.Namespace) -> None:
     """Before anything is read: predictions are of private rows, and a bundle is made to be passed on."""
     out = arguments.out
-    check_output(out, "--out")
+    check_output(out, "--out", {"the data file": arguments.data, "--key": arguments.key})
     if out is None:
         return
-    if out.exists() and arguments.data.exists() and os.path.samefile(out, arguments.data):
-        raise UsageError(f"--out {out}: is the data file itself; name another one")
     if arguments.bundle.resolve() in out.resolve().parents:
         raise UsageError(f"--out {out}: lies in the bundle, which holds nothing about rows; name a file elsewhere")
-    check_output(out, "--out")
 
 
 def _write(predictions: Predictions, path: Path) -> None:

@@ -110,7 +110,9 @@ def _encrypt(arguments: argparse.Namespace) -> int:
     from orchestrator.cli.tables import report
     from orchestrator.wire.logarithm import logarithm_within
 
-    check_output(arguments.output, "--output")
+    read = {"--record": arguments.record, "--manifest": arguments.manifest}
+    read.update({SECRET_FILE: arguments.key / SECRET_FILE, PUBLIC_FILE: arguments.key / PUBLIC_FILE})
+    check_output(arguments.output, "--output", read)
     manifest = _manifest(arguments.manifest)
     features = manifest["features"]
     columns = list(dict.fromkeys(feature["name"].partition("=")[0] for feature in features))
@@ -136,7 +138,8 @@ def _run(arguments: argparse.Namespace) -> int:
     from orchestrator.errors import UsageError
     from orchestrator.privacy.encrypted_score import Server, read_shape
 
-    check_output(arguments.output, "--output")
+    read = {"--public": arguments.public, "--request": arguments.request, "--weights": arguments.weights}
+    check_output(arguments.output, "--output", read)
     if arguments.bundle is None and arguments.weights is None:
         raise UsageError("no model: give --bundle DIR, --weights FILE, or both")
     with _about(arguments.public):

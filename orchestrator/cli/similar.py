@@ -117,7 +117,7 @@ def _ask(arguments: argparse.Namespace) -> int:
     from orchestrator.wire.topics import check_name
 
     check_new_file(arguments.out, "--out")
-    check_new_file(arguments.key, "--key")
+    check_new_file(arguments.key, "--key", {"--out": arguments.out})
     check_name(arguments.name, "--name")
     if not 1 <= len(arguments.rows) <= MOST_PATIENTS:
         raise UsageError(

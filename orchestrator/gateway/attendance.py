@@ -29,7 +29,7 @@ MOST_PASSED_OVER = 100
 """Of nodes that are named as not asked."""
 
 MOST_DECLINED = 10
-"""Times a node may decline by its own word and still come back: each is two entries of the journal."""
+"""Times a node may decline, or give another reason, and still come back: each is two entries of the journal."""
 
 MOST_WAITING = 100
 """Nodes of which it is known that they wait: invented names fill no journal."""
@@ -119,10 +119,12 @@ class Attendance:
             self.decline(node, LOST, lost)
             return
         if joined is not None:
-            course.note_counts(joined)
             out = node in course.coordinator.declined
             joined = replace(joined, back=out and node in self._by_own_word and course.coordinator.phase == GATHERING)
-            if node not in course.coordinator.online and (joined.back or not out):
+            if out and not joined.back:
+                return  # it is no member: not in the journal, nor in what is said of the run's nodes and their records
+            course.note_counts(joined)
+            if node not in course.coordinator.online:
                 course.tell("joined", node=node, records=joined.records)
             course.happen(joined)
         elif kind == "declined" and this_run:
@@ -130,13 +132,7 @@ class Attendance:
                 self._asked_again.add(node)  # an owner may have thought better of it
                 self._announcer.task(node)
                 return
-            code = RunDeclined.read(header).code
-            if node not in course.coordinator.declined and self._declined_often[node] < MOST_DECLINED:
-                self._declined_often[node] += 1
-                self._by_own_word.add(node)
-            elif node not in course.coordinator.declined:
-                self._by_own_word.discard(node)
-            self.decline(node, code, text_of(code))
+            self._decline_by_own_word(node, RunDeclined.read(header).code)
         elif kind == "waiting" and this_run:
             waits = RunWaiting.read(header)
             asked, code = waits.digest, waits.code
@@ -150,6 +146,21 @@ class Attendance:
             self.goodbyes.add(node)
         elif not course.coordinator.over:
             self._announcer.task(node)
+
+    def _decline_by_own_word(self, node: str, code: str) -> None:
+        """A node that declines may come back as long as nodes gather, and may give another reason, but not for ever."""
+        before, reason = self._course.coordinator.declined.get(node), text_of(code)
+        if before == reason:
+            return
+        self._declined_often[node] += 1
+        often = self._declined_often[node] > MOST_DECLINED
+        if before is None and often:
+            self._by_own_word.discard(node)
+        elif before is None:
+            self._by_own_word.add(node)
+        elif often:
+            return  # it is out; its reasons fill no journal
+        self.decline(node, code, reason)
 
     def _refuse_second(self, node: str, instance: str, presence: bytes) -> None:
         """Answers a second node under a name in use; the first one hears it too, and says again that it is here."""

@@ -194,3 +194,33 @@ def test_a_mean_f1_of_records_of_one_class_is_left_out() -> None:
     assert macro_f1(np.array([[9.0, 0], [0, 0]]), 0.0) == (None, None, None)
     assert macro_f1(np.array([[7.0, 2], [0, 0]]), 0.0) == (None, None, None)
     assert macro_f1(np.array([[7.0, 2], [0, 1]]), 0.0)[0] is not None
+
+
+@pytest.mark.parametrize("value", [60.01, 60.0001, 59.99999, 60.0])
+def test_a_constant_near_the_middle_of_its_range_is_one_in_masked_sums_too(value: float) -> None:
+    """The square of what is next to 0 has few of a masked sum's binary places."""
+    columns = {**drawn(), "age": np.full(COUNT, value)}
+    statistics = of(columns, "secure", kind="statistics", bins=4)
+    (age,) = (row for row in table(statistics, "columns") if row[0] == "age")
+    assert age[4] == 0
+    assert "age: all values are the same" in statistics.notes
+    compared = of(columns, "secure", kind="compare", by="sex")
+    assert [row[5] for row in table(compared, "numbers") if row[0] == "age"] == [0, 0]
+    components = of(columns, "secure", kind="pca", components=3)
+    assert len(table(components, "explained")) == 2
+
+
+@pytest.mark.parametrize(
+    ("family", "age"),
+    [("linear", 60.01), ("linear", 59.99), ("poisson", 3.0), ("negative-binomial", 3.0), ("gamma", 3.0)],
+)
+@pytest.mark.parametrize("most", [120, 1000])
+def test_a_deviance_of_masked_sums_is_never_below_nothing(family: str, age: float, most: int) -> None:
+    features = (Feature("age", 1, most), Feature("bmi", 10, 60))
+    columns = {"age": np.full(COUNT, age), "bmi": drawn()["bmi"]}
+    task = task_of(Schema("table", "", (), {}, features), outcome="age", family=family, inputs=("bmi",), rounds=40)
+    data = of_rows(columns, features)
+    result = computed(task, [data.take(np.arange(COUNT) % 3 == place) for place in range(3)], "secure")
+    fit: Dict[str, Any] = pairs_of(result.tables[1])
+    assert fit["deviance"] == 0
+    assert "residual standard deviation" not in fit

@@ -1,6 +1,7 @@
 """What every analysis promises, whichever it is: sums that add up, bounded vectors, and a declaration all parties agree on."""
 
 from dataclasses import replace
+from itertools import product
 from typing import Any, Dict, List
 
 import numpy as np
@@ -36,9 +37,11 @@ def test_every_kind_is_held_to_it() -> None:
 @given(seed=SEEDS)
 @examples(40)
 def test_no_vector_is_beyond_what_is_declared_whatever_the_gateway_announces(kind: str, seed: int) -> None:
-    analysis = analysis_of(task_of(kind))
-    asked = any_asked(analysis, seed)
-    for unit in ("record", "patient"):
+    task = task_of(kind)
+    for analysis, unit in product(
+        (analysis_of(task), make(task.analysis, SCHEMA)), ("record", "patient")
+    ):  # with noise, too
+        asked = any_asked(analysis, seed)
         for vectors in unit_vectors(analysis, asked, rows(50, seed), unit):
             assert vectors.shape[1] == analysis.sums.size
             assert np.isfinite(vectors).all()

@@ -2,7 +2,12 @@
 
 import errno
 import os
-from contextlib import contextmanager
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Callable, Iterator, List
 
@@ -11,7 +16,7 @@ import pytest
 from test_outputs_first import SCHEMA
 
 from orchestrator.cli.main import main
-from orchestrator.files import new_file
+from orchestrator.files import new_file, whole_folder
 
 resource = pytest.importorskip("resource")
 
@@ -133,3 +138,132 @@ def test_where_a_file_is_replaced_the_earlier_one_stays_until_the_new_one_is_who
         fresh.write_bytes(b"of today")
     assert Path("y.npy").read_bytes() == b"of today"
     assert names(here) == ["e.toml", "t.csv", "y.npy"]
+
+
+def rights(path: str) -> int:
+    return Path(path).stat().st_mode & 0o777
+
+
+def test_what_replaces_a_file_has_its_rights(here: Path) -> None:
+    """Predictions and reports that only their owner may read stay so, also while they are written."""
+    Path("y.npy").touch(0o600)
+    with new_file(Path("y.npy"), replaces=True) as fresh:
+        assert rights(str(fresh)) == 0o600
+    assert rights("y.npy") == 0o600
+    Path("y.npy").chmod(0o640)
+    with new_file(Path("y.npy"), replaces=True) as fresh:
+        assert rights(str(fresh)) == 0o600
+    assert rights("y.npy") == 0o640
+    with new_file(Path("y.npy"), 0o600, replaces=True) as fresh:
+        pass
+    assert rights("y.npy") == 0o600
+
+
+def test_what_a_link_leads_to_is_replaced_and_not_the_link(here: Path) -> None:
+    Path("far").mkdir()
+    Path("far/y.npy").write_bytes(b"of yesterday")
+    Path("y.npy").symlink_to("far/y.npy")
+    with no_room(), pytest.raises(OSError, match="File too large: 'y.npy'"), new_file(
+        Path("y.npy"), replaces=True
+    ) as fresh:
+        fresh.write_bytes(b"of today")
+    with new_file(Path("y.npy"), replaces=True) as fresh:
+        fresh.write_bytes(b"of today")
+    assert Path("y.npy").is_symlink()
+    assert Path("far/y.npy").read_bytes() == b"of today"
+    assert names(here) == ["e.toml", "far", "far/y.npy", "t.csv", "y.npy"]
+
+
+def test_of_two_commands_that_make_one_file_the_second_fails(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the other one makes it at the last moment."""
+    for name in ("os.link", "os.replace"):
+        real = getattr(os, name.split(".")[1])
+
+        def late(*paths: str, real: Callable[..., None] = real) -> None:
+            Path("y.npy").write_bytes(b"of the first")
+            real(*paths)
+
+        monkeypatch.setattr(name, late)
+    with pytest.raises(FileExistsError, match=r"not overwritten: 'y\.npy'"), new_file(Path("y.npy")) as fresh:
+        fresh.write_bytes(b"of the second")
+    assert Path("y.npy").read_bytes() == b"of the first"
+    assert names(here) == ["e.toml", "t.csv", "y.npy"]
+
+
+def test_where_files_have_no_second_names_nothing_is_overwritten_either(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_links(*_: Any) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr("os.link", no_links)
+    with new_file(Path("y.npy")) as fresh:
+        fresh.write_bytes(b"of the first")
+    with pytest.raises(FileExistsError, match="not overwritten"), new_file(Path("y.npy")):
+        pass
+    assert Path("y.npy").read_bytes() == b"of the first"
+    assert names(here) == ["e.toml", "t.csv", "y.npy"]
+
+
+def test_who_fails_beside_another_removes_nothing_of_what_that_one_made(here: Path) -> None:
+    """Two that make an identity in one folder: the second begins while the first has made nothing yet."""
+    made, go_on = threading.Event(), threading.Event()
+    ended: List[str] = []
+
+    def first() -> None:
+        with whole_folder(here / "id"):
+            (here / "id").mkdir()
+            made.set()
+            go_on.wait(10)
+            (here / "id/ca.key").write_text("of the first")
+        ended.append("first")
+
+    def second() -> None:
+        with suppress(FileExistsError), whole_folder(here / "id"):
+            go_on.set()
+            if ended == []:  # it did not wait
+                time.sleep(0.5)
+            os.close(os.open(str(here / "id/ca.key"), os.O_CREAT | os.O_EXCL))
+        ended.append("second")
+
+    threads = [threading.Thread(target=each) for each in (first, second)]
+    threads[0].start()
+    assert made.wait(10)
+    threads[1].start()
+    time.sleep(0.3)
+    go_on.set()
+    for thread in threads:
+        thread.join(20)
+    assert ended == ["first", "second"]
+    assert (here / "id/ca.key").read_text() == "of the first"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_who_is_ended_while_it_writes_leaves_nothing(here: Path, number: signal.Signals) -> None:
+    """A file that nobody looks for would hold what is private for good."""
+    words = [
+        sys.executable,
+        "-m",
+        "orchestrator.cli.main",
+        "data",
+        "mock",
+        "e.toml",
+        "--rows",
+        "1000000",
+        "--out",
+        "m.csv",
+    ]
+    before = names(here)
+    process = subprocess.Popen(words, env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])})
+    for _ in range(600):
+        if any(name.startswith(".m.") for name in names(here)):
+            break
+        time.sleep(0.05)
+    time.sleep(0.1)
+    process.send_signal(number)
+    assert process.wait(60) == 128 + number
+    assert names(here) == before
+    assert signal.getsignal(number) is signal.SIG_DFL
+    with new_file(Path("y.npy")):
+        assert signal.getsignal(number) is not signal.SIG_DFL
+    assert signal.getsignal(number) is signal.SIG_DFL

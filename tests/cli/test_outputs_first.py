@@ -1,12 +1,15 @@
 """Where results cannot be written is said before the work: nothing is computed, issued or asked of a board for nothing."""
 
+import os
 from pathlib import Path
 from typing import List
 
 import numpy as np
 import pytest
 
+from orchestrator.cli.arguments import check_output
 from orchestrator.cli.main import main
+from orchestrator.errors import UsageError
 from orchestrator.gateway.authority import Authority
 
 COMMANDS = [
@@ -73,6 +76,96 @@ def test_a_file_that_cannot_be_made(
     assert main([word.replace("@", place) for word in words]) == 2
     said = capsys.readouterr().err
     assert said.startswith(f"edgeward: {words[words.index('@') - 1]} {place[:40]}")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("place", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1", "link", "link to a link"])
+def test_what_standard_output_leads_to_is_not_replaced(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It leads to a file here. What is renamed to /dev/stdout would stand where that link is, for all programs."""
+    monkeypatch.chdir(tmp_path)
+    Path("link").symlink_to("/dev/stdout")
+    Path("link to a link").symlink_to("link")
+    assert Path(place).is_file()
+    with pytest.raises(UsageError, match=f"--out {place}: .*device"):  # not by a command, which would do it
+        check_output(Path(place), "--out")
+
+
+def test_a_folder_that_may_not_be_written_holds_no_new_file_under_an_old_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a file that may be written: what replaces it is made beside it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "o").touch()
+    monkeypatch.setattr("os.access", lambda path, _: Path(path).name == "o")  # root may write all
+    assert main(["model", "run", "none.tflite", "--engine", "tflm", "--inputs", "none.npy", "--outputs", "o"]) == 2
+    assert "--outputs o: may not be written, or its folder may not" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (["predict", "none", "--data", "@", "--out", "@"], "the data file"),
+        (["predict", "none", "--data", "d", "--key", "@", "--out", "@"], "--key"),
+        (["model", "run", "@", "--engine", "tflm", "--inputs", "none.npy", "--outputs", "@"], "the model"),
+        (["model", "run", "m", "--engine", "tflm", "--inputs", "@", "--outputs", "@"], "--inputs"),
+        (["board", "infer", "/dev/no-such-port", "--inputs", "@", "--outputs", "@"], "--inputs"),
+        (["score", "encrypt", "--record", "@", "--manifest", "m", "--key", "k", "--output", "@"], "--record"),
+        (["score", "encrypt", "--record", "r", "--manifest", "@", "--key", "k", "--output", "@"], "--manifest"),
+        (["score", "encrypt", "--record", "r", "--manifest", "m", "--key", ".", "--output", "@"], "secret.key"),
+        (["score", "run", "--request", "@", "--public", "p", "--bundle", "b", "--output", "@"], "--request"),
+        (["score", "run", "--request", "r", "--public", "@", "--bundle", "b", "--output", "@"], "--public"),
+        (["score", "run", "--request", "r", "--public", "p", "--weights", "@", "--output", "@"], "--weights"),
+        (["anonymize", "@", "rules", "--out", "new", "--report", "@"], "the data file"),
+        (["anonymize", "d", "@", "--out", "new", "--report", "@"], "RULES"),
+        (["init", "@", "--label", "y", "--force", "--yes", "--out", "@"], "the table"),
+        (["anonymize", "d", "rules", "--out", "new", "--cuts", "@", "--report", "@"], "--cuts"),
+    ],
+)
+@pytest.mark.parametrize("way", ["name", "link", "second name"])
+def test_no_file_that_is_read_is_replaced(
+    words: List[str],
+    what: str,
+    way: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    mine, name = Path("secret.key"), "secret.key" if way == "name" else "other"
+    mine.write_text("of somebody")
+    if way == "link":
+        Path(name).symlink_to(mine)
+    elif way == "second name":
+        os.link(mine, name)
+    out = len(words) - 1
+    assert (
+        main([(name if place == out else str(mine)) if word == "@" else word for place, word in enumerate(words)]) == 2
+    )
+    assert f"{words[-2]} {name}: is {what} itself; name another file" in capsys.readouterr().err
+    assert mine.read_text() == "of somebody"
+
+
+@pytest.mark.parametrize(
+    ("words", "option", "what"),
+    [
+        (["link", "ask", "d", "--columns", "a", "--study", "s", "--out", "x", "--key", "./x"], "--key ", "--out"),
+        (["anonymize", "d", "rules", "--out", "x", "--report", "./x"], "--report ", "--out"),
+        (["anonymize", "d", "rules", "--out", "o", "--report", "x.png", "--plot", "./x.png"], "--plot ", "--report"),
+    ],
+)
+def test_two_files_have_two_names(
+    words: List[str],
+    option: str,
+    what: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 2
+    assert capsys.readouterr().err.startswith(f"edgeward: {option}x"), option
     assert not list(tmp_path.iterdir())
 
 

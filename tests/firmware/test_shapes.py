@@ -1,7 +1,9 @@
 """Shapes computed while a model runs, as converters write for a free batch size: known ahead, and equal in both engines."""
 
+import math
+import time
 from pathlib import Path
-from typing import Any, Callable, List, Sequence
+from typing import Any, Callable, Dict, List, Sequence
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from one_op_models import Operator, Part, model_of, options_of, packed
 
 from model_export.arena32 import predict_arena
 from model_export.bundle import verify_bundle, write_bundle
-from model_export.errors import TflmError
+from model_export.errors import TfliteError, TflmError
 from model_export.plan import compile_plan
 from model_export.plan_steps import PlanError
 from model_export.preflight import preflight
@@ -106,3 +108,48 @@ def test_a_shape_that_is_also_an_output_is_refused() -> None:
     parts = [Part((1, 12), 0.05, -7), Part((2,), kind="int32")]
     with pytest.raises(PlanError, match=r"model output \(t1\) is int32"):
         compile_plan(model_of(parts, [("SHAPE", [0], [1], options_of("ShapeOptions", outType=2))]))
+
+
+def test_a_long_chain_of_shapes_takes_no_time() -> None:
+    """A value that something else reads at the end: each operator of the chain is looked at once, not once for each other."""
+    count = 1500
+    parts = [Part((1, 12), 0.05, -7), Part((1, 12), 0.05, -7), *(Part((2,), kind="int32") for _ in range(count))]
+    whole = [len(parts) + place for place in range(3)]
+    parts += [Part((1,), content=np.array([number], np.int32)) for number in (0, 2, 1)]
+    steps: List[Operator] = [("SHAPE", [0], [2], options_of("ShapeOptions", outType=2))]
+    for place in range(2, count + 1):
+        steps.append(("STRIDED_SLICE", [place, *whole], [place + 1], options_of("StridedSliceOptions")))
+    steps.append(("ADD", [0, count + 1], [1], options_of("AddOptions")))
+    model = model_of(parts, steps)
+    began = time.process_time()
+    with pytest.raises(PlanError, match="operator 0 is SHAPE"):
+        compile_plan(model)
+    assert time.process_time() - began < 20
+
+
+@pytest.mark.parametrize(
+    ("fields", "first"), [({"beginMask": 1}, 1), ({"beginMask": 2}, 12), ({"shrinkAxisMask": 3}, 12)]
+)
+def test_masks_are_of_the_axes_there_are(fields: Dict[str, int], first: int) -> None:
+    """The slice begins at 1 of (1, 12), or at 0 where the mask says so; masks of other axes say nothing."""
+    model = shaped(("batch", -1), (1, 2, 6))
+    whole = schema.ModelT.InitFromObj(schema.Model.GetRootAs(model, 0))
+    operators = whole.subgraphs[0].operators
+    (cut,) = (op for op in operators if op.builtinOptionsType == schema.BuiltinOptions.StridedSliceOptions)
+    for name, value in fields.items():
+        setattr(cut.builtinOptions, name, value)
+    begin = whole.subgraphs[0].tensors[cut.inputs[1]].buffer
+    whole.buffers[begin].data = np.frombuffer(np.array([1], np.int32).tobytes(), np.uint8)
+    with pytest.raises(PlanError, match=rf"its output has shape \(1, 2, 6\), computed is \[{first}, -1\]"):
+        compile_plan(packed(whole))
+
+
+def test_a_shape_whose_size_is_beyond_32_bits_is_refused() -> None:
+    """Its size is 16 when it is counted in 64 or 32 bits, as in the tensors before and after it."""
+    odd = (818629865, 1474212863, 2016963671, 66647, 110263)
+    assert math.prod(odd) % 2**64 == 1
+    parts = [Part((1, 16), 0.05, -7), Part((1, 16), 0.05, -7), Part((16, *odd), 0.05, -7)]
+    steps: List[Operator] = [("RESHAPE", [0], [2], None), ("RESHAPE", [2], [1], None)]
+    for use in (compile_plan, TflmModel):
+        with pytest.raises(TfliteError, match="more elements than 32 bits count"):
+            use(model_of(parts, steps))

@@ -7,7 +7,9 @@ import numpy as np
 
 from orchestrator.gateway.attendance import MOST_DECLINED
 from orchestrator.gateway.gateway import Gateway
+from orchestrator.gateway.run_store import joined_in
 from orchestrator.gateway.store import Store
+from orchestrator.rounds.events import Event
 from orchestrator.rounds.state import COLLECTING
 from orchestrator.wire.body import encode_body
 from orchestrator.wire.event_queue import Message
@@ -26,6 +28,7 @@ class World:
         task = Task("t", schema, {}, Training(rounds=5), Privacy(unit="none"), Rounds(3, 2), codec="float32")
         store = Store(folder / "gateway.sqlite")
         store.create_run("run", task_to_dict(task), b"graph", np.zeros(8, np.float32))
+        self.store = store
         self.shown: List[Dict[str, Any]] = []
         self.gateway = Gateway(store, "run", "f", BrokerAddress("127.0.0.1", 1), progress=self.shown.append)
         self.gateway.link.publish = lambda topic, payload, retain=False: None  # type: ignore[method-assign]
@@ -46,6 +49,9 @@ class World:
             ledger = {"entries": entries, "hash": "0" * 64, "process": f"{node}1", "n": 3 - entries}
             self.say(node, "ready", records=10, units=10, ledger=ledger)
         assert "ledger" in self.gateway.coordinator.declined[node]
+
+    def journal(self) -> List[Event]:
+        return list(self.store.journal("run"))
 
     def joined(self) -> List[str]:
         return [event["node"] for event in self.shown if event["event"] == "joined"]
@@ -111,3 +117,27 @@ def test_once_a_round_is_open_it_is_too_late(tmp_path: Path) -> None:
     world.ready("d")
     assert "d" not in world.gateway.coordinator.online
     assert world.joined() == ["a", "b", "c"]
+
+
+def test_a_node_that_keeps_changing_its_reason_fills_no_journal(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    for number in range(5 * MOST_DECLINED):
+        world.say("a", "declined", code=("data", "policy.unit")[number % 2])
+    assert list(world.gateway.coordinator.declined) == ["a"]
+    assert sum(event["event"] == "declined" for event in world.shown) == MOST_DECLINED
+    assert len(world.journal()) == MOST_DECLINED
+
+
+def test_one_that_is_out_is_no_member_whatever_records_it_says_it_has(tmp_path: Path) -> None:
+    """Else it is among the nodes of the result and its statement, and online where runs are shown."""
+    world = World(tmp_path)
+    for node in "abc":
+        world.ready(node)
+    world.declines("d")
+    for _ in range(5):
+        world.ready("d", 1000)
+    assert world.gateway.records == {"a": 10, "b": 10, "c": 10}
+    assert joined_in(world.journal()) == {"a", "b", "c"}
+    again = Gateway(world.store, "run", "f", BrokerAddress("127.0.0.1", 1))
+    again.course.replay()
+    assert again.records == {"a": 10, "b": 10, "c": 10}

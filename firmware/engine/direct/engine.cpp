@@ -33,9 +33,9 @@ class DirectEngine final : public Engine {
   }
 
   uint32_t state_bytes() const override {
-    uint64_t bytes = 0;
+    uint64_t bytes = 0;  // records of a damaged plan may lie in the same place: more than 32 bits of them
     for (uint32_t i = 0; i < initial_count(); ++i) bytes += program_.records[i].out.bytes();
-    return static_cast<uint32_t>(bytes);
+    return bytes < arena_used_bytes() ? static_cast<uint32_t>(bytes) : arena_used_bytes();
   }
 
   Result reset() override {
