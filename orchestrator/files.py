@@ -87,10 +87,8 @@ def new_folder(folder: Path, files: Mapping[str, bytes]) -> None:
         raise FileExistsError(errno.EEXIST, "it exists, and is not overwritten", str(folder))
     if not empty:
         folder.parent.mkdir(parents=True, exist_ok=True)
-    name = f".{folder.name[:40]}.{secrets.token_hex(4)}"
-    fresh = (
-        folder / name if empty else folder.with_name(name)
-    )  # an empty one may be a disk of its own, or somebody's place
+    hidden = f".{folder.name[:40]}.{secrets.token_hex(4)}"
+    fresh = folder / hidden if empty else folder.with_name(hidden)  # an empty folder may be a disk of its own
     try:
         fresh.mkdir()
         for path, content in files.items():

@@ -16,7 +16,7 @@ from model_export.model_bin import KnownAnswers, parse_model_bin
 from model_export.plan import Plan, compile_plan, kinds
 from model_export.plan_steps import PlanError
 from model_export.trees import is_trees
-from orchestrator.boards.host_engine import firmware_dir
+from orchestrator.boards.host_engine import COPY, firmware_dir
 from orchestrator.boards.library.engine_sources import engine_sources
 from orchestrator.boards.library.names import c_float, c_string, identifier
 from orchestrator.boards.library.templates import README, files_of, filled, template
@@ -72,7 +72,7 @@ def library_of(bundle: Path, kind: str, name: str = "", said: str = "") -> Libra
     texts.update(files_of(kind, values))
     texts[README] = filled(template("about.md"), {**values, "build": texts[README].strip()})
     files = {path: text.encode("utf-8") for path, text in sorted(texts.items())}
-    files["LICENSE"] = _licence().read_bytes()
+    files["LICENSE"] = _licence(root).read_bytes()
     return Library(
         name=values["name"],
         kind=kind,
@@ -208,10 +208,9 @@ def _listed(numbers: Sequence[int]) -> str:
     return "\n".join("    " + " ".join(f"{number}," for number in line) for line in lines)
 
 
-def _licence() -> Path:
-    """That of a checkout, or the copy an installed package carries."""
-    boards = Path(__file__).resolve().parents[1]
-    for candidate in (boards.parents[1] / "LICENSE", boards / "_firmware" / "LICENSE"):
-        if candidate.is_file():
-            return candidate
-    raise EdgewardError(f"no LICENSE beside {boards}: reinstall edgeward, or run from a checkout")
+def _licence(root: Path) -> Path:
+    """Beside the firmware in a checkout, in the copy of it that an installed package carries."""
+    path = (root if root.name == COPY else root.parent) / "LICENSE"
+    if not path.is_file():
+        raise EdgewardError(f"{path}: is missing: reinstall edgeward, or run from a checkout")
+    return path
