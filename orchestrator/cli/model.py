@@ -64,13 +64,17 @@ def register(subparsers: Any) -> None:
         help="append a softmax to a .keras classifier that ends in logits (default: the model stays as it is)",
     )
     ends.add_argument("--no-softmax", dest="softmax", action="store_false", help="append nothing: real values out")
-    export.add_argument("--name", help="the model's name, at most 32 bytes (default: the first 32 of the file's)")
+    export.add_argument(
+        "--name",
+        help="the model's name, at most 32 bytes (default: the first 32 of the file's); of a bundle's library what its names in "
+        "C are made of",
+    )
     export.add_argument(
         "--engine",
         choices=("direct", "tflm"),
         help="for firmware with this engine: direct refuses a model it cannot run, tflm leaves its plan out (default: both)",
     )
-    export.add_argument("--json", action="store_true", help="print the manifest as JSON")
+    export.add_argument("--json", action="store_true", help="print the manifest as JSON, or what is in the library")
     export.set_defaults(run=run_export)
 
     own = verbs.add_parser("personalize", help="write the bundle of a node's own model, for training.personal")

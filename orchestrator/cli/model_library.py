@@ -14,9 +14,6 @@ from orchestrator.cli.model_files import naming
 from orchestrator.errors import UsageError
 from orchestrator.wire.plain import many
 
-OF_A_MODEL = ("labels", "representative", "softmax")
-"""Options that a bundle has answered already."""
-
 
 def run_library(arguments: argparse.Namespace, export: Callable[[argparse.Namespace], Dict[str, Any]]) -> int:
     """export: writes the bundle of what is no bundle yet."""
@@ -35,14 +32,13 @@ def run_library(arguments: argparse.Namespace, export: Callable[[argparse.Namesp
         (model / "result.json").is_file() and not (model / "manifest.json").is_file()
     ):
         raise UsageError(f"{model}: {NO_TREES}; export it without --as{bundle_inside(model)}")
-    given = next((option for option in OF_A_MODEL if getattr(arguments, option) is not None), None)
-    if whole and given is not None:
-        raise UsageError(f"--{given}: is for a model that is exported; the bundle {model} has it already, or has none")
+    if whole:
+        _check_options(arguments)
     with tempfile.TemporaryDirectory(prefix="edgeward-library-") as folder:
         bundle = model
         if not whole:
             bundle = Path(folder) / "bundle"
-            export(argparse.Namespace(**{**vars(arguments), "out": bundle, "engine": "direct"}))
+            export(argparse.Namespace(**{**vars(arguments), "out": bundle, "engine": None}))
         with naming(model):
             library = library_of(bundle, arguments.kind, arguments.name or "", str(model))
     new_folder(out, library.files)
@@ -65,3 +61,25 @@ def run_library(arguments: argparse.Namespace, export: Callable[[argparse.Namesp
             "to build it and what its example prints"
         )
     return 0
+
+
+def _check_options(arguments: argparse.Namespace) -> None:
+    """UsageError for options that a bundle has answered already, and for a name that no model has."""
+    from model_export.errors import ExportError
+    from model_export.model_bin import check_model_name
+
+    softmax = "no-softmax" if arguments.softmax is False else "softmax"
+    for option, value in (
+        ("labels", arguments.labels),
+        ("representative", arguments.representative),
+        (softmax, arguments.softmax),
+    ):
+        if value is not None:
+            raise UsageError(
+                f"--{option}: is for a model that is exported; the bundle {arguments.model} has it already, or has none"
+            )
+    try:
+        if arguments.name is not None:
+            check_model_name(arguments.name)
+    except ExportError as error:
+        raise UsageError(f"--name {arguments.name}: {error}") from error

@@ -173,7 +173,8 @@ def test_texts_of_a_manifest_stay_texts(bundle: Path) -> None:
 REFUSED: List[Any] = [
     (["--labels", "a,b"], 2, "--labels: is for a model that is exported; the bundle"),
     (["--representative", "x.npy"], 2, "--representative: is for"),
-    (["--no-softmax"], 2, "--softmax: is for"),
+    (["--no-softmax"], 2, "--no-softmax: is for"),
+    (["--name", 'a"b'], 2, '--name a"b: model name'),
     (["--engine", "tflm"], 2, "--engine tflm: a library of --as has engine/direct"),
     (["--out", "file"], 2, "--out file: file is a file; name a folder"),
     (["--out", "full"], 2, "--out full: is a folder with other files in it; name a new or an empty folder"),
@@ -207,9 +208,11 @@ def test_models_it_does_not_take(tmp_path: Path, monkeypatch: Any, capsys: Any) 
     assert "empty: holds no manifest.json, so it is no bundle" in capsys.readouterr().err
     assert main([*export, "nowhere.tflite"]) == 1
     assert "nowhere.tflite: there is no such file" in capsys.readouterr().err
-    assert main([*export, "absolute"]) == 2
-    said = "absolute: a library has engine/direct, which cannot run this model: operator 0 is ABS, which engine/direct lacks"
-    assert said in capsys.readouterr().err
+    (tmp_path / "m.tflite").write_bytes(one_op("ABS", Edge(0.1, 0), Edge(0.1, 0)))
+    for absolute in ("absolute", "m.tflite"):
+        assert main([*export, absolute]) == 2
+        said = f"{absolute}: a library has engine/direct, which cannot run this model: operator 0 is ABS, which engine/direct"
+        assert said in capsys.readouterr().err
     (tmp_path / "result.json").write_text("{}")
     for of_trees in ("result.json", ".", "trees"):
         assert main([*export, of_trees]) == 2

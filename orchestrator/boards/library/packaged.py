@@ -168,6 +168,13 @@ def _facts(manifest: Mapping[str, Any], values: Mapping[str, str]) -> List[str]:
         ("flash", f"{values['model_bytes']} bytes of model, {values['plan_bytes']} of plan, and the engine"),
     ]  # fmt: skip
     facts += [(f"label {number}", label) for number, label in enumerate(manifest["labels"])]
+    if "heads" in manifest:
+        facts.append(
+            (
+                "heads",
+                f"{manifest['heads']['count']} answers one after another in the output: their mean is the model's",
+            )
+        )
     if "anomaly" in manifest:
         anomaly = manifest["anomaly"]
         facts.append(
@@ -185,10 +192,11 @@ def _inputs(features: Sequence[Mapping[str, Any]]) -> str:
     """Ends a sentence on what the values of an input are."""
     if not features:
         return "in the units the model was trained with."
-    logs = ", those with a log of the natural logarithm of the value held to its range" if any(
-        "transform" in feature for feature in features
-    ) else ""  # fmt: skip
-    return f"(value - mean) / deviation of each channel above{logs}."
+    log = any("transform" in feature for feature in features)
+    first = (
+        "; where it has a log, of the natural logarithm of the value, which is held to the range first" if log else ""
+    )
+    return f"(value - mean) / deviation of each channel above{first}."
 
 
 def _indented(lines: Sequence[str]) -> str:
@@ -200,7 +208,7 @@ def _label_definition(name: str, labels: Sequence[str]) -> str:
     if not labels:
         return ""
     listed = "".join(f"    {c_string(label)},\n" for label in labels)
-    return f"\nextern const char* const {name}_labels[{len(labels)}] = {{\n{listed}}};\n"
+    return f"\nconst char* const {name}_labels[{len(labels)}] = {{\n{listed}}};\n"
 
 
 def _listed(numbers: Sequence[int]) -> str:

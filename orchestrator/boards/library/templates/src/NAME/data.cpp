@@ -2,11 +2,11 @@
 
 namespace edgeward_@name@ {
 
-alignas(16) extern const uint8_t kModel[kModelBytes] = {
+alignas(16) const uint8_t kModel[kModelBytes] = {
 @model@
 };
 
-alignas(16) extern const uint8_t kPlan[kPlanBytes] = {
+alignas(16) const uint8_t kPlan[kPlanBytes] = {
 @plan@
 };
 
