@@ -4,11 +4,12 @@ import errno
 import fcntl
 import os
 import secrets
+import shutil
 import signal
 import threading
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Iterator, Optional
+from typing import Iterator, Mapping, Optional
 
 from orchestrator.errors import writing
 
@@ -135,6 +136,49 @@ def _by_itself(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def new_folder(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Writes a folder with these files, by their paths in it, such that it is there with all of them or not at all.
+
+    FileExistsError where there is something of that name, but for an empty folder. An OSError names `folder`.
+    """
+    empty = folder.is_dir() and not any(folder.iterdir())
+    if not empty and os.path.lexists(str(folder)):
+        raise FileExistsError(errno.EEXIST, "it exists, and is not overwritten", str(folder))
+    if not empty:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    hidden = f".{folder.name[:40]}.{secrets.token_hex(4)}"
+    fresh = folder / hidden if empty else folder.with_name(hidden)  # an empty folder may be a disk of its own
+    try:
+        fresh.mkdir()
+        for path, content in files.items():
+            (fresh / path).parent.mkdir(parents=True, exist_ok=True)
+            (fresh / path).write_bytes(content)
+            sync_path(fresh / path)
+        if empty:
+            _move_up(fresh, folder)
+        else:
+            fresh.rename(folder)
+    except OSError as error:
+        error.filename, error.filename2 = str(folder), None
+        raise
+    finally:
+        shutil.rmtree(str(fresh), ignore_errors=True)
+    sync_path(folder if empty else folder.parent)
+
+
+def _move_up(fresh: Path, folder: Path) -> None:
+    """All of a folder's content into the one it is in, or none of it."""
+    moved = []
+    try:
+        for path in sorted(fresh.iterdir()):
+            path.rename(folder / path.name)
+            moved.append(path)
+    except BaseException:
+        for path in moved:
+            (folder / path.name).rename(path)
+        raise
 
 
 def sync_path(path: Path) -> None:

@@ -60,6 +60,10 @@ PROGRAMS = {
 """Program -> its sources below `firmware/`."""
 
 
+COPY = "_firmware"
+"""What an installed package calls its copy of firmware/."""
+
+
 class HostBuildError(EdgewardError):
     """The firmware could not be built or run on this machine. The message says what is missing."""
 
@@ -67,7 +71,7 @@ class HostBuildError(EdgewardError):
 def firmware_dir() -> Path:
     """`firmware/` of a checkout, or the copy an installed package carries."""
     boards = Path(__file__).resolve().parent
-    for candidate in (boards.parents[1] / "firmware", boards / "_firmware"):
+    for candidate in (boards.parents[1] / "firmware", boards / COPY):
         if (candidate / "engine" / "engine.h").is_file():
             return candidate
     raise HostBuildError(f"no firmware sources beside {boards}: reinstall edgeward, or run from a checkout")

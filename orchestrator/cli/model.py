@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List, Optional
 
 from model_export.chips import CHIPS
+from orchestrator.boards.library.kinds import KINDS
 from orchestrator.cli import model_registry
 from orchestrator.cli.arguments import check_output, check_output_folder
 from orchestrator.cli.commands import COMMANDS
 from orchestrator.cli.model_check import run_preflight, run_verify
 from orchestrator.cli.model_files import load_rows, naming, read_file, read_model
+from orchestrator.cli.model_library import run_library
 from orchestrator.errors import EdgewardError, UsageError
 from orchestrator.wire.plain import many
 
@@ -26,15 +28,24 @@ def register(subparsers: Any) -> None:
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     export = verbs.add_parser(
-        "export", help="write the bundle of a .keras, an int8 .tflite, or the trees of an analysis"
+        "export",
+        help="write the bundle of a .keras, an int8 .tflite, or the trees of an analysis; or a library for firmware of your own",
     )
     export.add_argument(
         "model",
-        metavar="MODEL.keras|MODEL.tflite|result.json",
+        metavar="MODEL.keras|MODEL.tflite|result.json|BUNDLE",
         type=Path,
-        help="the model to export, or the result of a forest or of boosted trees (or the folder with its result.json)",
+        help="the model to export, or the result of a forest or of boosted trees (or the folder with its result.json); with "
+        "--as also the folder of a bundle",
     )
-    export.add_argument("--out", required=True, metavar="DIR", type=Path, help="the bundle's folder")
+    export.add_argument("--out", required=True, metavar="DIR", type=Path, help="the bundle's folder, or the library's")
+    export.add_argument(
+        "--as",
+        dest="kind",
+        choices=tuple(KINDS),
+        help="write no bundle but a library of engine/direct and the model, for firmware of your own: sources, a header for C "
+        "and C++, and an example, as this tool has them",
+    )
     export.add_argument(
         "--representative",
         metavar="X.npy",
@@ -52,13 +63,17 @@ def register(subparsers: Any) -> None:
         help="append a softmax to a .keras classifier that ends in logits (default: the model stays as it is)",
     )
     ends.add_argument("--no-softmax", dest="softmax", action="store_false", help="append nothing: real values out")
-    export.add_argument("--name", help="the model's name, at most 32 bytes (default: the first 32 of the file's)")
+    export.add_argument(
+        "--name",
+        help="the model's name, at most 32 bytes (default: the first 32 of the file's); of a bundle's library what its names in "
+        "C are made of",
+    )
     export.add_argument(
         "--engine",
         choices=("direct", "tflm"),
         help="for firmware with this engine: direct refuses a model it cannot run, tflm leaves its plan out (default: both)",
     )
-    export.add_argument("--json", action="store_true", help="print the manifest as JSON")
+    export.add_argument("--json", action="store_true", help="print the manifest as JSON, or what is in the library")
     export.set_defaults(run=run_export)
 
     own = verbs.add_parser("personalize", help="write the bundle of a node's own model, for training.personal")
@@ -113,13 +128,26 @@ def register(subparsers: Any) -> None:
 
 
 def run_export(arguments: argparse.Namespace) -> int:
+    from orchestrator.cli.manifest_text import manifest_text
+    from orchestrator.cli.tables import say
+
+    if arguments.kind is not None:
+        return run_library(arguments, _export)
+    manifest = _export(arguments)
+    if arguments.json:
+        print(json.dumps({**manifest, "bundle": str(arguments.out)}, indent=1))
+    else:
+        say(manifest_text(arguments.out, manifest))
+    return 0
+
+
+def _export(arguments: argparse.Namespace) -> Dict[str, Any]:
+    """Writes the bundle and gives its manifest."""
     from model_export.bundle import verify_bundle
     from model_export.given_rows import check_shape
     from model_export.keras_file import check_keras_file, refuse_other_models, row_shape
     from model_export.model_bin import check_model_name, name_of_file
     from model_export.quantize import calibration_rows
-    from orchestrator.cli.manifest_text import manifest_text
-    from orchestrator.cli.tables import say
 
     if arguments.model.suffix.lower() == ".json" or (arguments.model / "result.json").is_file():
         return _export_trees(arguments)
@@ -156,12 +184,7 @@ def run_export(arguments: argparse.Namespace) -> int:
             _export_keras(arguments, name, labels)
         else:
             _export_tflite(arguments, name, labels)
-        manifest = verify_bundle(arguments.out, run=False)
-    if arguments.json:
-        print(json.dumps({**manifest, "bundle": str(arguments.out)}, indent=1))
-    else:
-        say(manifest_text(arguments.out, manifest))
-    return 0
+        return verify_bundle(arguments.out, run=False)
 
 
 def named_labels(arguments: argparse.Namespace) -> Optional[List[str]]:
@@ -186,10 +209,8 @@ def named_labels(arguments: argparse.Namespace) -> Optional[List[str]]:
         raise UsageError(f"--labels {arguments.labels}: {error}") from error
 
 
-def _export_trees(arguments: argparse.Namespace) -> int:
+def _export_trees(arguments: argparse.Namespace) -> Dict[str, Any]:
     from model_export.model_bin import check_model_name
-    from orchestrator.cli.manifest_text import manifest_text
-    from orchestrator.cli.tables import say
     from orchestrator.gateway.trees_bundle import export_trees
 
     for option in ("labels", "softmax", "engine"):
@@ -201,12 +222,7 @@ def _export_trees(arguments: argparse.Namespace) -> int:
     with naming(arguments.model):
         if arguments.name is not None:
             check_model_name(arguments.name)
-    manifest = export_trees(arguments.model, arguments.out, arguments.name or "", arguments.representative)
-    if arguments.json:
-        print(json.dumps({**manifest, "bundle": str(arguments.out)}, indent=1))
-    else:
-        say(manifest_text(arguments.out, manifest))
-    return 0
+    return export_trees(arguments.model, arguments.out, arguments.name or "", arguments.representative)
 
 
 def run_personalize(arguments: argparse.Namespace) -> int:

@@ -16,6 +16,7 @@ COMMANDS = [
     ["model", "verify", "@"],
     ["model", "preflight", "@", "--chip", "esp32"],
     ["predict", "@", "--data", "rows.csv"],
+    ["model", "export", "@", "--as", "cmake", "--out", "no/folder"],
 ]
 
 

@@ -1,0 +1,2 @@
+@example@
+void app_main(void) { run(); }

@@ -1,0 +1,2 @@
+@example@
+int main(void) { return run(); }
