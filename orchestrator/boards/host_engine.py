@@ -54,6 +54,13 @@ PROGRAMS = {
         "hal/host/source.cpp",
         NO_NETWORK,
     ),
+    **{
+        f"esp32-network-{console}": (
+            *("test/esp32_network.cpp", "test/esp_idf/stand_in.cpp", "hal/esp32/system.cpp"),
+            *("hal/esp32/with_network/*.cpp", f"hal/esp32/console_{console}/serial.cpp"),
+        )
+        for console in ("uart", "usb")
+    },
     "edgeward-board": (*_BOARD, NO_NETWORK),
     "edgeward-board-network": (*_BOARD, "hal/host_network/network.cpp"),
 }

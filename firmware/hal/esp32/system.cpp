@@ -8,6 +8,7 @@
 #include "esp_timer.h"
 #include "freertos/FreeRTOS.h"
 #include "freertos/task.h"
+#include "hal/esp32/radio.h"
 #include "hal/esp32/serial.h"
 #include "hal/hal.h"
 #include "sdkconfig.h"
@@ -85,6 +86,7 @@ void idle(uint32_t max_wait_us) {
 }
 
 void restart() {
+  drain_network();
   drain_serial();
   esp_restart();
 }

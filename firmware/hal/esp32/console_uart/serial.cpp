@@ -9,6 +9,7 @@
 #include "esp_log.h"
 #include "freertos/FreeRTOS.h"
 #include "freertos/queue.h"
+#include "hal/esp32/radio.h"
 #include "hal/hal.h"
 
 namespace edgeward::hal {
@@ -55,8 +56,14 @@ void wait_for_serial(uint32_t ticks) {
   xQueueReset(g_events);  // what it said has been read, or is seen below
   size_t waiting = 0;
   if (uart_get_buffered_data_len(kPort, &waiting) == ESP_OK && waiting > 0) return;
+  if (message_waits()) return;
   uart_event_t event;
   xQueueReceive(g_events, &event, ticks);
+}
+
+void wake_serial() {
+  const uart_event_t event = {};
+  xQueueSend(g_events, &event, 0);  // a full queue wakes too
 }
 
 void drain_serial() { uart_wait_tx_done(kPort, pdMS_TO_TICKS(1000)); }

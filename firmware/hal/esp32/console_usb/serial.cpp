@@ -9,6 +9,7 @@
 #include "esp_log.h"
 #include "freertos/FreeRTOS.h"
 #include "freertos/task.h"
+#include "hal/esp32/radio.h"
 #include "hal/hal.h"
 
 namespace edgeward::hal {
@@ -20,6 +21,8 @@ constexpr size_t kPieceBytes = 512;  // the driver takes a piece whole or not at
 constexpr size_t kLogLineBytes = 192;
 // A computer that reads takes a piece much sooner. One that does not, or is not there, must not stop the firmware.
 constexpr TickType_t kPatience = pdMS_TO_TICKS(200);
+// The driver cannot be woken from elsewhere: a message of the network is looked for so often.
+constexpr TickType_t kLook = pdMS_TO_TICKS(10);
 
 // The driver has no way to look whether something arrived without taking it.
 uint8_t g_held = 0;
@@ -46,8 +49,14 @@ void open_serial() {
 }
 
 void wait_for_serial(uint32_t ticks) {
-  if (!g_holds) g_holds = usb_serial_jtag_read_bytes(&g_held, 1, ticks) == 1;
+  while (!g_holds && ticks > 0 && !message_waits()) {
+    const TickType_t piece = ticks < kLook ? ticks : kLook;
+    g_holds = usb_serial_jtag_read_bytes(&g_held, 1, piece) == 1;
+    ticks -= piece;
+  }
 }
+
+void wake_serial() {}
 
 // The driver of ESP-IDF 5.1 cannot be asked: 50 ms are 50 USB frames.
 void drain_serial() { vTaskDelay(pdMS_TO_TICKS(50)); }
