@@ -55,7 +55,7 @@ def register(verbs: Any) -> None:
         help="info, metrics, metrics clear, metrics rate MS, drift rows N, selftest, reload, rollback or reboot",
     )
     update = _verb(inner, "update", run_update, "a new model to all boards, or some, in stages")
-    update.add_argument("model", type=Path, metavar="BUNDLE|model.bin", help="signed by --key")
+    update.add_argument("model", type=Path, metavar="BUNDLE|model.bin", help="what they get, signed by --key")
     update.add_argument("--boards", metavar="A,B", help="only these (default: all of the fleet)")
     update.add_argument(
         "--stages", type=_stages, default=(5.0, 25.0, 100.0), metavar="P,P,100", help="percent (default: 5,25,100)"
@@ -147,7 +147,7 @@ def run_order(args: argparse.Namespace) -> int:
 
     key = _key(args.key)
     command = " ".join(args.command)
-    words = " ".join(word for word in args.command if not word.isdigit())
+    words = " ".join(word for word in args.command if not word.isdecimal())
     with _linked(args) as link:
         if args.board not in link.fleet.secrets:
             raise UsageError(
