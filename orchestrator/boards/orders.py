@@ -1,8 +1,8 @@
 """Orders to a board over a network that nobody trusts, and how its answers are known; firmware/core/orders.h is the other side.
 
 An order is signed by a key that may sign the board's models, names the board and the settings it has, and has a number above all
-before. Order and answers are marked with HMAC-SHA256 by the secret that the board shares with its owner: without it nobody makes a
-board check a signature, which takes it long.
+before. Orders and answers are marked with HMAC-SHA256 by the secret that the board shares with its owner: without it nobody makes
+a board check a signature, which takes it long.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
 """A board with a place in a network, as bytes: its flash, what goes in on both of its lines, and what it says on them."""
 
+import hashlib
 import json
 import struct
 import subprocess
@@ -53,6 +54,9 @@ def models() -> Sequence[bytes]:
 
 
 OLD, NEW = models()
+
+UPDATE, BACK = (f"update {hashlib.sha256(model[:HEADER_BYTES]).hexdigest()}" for model in (NEW, OLD))
+"""The commands of orders that ask for NEW, and for OLD."""
 
 
 def digest(model: bytes) -> str:
@@ -174,3 +178,12 @@ class Talk:
             (said.presences if kind == b"p" else said.records).append(json.loads(content))
         assert (parser.stats.corrupt, parser.stats.lost) == (0, 0)
         return said
+
+
+def said_by(folder: Path, talk: Talk) -> Said:
+    """What a board with a place says to it."""
+    return talk.to(flash(folder))
+
+
+def flipped(data: bytes, bit: int) -> bytes:
+    return data[: bit // 8] + bytes([data[bit // 8] ^ 1 << bit % 8]) + data[bit // 8 + 1 :]

@@ -1,14 +1,12 @@
 """The power is cut at every flash operation of settings, orders and updates over the network: nothing is obeyed twice."""
 
-import hashlib
 import struct
 import subprocess
 from dataclasses import replace
 from pathlib import Path
 
-from network_talk import NEW, OLD, OWNER, PLACE, order
+from network_talk import NEW, OLD, OWNER, PLACE, UPDATE, order
 
-from model_export.model_bin import HEADER_BYTES
 from model_export.signing import raw_public
 from orchestrator.boards.host_engine import build
 from orchestrator.boards.keys import key_sector
@@ -18,12 +16,11 @@ def test_settings_orders_and_updates_after_every_cut(tmp_path: Path) -> None:
     (tmp_path / "old.bin").write_bytes(OLD)
     (tmp_path / "new.bin").write_bytes(NEW)
     a, b = replace(PLACE, federation="a"), replace(PLACE, federation="b", secret=bytes(32))
-    update = f"update {hashlib.sha256(NEW[:HEADER_BYTES]).hexdigest()}"
     written = [
         key_sector([raw_public(OWNER.public_key())]),
         a.packed(),
         b.packed(),
-        order(10**6, update, federation="a"),
+        order(10**6, UPDATE, federation="a"),
         *(order(number, "metrics", federation="a") for number in range(1, 2 * 128 + 4)),
     ]
     (tmp_path / "parts").write_bytes(b"".join(struct.pack("<I", len(each)) + each for each in written))
