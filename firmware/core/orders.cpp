@@ -123,6 +123,7 @@ Refusal read_order(const uint8_t* data, uint32_t bytes, const Keys& keys, const 
   if (!is_from_owner(data, bytes - kOrderMacBytes, board.secret)) return Refusal{"bad_mac", "who made the order does not have the secret of this board"};
   for (uint32_t i = 0; i < keys.count; ++i) {
     if (ed25519_verify(data + signed_bytes, keys.keys[i], data, signed_bytes)) return Refusal{};
+    hal::idle(0);  // feeds the watchdog
   }
   return Refusal{"bad_signature", "no key of this board made the signature of the order"};
 }

@@ -25,6 +25,7 @@ from network_talk import (
 )
 
 from model_export.signing import raw_public
+from orchestrator.boards.orders import board_id
 from orchestrator.boards.partitions import NETWORK
 from orchestrator.boards.protocol import FRAME_INFER, FRAME_SAMPLES, FRAME_SETTINGS
 
@@ -42,6 +43,15 @@ def numbered(number: int) -> bytes:
     right = order(1, "info")
     content = right[:8] + struct.pack("<Q", number) + right[16 : -64 - MAC_BYTES]
     return marked(content + OWNER.sign(content))
+
+
+def addressed(addressee: str) -> bytes:
+    """An order to somebody no sender writes to, otherwise right."""
+    content = b"EWORDER1" + struct.pack("<QB", 9, len(addressee)) + addressee.encode() + b"\x04info"
+    return marked(content + OWNER.sign(content))
+
+
+PLACED = f"{FEDERATION}/{NAME}/{board_id(SECRET)}"
 
 
 def test_every_order_is_obeyed_once_and_its_answers_bear_its_number(tmp_path: Path) -> None:
@@ -125,6 +135,20 @@ FOREIGN: Dict[str, List[bytes]] = {
         order(9, "info", federation="clinic-b"),
         order(9, "info", federation="clinic"),
         order(9, "info", secret=bytes(32)),
+        *map(
+            addressed,
+            (
+                PLACED[:-1],
+                PLACED[:-16],
+                PLACED + "0",
+                PLACED + "/",
+                PLACED.upper(),
+                PLACED.replace("/", "."),
+                "/" + PLACED,
+                f"{NAME}/{FEDERATION}",
+                "",
+            ),
+        ),
     ],
     "bad_order": [
         *(with_lengths(length, 4) for length in (0, 1, 147, 148, 255)),
