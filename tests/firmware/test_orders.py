@@ -45,9 +45,10 @@ def numbered(number: int) -> bytes:
     return marked(content + OWNER.sign(content))
 
 
-def addressed(addressee: str) -> bytes:
-    """An order to somebody no sender writes to, otherwise right."""
-    content = b"EWORDER1" + struct.pack("<QB", 9, len(addressee)) + addressee.encode() + b"\x04info"
+def addressed(addressee: str, command: str = "info") -> bytes:
+    """An order with texts that no sender gives it, otherwise right."""
+    texts = (addressee.encode(), command.encode())
+    content = b"EWORDER1" + struct.pack("<Q", 9) + b"".join(bytes([len(text)]) + text for text in texts)
     return marked(content + OWNER.sign(content))
 
 
@@ -155,6 +156,8 @@ FOREIGN: Dict[str, List[bytes]] = {
         *(with_lengths(len(f"{FEDERATION}/{NAME}/") + 16, length) for length in (0, 3, 5, 161, 255)),
         *(marked(order(9, "info")[:length]) for length in range(8, len(order(9, "info")) - MAC_BYTES)),
         marked(order(9, "info")[:-MAC_BYTES] + b"\0"),
+        *(addressed("f" * length) for length in (147, 200, 255)),
+        *(addressed(PLACED, "x" * length) for length in (161, 255)),
         b"EWORDER1",
         b"EWORDER1" + bytes(600),
         b"EWORDER1" + b"\xff" * 2056,
