@@ -66,6 +66,7 @@ KNOWN = {
         "Path(name)",
     ),  # what flasher_args.json of a local build says, neither absolute nor with ".."
     ("boards/flash_images.py", "folder / name"),  # the same
+    ("cli/board_network.py", "args.identity / name"),  # of a tuple of constants
     ("node/identity.py", "self._folder / name"),  # of a tuple of constants
     ("gateway/identity_folder.py", "self.folder / name"),  # the same
     ("gateway/web/server.py", "Path(given[name])"),  # from the gateway that started the dashboard

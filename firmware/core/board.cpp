@@ -260,12 +260,14 @@ void Board::send_metrics() {
       .number("stack_least_free_bytes", now.stack_least_free_bytes)
       .text("reset", to_string(system_.reset_reason))
       .boolean("recording", recording_.on());
+  metrics_.show();
   const Answers& answers = metrics_.answers;
+  const Answers& shown = metrics_.shown.answers;
   if (answers.class_count > 0) {
-    record.numbers("classes", answers.classes, answers.class_count)
-        .numbers("confidence", answers.confidence, Answers::kConfidenceBins);
+    record.numbers("classes", answers.classes, shown.classes, answers.class_count)
+        .numbers("confidence", answers.confidence, shown.confidence, Answers::kConfidenceBins);
   }
-  if (profile_.scored) record.number("over", metrics_.over);
+  if (profile_.scored) record.number("over", metrics_.over, metrics_.shown.over);
   if (last_index_ >= 0) record.decimal("psi", last_index_);
 }
 

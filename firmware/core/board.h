@@ -94,7 +94,7 @@ class Board {
   void update_begin(const Frame& frame);
   void update_chunk(const Frame& frame);
   void update_commit(const Frame& frame);
-  void send_update(uint32_t id, const char* state, const Refusal& refusal);
+  void send_update(uint32_t id, const char* state, const Refusal& refusal, bool changed = true);
   void rollback();
   hal::Slot update_target() const;
 
@@ -115,8 +115,9 @@ class Board {
   void start_network();
   bool step_network();
   void network_message(uint32_t bytes);
+  bool is_ordered(const Frame& frame) const;
   void obey(uint32_t bytes);
-  bool may_refuse();
+  bool may_answer();
   void refuse_order(const Refusal& refusal, uint64_t claimed = 0);
   void send_network();
   void settings_frame(const Frame& frame);
@@ -187,8 +188,9 @@ class Board {
   bool was_connected_ = false;
   bool presence_due_ = false;
   uint64_t quiet_until_us_ = 0;
-  uint64_t refusals_from_us_ = 0;
-  uint64_t update_order_ = 0;             // of the update that may come over the network; 0 for none
+  uint64_t answers_from_us_ = 0;          // to what nobody ordered, or changed nothing
+  uint64_t update_order_ = 0;             // of the last update that was ordered; 0 for none
+  bool update_due_ = false;               // it has not begun
   uint8_t ordered_header_[kSha256Bytes] = {};
   bool by_network_ = false;               // the update that is open
   Output output_;

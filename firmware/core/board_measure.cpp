@@ -61,6 +61,9 @@ void Board::drift_rows(const char* argument) {
   if (!parse_count(argument, kMaxDriftRows, &rows)) {
     return error("bad_argument", "drift rows takes a number of inferences, 0 to 1000000");
   }
+  if (uplink_.is_open() && rows > 0 && rows < kTogether) {
+    return error("bad_argument", "on a network a drift record is about 32 inferences or more");
+  }
   if (loaded() && profile_.groups == 0) return error("no_reference", "the model carries no reference distribution");
   drift_rows_ = rows;
   drift_.reset();

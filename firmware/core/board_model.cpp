@@ -113,6 +113,7 @@ void Board::take(hal::Slot slot, const uint8_t* data, const ModelHeader& header)
   head_.digest = model_.digest;
   state_ = nullptr;
   presence_due_ = true;
+  update_due_ = false;  // it was ordered to take the place of another model
   if (had_model && another) metrics_.forget_model();
   drift_.reset();
   last_index_ = -1.0;
@@ -146,8 +147,10 @@ hal::Slot Board::update_target() const {
   return parse_model_header(a.data, a.bytes, &header) == HeaderStatus::ok ? hal::Slot::b : hal::Slot::a;
 }
 
-void Board::send_update(uint32_t id, const char* state, const Refusal& refusal) {
+// `changed`: whether what is answered was more than a part that had come already, or could not be used.
+void Board::send_update(uint32_t id, const char* state, const Refusal& refusal, bool changed) {
   if (refusal) ++metrics_.errors;
+  if (head_.order != 0 && !changed && !may_answer()) return;
   Record record(output_, head_, "update");
   record.number("id", id).text("state", state).number("next_offset", updater_.next_offset());
   if (refusal) record.text("code", refusal.code).text("reason", refusal.reason).signed_number("op", refusal.op);
@@ -168,17 +171,22 @@ void Board::update_begin(const Frame& frame) {
 }
 
 void Board::update_chunk(const Frame& frame) {
+  const uint32_t before = updater_.next_offset();
   Refusal refusal{"bad_chunk", "a chunk begins with its offset"};
   if (frame.body_bytes > kOffsetBytes) {
     refusal = updater_.chunk(u32(frame.body), frame.body + kOffsetBytes, frame.body_bytes - kOffsetBytes);
   }
-  send_update(frame.id, refusal ? "refused" : "received", refusal);
+  send_update(frame.id, refusal ? "refused" : "received", refusal, updater_.next_offset() != before);
 }
 
 // The new model is tried before its header is written: one that crashes the board leaves a slot without a model.
 void Board::update_commit(const Frame& frame) {
   Refusal refusal = updater_.check_body();
-  if (refusal) return send_update(frame.id, "refused", refusal);
+  if (refusal) {
+    // Who carries the parts can spoil them, and not have the board hash them again and again.
+    if (head_.order != 0 && updater_.open() && updater_.next_offset() == updater_.header().total_bytes) updater_.abandon();
+    return send_update(frame.id, "refused", refusal, false);
+  }
   const hal::Slot target = updater_.target();
   const uint8_t* const data = model_area(target).data;
   engine_.unload();

@@ -8,7 +8,8 @@
 namespace edgeward {
 namespace {
 
-// After an order with a wrong signature, none is checked for so long: it takes a board a good part of a second.
+// After an order with a wrong signature, which takes a board a good part of a second, none is checked for so long. Only who has the
+// secret of the board gets so far.
 constexpr uint64_t kQuietUs = 1000000;
 
 constexpr char kUpdate[] = "update ";
@@ -75,23 +76,32 @@ void Board::network_message(uint32_t bytes) {
   if (bytes >= 8 && std::memcmp(message_, "EWORDER1", 8) == 0) return obey(bytes);
   if (bytes < kFrameHeadBytes) return refuse_order(Refusal{"bad_order", "a message is an order, or part of an update"});
   Frame frame{message_[0], u32(message_ + 1), message_ + kFrameHeadBytes, bytes - kFrameHeadBytes};
-  head_.order = update_order_;
   const auto type = static_cast<FrameType>(frame.type);
-  if (type == FrameType::update_begin && update_order_ != 0) {
-    uint8_t digest[kSha256Bytes];
-    sha256(frame.body, frame.body_bytes, digest);
-    if (std::memcmp(digest, ordered_header_, sizeof digest) == 0) {
-      update_begin(frame);
-      by_network_ = true;
-      return;
-    }
-  } else if (type == FrameType::update_chunk || type == FrameType::update_commit) {
-    if (by_network_) return type == FrameType::update_chunk ? update_chunk(frame) : update_commit(frame);
-    if (may_refuse()) send_update(frame.id, "refused", kNoUpdate);
+  const bool part = type == FrameType::update_chunk || type == FrameType::update_commit;
+  if (type == FrameType::update_begin && is_ordered(frame)) {
+    update_due_ = false;  // an order is for one update: sent again, its parts would bring back a model that was rolled back
+    head_.order = update_order_;
+    update_begin(frame);
+    by_network_ = updater_.open();
     return;
   }
-  head_.order = 0;
+  if (part && by_network_) {
+    head_.order = update_order_;
+    return type == FrameType::update_chunk ? update_chunk(frame) : update_commit(frame);
+  }
+  if (part) {
+    if (may_answer()) send_update(frame.id, "refused", kNoUpdate);
+    return;
+  }
   refuse_order(Refusal{"not_ordered", "no order asks for what came over the network"});
+}
+
+// Whether an update that was ordered, and has not begun, begins with this header.
+bool Board::is_ordered(const Frame& frame) const {
+  uint8_t digest[kSha256Bytes];
+  if (!update_due_) return false;
+  sha256(frame.body, frame.body_bytes, digest);
+  return std::memcmp(digest, ordered_header_, sizeof digest) == 0;
 }
 
 void Board::obey(uint32_t bytes) {
@@ -100,7 +110,7 @@ void Board::obey(uint32_t bytes) {
   Refusal refusal = read_order(message_, bytes, keys_, settings_, &order);
   if (refusal && std::strcmp(refusal.code, "bad_signature") == 0) quiet_until_us_ = hal::clock_us() + kQuietUs;
   if (refusal) return refuse_order(refusal, order.number);
-  refusal = note_order(order.number);
+  refusal = note_order(settings_, order.number);
   if (refusal) return refuse_order(refusal, order.number);
   head_.order = order.number;
   if (!is_allowed(order.command)) return refuse_order(Refusal{"not_by_order", "this command takes a cable"});
@@ -111,22 +121,24 @@ void Board::obey(uint32_t bytes) {
   if (!parse_hex(order.command + std::strlen(kUpdate), ordered_header_, sizeof ordered_header_)) {
     return refuse_order(Refusal{"bad_argument", "update takes the SHA-256 of a model's header"});
   }
-  update_order_ = order.number;
+  if (by_network_) updater_.abandon();  // nobody goes on with the one before
   by_network_ = false;
+  update_order_ = order.number;
+  update_due_ = true;
   Record(output_, head_, "order").text("state", "obeyed");
 }
 
-// Whether what nobody ordered is answered: once a second, so that who floods a board with nonsense gets no flood of answers.
-bool Board::may_refuse() {
+// Who floods a board with nonsense gets no flood of answers: one a second.
+bool Board::may_answer() {
   const uint64_t now_us = hal::clock_us();
-  if (now_us < refusals_from_us_) return false;
-  refusals_from_us_ = now_us + kQuietUs;
+  if (now_us < answers_from_us_) return false;
+  answers_from_us_ = now_us + kQuietUs;
   return true;
 }
 
 void Board::refuse_order(const Refusal& refusal, uint64_t claimed) {
   ++metrics_.errors;
-  if (head_.order == 0 && !may_refuse()) return;
+  if (head_.order == 0 && !may_answer()) return;
   Record record(output_, head_, "order");
   record.text("state", "refused").text("code", refusal.code).text("reason", refusal.reason);
   if (head_.order == 0) record.number("claimed", claimed);
@@ -141,19 +153,23 @@ void Board::send_network() {
       .text("federation", settings_.network.federation)
       .text("name", settings_.network.name)
       .boolean("encrypted", *settings_.network.ca != 0)
-      .number("last_order", last_order());
+      .number("last_order", last_order(settings_));
 }
 
-// New settings, or with an empty body none any more. The board restarts: nothing of the place before stays.
+// New settings, or with an empty body none any more. The board restarts: nothing of the place before stays, also where flash
+// failed after the settings were erased, which the network still points to.
 void Board::settings_frame(const Frame& frame) {
   Refusal refusal{"keys_locked", "the keys were locked: only flashing changes the settings"};
   if (!keys_.locked) refusal = frame.body_bytes == 0 ? forget_settings() : write_settings(frame.body, frame.body_bytes);
   if (refusal) {
     ++metrics_.errors;
+    const bool gone = std::strcmp(refusal.code, "flash_failed") == 0;
+    if (gone) output_.copy_to(nullptr);  // there is no secret to mark it with
     Record(output_, head_, "error").number("id", frame.id).text("code", refusal.code).text("reason", refusal.reason);
-    return;
+    if (!gone) return;
+  } else {
+    Record(output_, head_, "settings").number("id", frame.id);
   }
-  { Record(output_, head_, "settings").number("id", frame.id); }
   hal::restart();
 }
 

@@ -43,6 +43,9 @@ constexpr uint32_t kMessageBytes = 2064;
 constexpr uint32_t kDriftGroups = 32;
 constexpr uint32_t kDriftBins = 16;
 
+// What leaves over the network about answers and inputs is about so many at least: fewer would say what one was.
+constexpr uint32_t kTogether = 32;
+
 // Classes that are counted each, and operators that are timed each.
 constexpr uint32_t kCountedClasses = 32;
 constexpr uint32_t kTimedOperators = 64;

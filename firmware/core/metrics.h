@@ -54,6 +54,13 @@ struct Answers {
   void add(const Choice& choice, uint32_t of_classes);
 };
 
+// What the network says of answers: as they were, so that two metrics records differ by kTogether of them or by none.
+struct Tally {
+  uint32_t inferences = 0;
+  Answers answers;
+  uint32_t over = 0;
+};
+
 struct Metrics {
   uint32_t inferences = 0;
   uint32_t errors = 0;      // inferences and commands that could not be done
@@ -61,6 +68,11 @@ struct Metrics {
   LatencyHistogram latency;
   Answers answers;
   uint32_t over = 0;  // inferences whose score was above the model's threshold
+  Tally shown;
+
+  void show() {
+    if (inferences - shown.inferences >= kTogether) shown = Tally{inferences, answers, over};
+  }
 
   // Another model: what is said about the board stays.
   void forget_model() {
@@ -68,6 +80,7 @@ struct Metrics {
     latency = LatencyHistogram{};
     answers = Answers{};
     over = 0;
+    shown = Tally{};
   }
 };
 

@@ -8,9 +8,11 @@
 namespace edgeward {
 
 void Output::put(char c) {
-  if (used_ == kRecordBytes) flush();
-  buffer_[used_++] = c;
-  if (uplink_ != nullptr && uplink_->writing()) uplink_->put(c);
+  if (to_ != To::copy) {
+    if (used_ == kRecordBytes) flush();
+    buffer_[used_++] = c;
+  }
+  if (to_ != To::port && uplink_ != nullptr && uplink_->writing()) uplink_->put(c);
 }
 
 void Output::begin_copy(const char* kind) {
@@ -21,20 +23,12 @@ void Output::end_copy() {
   if (uplink_ != nullptr) uplink_->end();
 }
 
-void Output::own_number(uint64_t here) {
-  Uplink* const uplink = uplink_;
-  uplink_ = nullptr;
+void Output::sequence(uint64_t here) {
+  send_to(To::port);
   number(here);
-  uplink_ = uplink;
-  if (uplink == nullptr || !uplink->writing()) return;
-  char digits[11];
-  int count = 0;
-  uint32_t there = uplink->take_sequence();
-  do {
-    digits[count++] = static_cast<char>('0' + there % 10);
-    there /= 10;
-  } while (there > 0);
-  while (count > 0) uplink->put(digits[--count]);
+  send_to(To::copy);
+  if (uplink_ != nullptr && uplink_->writing()) number(uplink_->take_sequence());
+  send_to(To::both);
 }
 
 void Output::text(const char* text) {
@@ -109,7 +103,7 @@ Record::Record(Output& output, RecordHead& head, const char* kind) : out_(output
   out_.hex32(head.boot_id);
   out_.put('"');
   key("seq");
-  out_.own_number(head.sequence++);
+  out_.sequence(head.sequence++);
   text("model", head.digest);
   number("t_us", hal::clock_us());
   text("kind", kind);
@@ -131,6 +125,15 @@ void Record::key(const char* key) {
   out_.text(",\"");
   out_.text(key);
   out_.text("\":");
+}
+
+void Record::list(const uint32_t* values, uint32_t count) {
+  out_.put('[');
+  for (uint32_t i = 0; i < count; ++i) {
+    if (i > 0) out_.put(',');
+    out_.number(values[i]);
+  }
+  out_.put(']');
 }
 
 Record& Record::text(const char* name, const char* value) {
@@ -173,12 +176,27 @@ Record& Record::bytes(const char* name, const uint8_t* data, uint32_t count) {
 
 Record& Record::numbers(const char* name, const uint32_t* values, uint32_t count) {
   key(name);
-  out_.put('[');
-  for (uint32_t i = 0; i < count; ++i) {
-    if (i > 0) out_.put(',');
-    out_.number(values[i]);
-  }
-  out_.put(']');
+  list(values, count);
+  return *this;
+}
+
+Record& Record::numbers(const char* name, const uint32_t* here, const uint32_t* in_copy, uint32_t count) {
+  key(name);
+  out_.send_to(Output::To::port);
+  list(here, count);
+  out_.send_to(Output::To::copy);
+  list(in_copy, count);
+  out_.send_to(Output::To::both);
+  return *this;
+}
+
+Record& Record::number(const char* name, uint64_t here, uint64_t in_copy) {
+  key(name);
+  out_.send_to(Output::To::port);
+  out_.number(here);
+  out_.send_to(Output::To::copy);
+  out_.number(in_copy);
+  out_.send_to(Output::To::both);
   return *this;
 }
 

@@ -17,8 +17,12 @@ class Output {
   void begin_copy(const char* kind);
   void end_copy();
 
-  // A number that is another one in the copy.
-  void own_number(uint64_t here);
+  // Where goes what is put from now on.
+  enum class To : uint8_t { both, port, copy };
+  void send_to(To to) { to_ = to; }
+
+  // The number of a record, which is another one in the copy.
+  void sequence(uint64_t here);
 
   void put(char c);
   void decimal(double value);
@@ -37,6 +41,7 @@ class Output {
   void count_crc();
 
   Uplink* uplink_ = nullptr;
+  To to_ = To::both;
   uint32_t used_ = 0;
   uint32_t crc_from_ = 0;  // first byte of the buffer not yet in crc_
   bool crc_on_ = false;
@@ -68,6 +73,9 @@ class Record {
   Record& boolean(const char* key, bool value);
   Record& bytes(const char* key, const uint8_t* data, uint32_t count);  // as hex digits
   Record& numbers(const char* key, const uint32_t* values, uint32_t count);
+  // As numbers(), others in the copy.
+  Record& numbers(const char* key, const uint32_t* here, const uint32_t* in_copy, uint32_t count);
+  Record& number(const char* key, uint64_t here, uint64_t in_copy);
   Record& texts(const char* key, const char* const* values, uint32_t count);
   // With four decimals, cut off at a million either way.
   Record& decimal(const char* key, double value);
@@ -77,6 +85,7 @@ class Record {
 
  private:
   void key(const char* key);
+  void list(const uint32_t* values, uint32_t count);
 
   Output& out_;
 };

@@ -3,7 +3,6 @@
 #include <cstring>
 
 #include "core/crc.h"
-#include "core/orders.h"
 #include "core/text.h"
 
 namespace edgeward {
@@ -34,9 +33,10 @@ bool is_name(const char* text) {
   return count >= 1 && count <= 64;
 }
 
+// As it can stand in a record.
 bool is_printable(const char* text) {
   for (; *text != 0; ++text) {
-    if (*text < 0x20 || *text > 0x7E) return false;
+    if (*text < 0x20 || *text > 0x7E || *text == '"' || *text == '\\') return false;
   }
   return true;
 }
@@ -74,11 +74,14 @@ bool put(Settings* out, uint8_t tag, const uint8_t* value, uint32_t bytes) {
 
 bool parse(const uint8_t* entries, uint32_t bytes, Settings* out) {
   *out = Settings{};
-  uint32_t at = 0;
+  uint32_t at = 0, seen = 0;
   while (at < bytes) {
     if (bytes - at < kEntryHeadBytes) return false;
     const uint32_t length = uint32_t{entries[at + 1]} | uint32_t{entries[at + 2]} << 8;
     if (length > bytes - at - kEntryHeadBytes) return false;
+    const uint32_t bit = entries[at] < 32 ? 1u << entries[at] : 0;
+    if ((seen & bit) != 0) return false;  // two answers to one question
+    seen |= bit;
     if (!put(out, entries[at], entries + at + kEntryHeadBytes, length)) return false;
     at += kEntryHeadBytes + length;
   }
@@ -107,7 +110,6 @@ Refusal write_settings(const uint8_t* entries, uint32_t bytes) {
   Settings settings;
   if (bytes > kSettingsBytes || bytes % 4 != 0 || !parse(entries, bytes, &settings)) return kBadSettings;
   if (const Refusal refusal = forget_settings()) return refusal;
-  if (const Refusal refusal = forget_orders()) return refusal;
   const uint32_t words[4] = {kMagic, bytes, crc32(entries, bytes), 0xFFFFFFFF};
   const hal::SlotView view = hal::slot_map(hal::Slot::network);
   if (!hal::slot_write(hal::Slot::network, kSettingsHeadBytes, entries, bytes) ||

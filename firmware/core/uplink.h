@@ -2,7 +2,8 @@
 // the board's secret can make.
 //
 // Only the kinds of kCarried leave. What a model answered about a sample, windows of a stream and raw samples do not: they may
-// be about a person, and a broker has no part in that.
+// be about a person, and a broker has no part in that. Of what does leave, counts of answers and indices of drift are about
+// kTogether inferences at least.
 #pragma once
 
 #include <cstdint>

@@ -16,96 +16,12 @@
 #include <vector>
 
 #include "core/board.h"
-#include "core/crc.h"
 #include "core/load_guard.h"
+#include "test/torn_flash.h"
 
 namespace edgeward::hal {
-namespace {
-
-using Bytes = std::vector<uint8_t>;
-enum Tear { kBefore, kHalf, kRandomBits, kAfter, kTears };
-constexpr uint32_t kNever = UINT32_MAX;
-constexpr uint32_t kSlotBytes = 16 * kFlashSectorBytes;
-
-Bytes g_flash[2];
-Bytes g_keys(kFlashSectorBytes, 0xFF);
-Bytes g_network;  // none
-Bytes& flash_of(Slot slot) {
-  if (slot == Slot::network) return g_network;
-  return slot == Slot::keys ? g_keys : g_flash[static_cast<uint8_t>(slot)];
-}
-Bytes g_input;
-size_t g_input_at = 0;
-std::string g_output;
-uint32_t g_retained[kRetainedWords];
-ResetReason g_reason = ResetReason::power_on;
-bool g_power = true;
-uint32_t g_operations = 0;
-uint32_t g_cut_at = kNever;
-Tear g_tear = kBefore;
-uint32_t g_random = 1;
-
-uint32_t random_word() { return g_random = g_random * 1664525 + 1013904223; }
-
-// What `target` becomes when it was on its way from `before` to `after`.
-void tear(uint8_t* target, const Bytes& after) {
-  for (size_t i = 0; i < after.size(); ++i) {
-    const auto mask = static_cast<uint8_t>(random_word() >> 24);
-    const bool done = g_tear == kAfter || (g_tear == kHalf && i < after.size() / 2);
-    if (done) target[i] = after[i];
-    if (g_tear == kRandomBits) target[i] = static_cast<uint8_t>((target[i] & mask) | (after[i] & ~mask));
-  }
-}
-
-bool change(Slot slot, uint32_t offset, const Bytes& after) {
-  if (!g_power || uint64_t{offset} + after.size() > flash_of(slot).size()) return false;
-  uint8_t* const target = flash_of(slot).data() + offset;
-  if (g_operations++ == g_cut_at) {
-    g_power = false;
-    tear(target, after);
-    return false;
-  }
-  std::memcpy(target, after.data(), after.size());
-  return true;
-}
-
-}  // namespace
 
 uint64_t clock_us() { return 0; }
-
-size_t serial_read(uint8_t* buffer, size_t capacity) {
-  const size_t count = std::min(capacity, g_input.size() - g_input_at);
-  std::memcpy(buffer, g_input.data() + g_input_at, count);
-  g_input_at += count;
-  return count;
-}
-
-void serial_write(const uint8_t* data, size_t bytes) {
-  if (g_power) g_output.append(reinterpret_cast<const char*>(data), bytes);
-}
-
-SlotView slot_map(Slot slot) { return SlotView{flash_of(slot).data(), static_cast<uint32_t>(flash_of(slot).size())}; }
-
-bool slot_erase(Slot slot, uint32_t offset, uint32_t bytes) { return change(slot, offset, Bytes(bytes, 0xFF)); }
-
-bool slot_write(Slot slot, uint32_t offset, const uint8_t* data, uint32_t bytes) {
-  Bytes after(data, data + bytes);
-  const uint8_t* const before = flash_of(slot).data() + offset;
-  for (uint32_t i = 0; i < bytes; ++i) after[i] &= before[i];
-  return change(slot, offset, after);
-}
-
-SystemInfo system_info() {
-  SystemInfo info{};
-  info.chip = "host";
-  info.simulated = true;
-  info.reset_reason = g_reason;
-  info.boot_id = 1;
-  info.retained = g_retained;
-  return info;
-}
-
-void idle(uint32_t) {}
 
 void restart() { std::abort(); }
 
@@ -114,7 +30,6 @@ void restart() { std::abort(); }
 namespace {
 
 using namespace edgeward;
-using hal::Bytes;
 
 constexpr uint32_t kArenaBytes = 64 * 1024;
 alignas(16) uint8_t g_arena[kArenaBytes];
@@ -134,35 +49,6 @@ std::string run(const Bytes& input) {
   while (board->step(0)) {
   }
   return hal::g_output;
-}
-
-bool holds(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
-
-void add_frame(Bytes* out, FrameType type, const uint8_t* body, size_t bytes, const uint8_t* more = nullptr,
-               size_t more_bytes = 0) {
-  Bytes plain = {static_cast<uint8_t>(type), 1, 0, 0, 0};
-  plain.insert(plain.end(), body, body + bytes);
-  plain.insert(plain.end(), more, more + more_bytes);
-  const uint16_t crc = crc16(plain.data(), plain.size());
-  plain.push_back(static_cast<uint8_t>(crc));
-  plain.push_back(static_cast<uint8_t>(crc >> 8));
-  out->push_back(0);
-  size_t code = out->size();
-  out->push_back(1);
-  for (const uint8_t byte : plain) {
-    if ((*out)[code] == 0xFF) {
-      code = out->size();
-      out->push_back(1);
-    }
-    if (byte == 0) {
-      code = out->size();
-      out->push_back(1);
-    } else {
-      out->push_back(byte);
-      ++(*out)[code];
-    }
-  }
-  out->push_back(0);
 }
 
 Bytes update_with(const Model& model, size_t chunk_bytes) {

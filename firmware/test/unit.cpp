@@ -8,10 +8,22 @@
 #include "core/load_guard.h"
 #include "core/metrics.h"
 #include "core/sha256.h"
+#include "core/uplink.h"
 #include "engine/direct/plan.h"
 #include "engine/engine.h"
 
 using namespace edgeward;
+
+namespace {
+
+uint32_t g_sent = 0, g_sent_bytes = 0;  // on the network
+
+}  // namespace
+
+bool hal::network_send(Topic, const uint8_t*, size_t bytes) {
+  g_sent_bytes = static_cast<uint32_t>(bytes);
+  return ++g_sent != 3;
+}
 
 namespace {
 
@@ -96,9 +108,36 @@ void kept_of_a_damaged_plan() {
   engine().unload();
 }
 
+void uplink() {
+  constexpr uint8_t kSecret[kSecretBytes] = {};
+  constexpr uint32_t kMark = 9 + 32 + 1;  // ,"mac":" and 32 digits and "}, of which one byte is }
+  const auto say = [](Uplink* uplink, const char* kind, uint32_t count) {
+    uplink->begin(kind);
+    for (uint32_t i = 0; i < count && uplink->writing(); ++i) uplink->put('x');
+    uplink->end();
+  };
+  Uplink uplink;
+  say(&uplink, "info", 10);
+  check(g_sent == 0, "nothing leaves before there is a place");
+  uplink.open(kSecret);
+  say(&uplink, "info", kUplinkBytes - kMark);
+  check(g_sent == 1 && g_sent_bytes == kUplinkBytes && uplink.dropped() == 0, "the longest record leaves");
+  for (const uint32_t count : {kUplinkBytes - kMark + 1, kUplinkBytes, kUplinkBytes + 1, 10 * kUplinkBytes}) say(&uplink, "info", count);
+  check(g_sent == 1 && uplink.dropped() == 4, "longer ones are dropped and counted");
+  for (const char* const kind : {"result", "samples", "detect", "fed", "recorded", "op", "bench", "keys", "network", "settings", "", "inf"}) {
+    say(&uplink, kind, 10);
+  }
+  check(g_sent == 1 && uplink.dropped() == 4, "other kinds do not leave");
+  say(&uplink, "metrics", 10);
+  check(g_sent == 2 && uplink.dropped() == 4, "a record after one that was too long");
+  say(&uplink, "metrics", 10);
+  check(g_sent == 3 && uplink.dropped() == 5, "what the network does not take is counted");
+}
+
 }  // namespace
 
 int main() {
+  uplink();
   load_guard();
   percentiles();
   digests();

@@ -32,6 +32,9 @@ _BOARD = ("src/main_host.cpp", "core/*.cpp", *ENGINES, "hal/host/*.cpp")
 LIBRARIES = {"edgeward-board-network": ("-lmosquitto",)}
 """Program -> what it is linked with: libmosquitto."""
 
+_WRAPPED = {"fuzz-board": ("-Wl,--wrap=_ZN8edgeward14ed25519_verifyEPKhS1_S1_m",)}
+"""Program -> functions of the core that it stands in front of."""
+
 PROGRAMS = {
     "run-direct": ("src/run_direct.cpp", *ENGINES),
     "damage-plan": ("test/damage_plan.cpp", *ENGINES),
@@ -39,13 +42,17 @@ PROGRAMS = {
     "judge-profiles": ("test/judge_profiles.cpp", "core/input_profile.cpp", "core/logarithm.cpp"),
     "parse-stdio": ("test/parse_stdio.cpp", "core/input_parser.cpp", "core/crc.cpp"),
     "power-cut": ("test/power_cut.cpp", "core/*.cpp", *ENGINES, "hal/host/source.cpp", NO_NETWORK),
-    "fuzz-board": ("test/fuzz_board.cpp", "core/*.cpp", *ENGINES, NO_NETWORK),
+    "fuzz-board": ("test/fuzz_board.cpp", "core/*.cpp", *ENGINES),
     "verify-stdio": ("test/verify_stdio.cpp", "core/ed25519.cpp", "core/sha512.cpp"),
     "stream-stdio": (
         "test/stream_stdio.cpp",
         *(f"core/{name}.cpp" for name in ("input_profile", "logarithm", "metrics", "stream")),
     ),
-    "unit": ("test/unit.cpp", "core/crc.cpp", "core/metrics.cpp", "core/sha256.cpp", *ENGINES),
+    "unit": (
+        "test/unit.cpp",
+        *ENGINES,
+        *(f"core/{name}.cpp" for name in ("crc", "hmac", "metrics", "sha256", "uplink")),
+    ),
     "board-stdio": (
         "test/board_stdio.cpp",
         "core/*.cpp",
@@ -61,6 +68,8 @@ PROGRAMS = {
         )
         for console in ("uart", "usb")
     },
+    "network-stdio": ("test/network_stdio.cpp", "core/*.cpp", *ENGINES, "hal/host/flash.cpp", "hal/host/source.cpp"),
+    "network-power-cut": ("test/network_power_cut.cpp", "core/*.cpp", *ENGINES, "hal/host/source.cpp"),
     "edgeward-board": (*_BOARD, NO_NETWORK),
     "edgeward-board-network": (*_BOARD, "hal/host_network/network.cpp"),
 }
@@ -117,7 +126,7 @@ def build(program: str, extra_flags: Sequence[str] = ()) -> Path:
             with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
                 compiling = [[compiler, *flags, f"-I{root}", "-c", str(path)] for path in missing]
                 list(pool.map(make, [program] * len(missing), compiling, [objects[path] for path in missing]))
-            libraries = LIBRARIES.get(program, ())
+            libraries = (*LIBRARIES.get(program, ()), *_WRAPPED.get(program, ()))
             make(program, [compiler, *flags, *map(str, objects.values()), *libraries], target)
     return target
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 
 from cobs import cobs
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -14,9 +14,10 @@ from orchestrator.boards.conversation import BoardError, NoAnswerError
 from orchestrator.boards.fleet_link import FleetLink
 from orchestrator.boards.orders import Numbers, sign_order
 from orchestrator.boards.protocol import FRAME_UPDATE_BEGIN, RECORD_SCHEMA, Record, RecordStats
-from orchestrator.wire.sequence import Sequence
 
 _POLL_S = 0.05
+_PROVED = ("bad_signature", "flash_failed")
+"""What a board refuses only after it saw that the order is of somebody with its secret."""
 _HEAD_BYTES, _CRC_BYTES = 5, 2
 
 
@@ -39,7 +40,7 @@ class NetworkBoard(BoardClient):
     ) -> None:
         self._link, self._name, self._key, self._numbers = link, name, key, numbers
         self._first = self._ordered = numbers.next()
-        self._seen = Sequence()
+        self._taken: Set[Tuple[str, int]] = set()
         self._stats = RecordStats()
         self._begin_without_device(name, timeout_s, on_record)
 
@@ -80,6 +81,9 @@ class NetworkBoard(BoardClient):
         forgotten = record.kind == "update" and record.fields.get("code") == "no_update"  # of a board that restarted
         if record.kind == "order" or (record.fields.get("order", 0) < self._first and not forgotten):
             return []
+        if (record.boot, record.seq) in self._taken:
+            return []  # said before: delivered twice, or by a broker that passes it for the answer to another order
+        self._taken.add((record.boot, record.seq))
         return [record]
 
     def reboot(self) -> Dict[str, Any]:
@@ -98,6 +102,6 @@ class NetworkBoard(BoardClient):
         number = record.fields.get("order", record.fields.get("claimed", 0))
         if number != self._ordered:
             return []  # about somebody else's message
-        if code == "old_order":
-            return []  # a copy that the broker delivered twice; the order itself has its answer
+        if "order" not in record.fields and code not in _PROVED:
+            return []  # about a copy, or what anybody made up with this number: the order itself may still be obeyed
         raise BoardError(f"{self.port}: order refused: {code}: {reason}")

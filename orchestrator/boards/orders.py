@@ -1,7 +1,8 @@
 """Orders to a board over a network that nobody trusts, and how its answers are known; firmware/core/orders.h is the other side.
 
 An order is signed by a key that may sign the board's models, names the board and the settings it has, and has a number above all
-before. A board marks what it says with HMAC-SHA256 by the secret that it shares with its owner.
+before. Orders and answers are marked with HMAC-SHA256 by the secret that the board shares with its owner: without it nobody makes
+a board check a signature, which takes it long.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ MAGIC = b"EWORDER1"
 MOST_COMMAND_BYTES = 160
 _MAC = b',"mac":"'
 _MAC_DIGITS = 32
+_ORDER_MAC_BYTES = 16
 
 
 def board_id(secret: bytes) -> str:
@@ -37,7 +39,8 @@ def sign_order(key: Ed25519PrivateKey, federation: str, board: str, secret: byte
         )
     parts = (struct.pack("<Q", number), bytes([len(addressee)]), addressee, bytes([len(text)]), text)
     content = MAGIC + b"".join(parts)
-    return content + key.sign(content)
+    signed = content + key.sign(content)
+    return signed + hmac.new(secret, signed, hashlib.sha256).digest()[:_ORDER_MAC_BYTES]
 
 
 class Numbers:
