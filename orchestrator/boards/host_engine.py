@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Iterable, Sequence, Tuple
+from typing import Iterable, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -25,28 +25,30 @@ FUZZ = (*SANITIZE, "-fsanitize-coverage=trace-pc", "-fexceptions")
 
 ENGINES = ("engine/direct/*.cpp", "engine/trees/*.cpp")
 
+NO_HOOKS = "hooks/none/*.cpp"
+
 PROGRAMS = {
     "run-direct": ("src/run_direct.cpp", *ENGINES),
     "damage-plan": ("test/damage_plan.cpp", *ENGINES),
     "damage-trees": ("test/damage_trees.cpp", *ENGINES),
     "judge-profiles": ("test/judge_profiles.cpp", "core/input_profile.cpp", "core/logarithm.cpp"),
     "parse-stdio": ("test/parse_stdio.cpp", "core/input_parser.cpp", "core/crc.cpp"),
-    "power-cut": ("test/power_cut.cpp", "core/*.cpp", *ENGINES, "hal/host/source.cpp"),
-    "fuzz-board": ("test/fuzz_board.cpp", "core/*.cpp", *ENGINES),
+    "power-cut": ("test/power_cut.cpp", "core/*.cpp", *ENGINES, NO_HOOKS, "hal/host/source.cpp"),
+    "fuzz-board": ("test/fuzz_board.cpp", "core/*.cpp", *ENGINES, NO_HOOKS),
     "verify-stdio": ("test/verify_stdio.cpp", "core/ed25519.cpp", "core/sha512.cpp"),
     "stream-stdio": (
         "test/stream_stdio.cpp",
         *(f"core/{name}.cpp" for name in ("input_profile", "logarithm", "metrics", "stream")),
     ),
-    "unit": ("test/unit.cpp", "core/crc.cpp", "core/metrics.cpp", "core/sha256.cpp"),
+    "unit": ("test/unit.cpp", *(f"core/{name}.cpp" for name in ("crc", "metrics", "pins", "rules", "sha256"))),
     "board-stdio": (
         "test/board_stdio.cpp",
         "core/*.cpp",
         *ENGINES,
-        "hal/host/flash.cpp",
-        "hal/host/source.cpp",
+        NO_HOOKS,
+        *(f"hal/host/{name}.cpp" for name in ("flash", "pins", "source")),
     ),
-    "edgeward-board": ("src/main_host.cpp", "core/*.cpp", *ENGINES, "hal/host/*.cpp"),
+    "edgeward-board": ("src/main_host.cpp", "core/*.cpp", *ENGINES, NO_HOOKS, "hal/host/*.cpp"),
 }
 """Program -> its sources below `firmware/`."""
 
@@ -69,10 +71,18 @@ def cache_dir() -> Path:
     return Path(base) / "edgeward"
 
 
-def build(program: str, extra_flags: Sequence[str] = ()) -> Path:
-    """The path of a program of PROGRAMS, built if the cache does not have it for these sources, flags and compiler."""
+def build(program: str, extra_flags: Sequence[str] = (), hooks: Optional[Path] = None) -> Path:
+    """The path of a program of PROGRAMS, built if the cache does not have it for these sources, flags and compiler.
+
+    `hooks`: a C++ file of one's own in place of NO_HOOKS. Raises HostBuildError with what the compiler says of it.
+    """
     root = firmware_dir()
-    sources = sorted(path for pattern in PROGRAMS[program] for path in root.glob(pattern))
+    patterns = [pattern for pattern in PROGRAMS[program] if hooks is None or pattern != NO_HOOKS]
+    sources = sorted(path for pattern in patterns for path in root.glob(pattern))
+    if hooks is not None:
+        if not hooks.is_file():
+            raise HostBuildError(f"{hooks}: no such file; docs/hooks.md says what is in it")
+        sources.append(hooks.resolve())
     compiler = shutil.which("g++")
     if compiler is None:
         raise HostBuildError("no g++ on this machine: install it (Debian, Ubuntu: apt-get install g++) and try again")
@@ -110,7 +120,8 @@ def make(program: str, command: Sequence[str], made: Path) -> None:
 def digest_of(root: Path, files: Sequence[Path], words: Sequence[str]) -> str:
     digest = hashlib.sha256("\0".join(words).encode())
     for path in files:
-        digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
+        name = path.relative_to(root) if root in path.parents else path.name
+        digest.update(str(name).encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:20]
 
 

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional
 
-from orchestrator.cli import flash, monitor, record
+from orchestrator.cli import board_rule, flash, monitor, record
 from orchestrator.cli.arguments import check_output, seconds
 from orchestrator.cli.commands import COMMANDS
 from orchestrator.wire.plain import many
@@ -67,9 +67,12 @@ def register(subparsers: Any) -> None:
     simulate.add_argument(
         "--allow-recording", action="store_true", help="as of `edgeward flash`: it may send raw samples"
     )
+    simulate.add_argument("--pins", type=Path, metavar="FILE", help="add each change of a pin that rules drive to it")
+    simulate.add_argument("--hooks", type=Path, metavar="FILE.cpp", help="one's own sensor and action (docs/hooks.md)")
     flash.register(verbs)
     monitor.register(verbs)
     record.register(verbs)
+    board_rule.register(verbs)
 
 
 def _verb(
@@ -236,8 +239,9 @@ def run_selftest(args: argparse.Namespace) -> int:
 
 def run_verify(args: argparse.Namespace) -> int:
     from model_export.model_bin import parse_model_bin
+    from orchestrator.cli.model_files import read_model_bin
 
-    packed = parse_model_bin(_model_bin(args.model))
+    packed = parse_model_bin(read_model_bin(args.model))
     with _board(args) as board:
         info = board.info()
         same = info["model"] == packed.digest and info["state"] == "ready"
@@ -265,7 +269,9 @@ def run_verify(args: argparse.Namespace) -> int:
 
 
 def run_update(args: argparse.Namespace) -> int:
-    blob = _model_bin(args.model)
+    from orchestrator.cli.model_files import read_model_bin
+
+    blob = read_model_bin(args.model)
     with _board(args) as board, flash.ProgressBars(not args.json) as bars:
         _print_fields(args, board.update(blob, lambda sent, total: bars.show("model", sent / total)))
     return 0
@@ -309,16 +315,21 @@ def run_simulate(args: argparse.Namespace) -> int:
     import time
 
     from orchestrator.boards.virtual import VirtualBoard
-    from orchestrator.cli.model_files import read_file
+    from orchestrator.cli.model_files import read_file, read_model_bin
     from orchestrator.cli.stopping import Stopped, stop_on_sigterm
     from orchestrator.errors import EdgewardError
 
-    model = _model_bin(args.model) if args.model is not None else None
+    model = read_model_bin(args.model) if args.model is not None else None
     if args.samples is not None and len(read_file(args.samples)) % 2:
         raise EdgewardError(f"--samples {args.samples}: no whole number of int16 values")
-    with VirtualBoard(
-        model, flash=args.flash, arena_bytes=args.arena, samples=args.samples, recording=args.allow_recording
-    ) as board:
+    given = {
+        "flash": args.flash,
+        "arena_bytes": args.arena,
+        "samples": args.samples,
+        "pins": args.pins,
+        "hooks": args.hooks,
+    }
+    with VirtualBoard(model, recording=args.allow_recording, **given) as board:
         if args.json:
             print(json.dumps({"port": board.port, "simulated": True, "flash": str(board.flash)}), flush=True)
         else:
@@ -347,26 +358,6 @@ def _ready(board: BoardClient) -> Dict[str, Any]:
             f"{board.port}: no model is loaded ({info['state']}); `edgeward flash` or `board update` brings one"
         )
     return info
-
-
-def _model_bin(path: Path) -> bytes:
-    """The bytes of a bundle's model.bin, or of the file itself; checked."""
-    from model_export.errors import ExportError
-    from model_export.model_bin import model_bin_of, parse_model_bin
-    from orchestrator.errors import EdgewardError
-
-    try:
-        file = model_bin_of(path)
-    except ExportError as error:
-        raise EdgewardError(str(error)) from error
-    try:
-        blob = file.read_bytes()
-        parse_model_bin(blob)
-    except OSError as error:
-        raise EdgewardError(f"{file}: {error.strerror}") from error
-    except ExportError as error:
-        raise EdgewardError(f"{file}: {error}") from error
-    return blob
 
 
 def _save(path: Path, outputs: np.ndarray) -> None:

@@ -71,3 +71,22 @@ def naming(path: Path) -> Iterator[None]:
         text, kind = str(error), UsageError if isinstance(error, ModelFileError) else EdgewardError
         named = text.startswith((str(path), str(path.resolve())))
         raise kind(text if named else f"{path}: {text}") from error
+
+
+def read_model_bin(path: Path) -> bytes:
+    """The bytes of a bundle's model.bin, or of the file itself; checked."""
+    from model_export.errors import ExportError
+    from model_export.model_bin import model_bin_of, parse_model_bin
+
+    try:
+        file = model_bin_of(path)
+    except ExportError as error:
+        raise EdgewardError(str(error)) from error
+    try:
+        blob = file.read_bytes()
+        parse_model_bin(blob)
+    except OSError as error:
+        raise EdgewardError(f"{file}: {error.strerror}") from error
+    except ExportError as error:
+        raise EdgewardError(f"{file}: {error}") from error
+    return blob
