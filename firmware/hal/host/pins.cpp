@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include "core/pins.h"
 #include "hal/hal.h"
 
 namespace edgeward::hal {
@@ -29,7 +30,12 @@ void note(const char* format, ...) {
   if (file >= 0) close(file);
 }
 
-void set(const Pin& pin, bool active) { note("%u %s\n", pin.number, active != pin.active_low ? "high" : "low"); }
+bool g_on[kMostPins];
+
+void set(const Pin& pin, bool active) {
+  g_on[pin.number] = active;
+  note("%u %s\n", pin.number, active != pin.active_low ? "high" : "low");
+}
 
 }  // namespace
 
@@ -40,9 +46,11 @@ bool pin_claim(const Pin& pin) {
   return true;
 }
 
-// No timer: the core ends it in time, it only does not while an inference lasts.
+// No timer: the core ends it in time, it only does not while an inference lasts. What goes on is no change.
 void pin_on(const Pin& pin, uint64_t /*for_us*/) {
+  if (g_on[pin.number]) return;
   if (pin.hz == 0) return set(pin, true);
+  g_on[pin.number] = true;
   note("%u pwm %u %u\n", pin.number, pin.hz, pin.active_low ? 100 - pin.duty_percent : pin.duty_percent);
 }
 
