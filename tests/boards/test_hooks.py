@@ -1,4 +1,4 @@
-"""A sensor and an action of one's own (firmware/hooks): on the virtual board and in the simulated ESP32-C3, as docs/hooks.md has it."""
+"""A sensor and an action of one's own (firmware/hooks): on the virtual board, in the simulated ESP32-C3, and their page."""
 
 import re
 import time
