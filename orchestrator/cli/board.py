@@ -322,6 +322,7 @@ def run_simulate(args: argparse.Namespace) -> int:
     model = read_model_bin(args.model) if args.model is not None else None
     if args.samples is not None and len(read_file(args.samples)) % 2:
         raise EdgewardError(f"--samples {args.samples}: no whole number of int16 values")
+    check_output(args.pins, "--pins")
     given = {
         "flash": args.flash,
         "arena_bytes": args.arena,

@@ -10,10 +10,12 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from step_model import QUIET, SURE, UNSURE, step_model, step_trees
 
 from model_export.input_profile import make_profile
 from model_export.model_bin import parse_model_bin
+from model_export.signing import raw_public, sign_model_bin
 from model_export.trees import CLASSES, VALUE
 from orchestrator.boards.host_engine import SANITIZE, build
 from orchestrator.boards.keys import key_sector
@@ -343,35 +345,33 @@ def test_a_score_that_is_no_number_is_nobodys_class(tmp_path: Path, label: int) 
     assert said.codes() == []
 
 
-KEY = bytes.fromhex("d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a")  # of RFC 8032
+TRUSTED = Ed25519PrivateKey.generate()
+KEY = raw_public(TRUSTED.public_key())
+LOCKED = key_sector([KEY], locked=True)
+TORN = LOCKED[:64] + LOCKED[64:96] + b"\xff" * (len(LOCKED) - 96)
+"""The power went while the lock was written, or somebody says that it did."""
 
 
 @pytest.mark.parametrize(
     ("keys", "free"),
     [
         (b"", True),
+        (key_sector([KEY]), True),
         (key_sector([KEY], locked=True, rules=True), True),
-        (key_sector([KEY], locked=True), False),
-        (b"EWKY" + b"\0" * 60, False),
+        (LOCKED, False),
+        (TORN, False),
     ],
-    ids=["no keys", "locked, rules allowed", "locked", "damaged"],
+    ids=["no keys", "not locked", "locked, rules allowed", "locked", "damaged"],
 )
 def test_who_has_the_port_of_a_locked_board_changes_no_rule(tmp_path: Path, keys: bytes, free: bool) -> None:
-    """The model is not signed, so where there are keys it does not come into use; the lock is put on behind its back."""
-    flash = talk(tmp_path, ["rule set 1 1 0 1 250 record"]).flash
-    if keys[4:8] == b"\1\0\0\0":  # the key is left out: what is asked here is what the lock means
-        keys = keys[64:]
-    image = bytearray(flash)
-    image[KEYS.offset : KEYS.offset + len(keys.rstrip(b"\xff"))] = keys.rstrip(b"\xff")
-    changes = ["rule set 2 1 0 1 250 record", "rule remove 1", "rule clear"]
-    if keys[:8] == b"EWKY\0\0\0\0":
-        said = talk(tmp_path, ["info", *changes], image=bytes(image))
-        assert said.fields("info")[0]["state"] == "keys_damaged"
-        return
-    for change in changes:
-        said = talk(tmp_path, [change, "rule list"], image=bytes(image))
+    signed = sign_model_bin(MODEL, TRUSTED)
+    image = image_of(signed, keys, entry({"action": 1, "hold_ms": 0}, signed))
+    rule = ["1 1 0 1 250 record"]
+    for change in ("rule set 2 1 0 1 250 record", "rule remove 1", "rule clear"):
+        said = talk(tmp_path, ["rule list", change, "rule list"], image=image)
+        assert said.fields("rules")[0]["rules"] == rule
         assert said.codes() == ([] if free else ["rules_locked"])
-        assert (said.rules() != ["1 1 0 1 250 record"]) == free
+        assert (said.rules() != rule) == free
         assert said.fields("rules")[-1]["locked"] != free
-    acting = talk(tmp_path, [STREAM], played((900, SURE)), bytes(image))
+    acting = talk(tmp_path, [STREAM], played((900, SURE)), image)
     assert acting.fields("acted"), "its own sensor makes the rule act, locked or not"
