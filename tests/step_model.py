@@ -27,12 +27,14 @@ LABELS = ("rest", "fall")
 FEATURES: List[Dict[str, Any]] = [{"name": "x", "cuts": [0.0, 10.0]}]
 
 
-def step_trees(mode: int = PAIR, scale: float = PROBABILITIES[0], zero_point: int = PROBABILITIES[1]) -> Trees:
-    """VALUE: output 9, 150, 240, less 128."""
+def step_trees(
+    mode: int = PAIR, scale: float = PROBABILITIES[0], zero_point: int = PROBABILITIES[1], heads: int = 1
+) -> Trees:
+    """VALUE: outputs 9, 150 and 240, less 128. CLASSES: so many pairs, each of which says the same."""
     nodes, leaves = numbered([(AT_LEAST << 12, 2, -1, 1), (AT_LEAST << 12, 3, -2, -3)], [0, 1, 2])
     scores = np.array([[9], [150], [240]], np.int32)
     if mode == CLASSES:
-        scores = np.array([[240, 9, 5], [100, 150, 5], [9, 240, 5]], np.int32)
+        scores = np.array([[240, 9] * heads, [100, 150] * heads, [9, 240] * heads], np.int32)
     cuts = np.arange(255, dtype=np.int32)
     tree = Tree(nodes, scores[leaves])
     base = np.zeros(scores.shape[1], np.int32)

@@ -345,6 +345,17 @@ def test_a_score_that_is_no_number_is_nobodys_class(tmp_path: Path, label: int) 
     assert said.codes() == []
 
 
+def test_a_model_with_heads(tmp_path: Path) -> None:
+    """A rule is about the class and the probability of the heads' mean."""
+    profile = dataclasses.replace(make_profile((1, 1), [{"name": "x", "cuts": [0.0, 10.0]}], None), heads=3)
+    image = image_of(step_model(model=step_trees(CLASSES, heads=3), profile=profile))
+    said = talk(
+        tmp_path, ["rule set 1 1 200 1 250 record", STREAM], played((100, UNSURE), (9, QUIET), (10, SURE)), image
+    )
+    assert [(each["sample"], each["label"]) for each in said.fields("acted")] == [(110, 1)]
+    assert talk(tmp_path, ["rule set 1 2 0 1 250 record"], image=image).codes() == ["bad_rule"]
+
+
 TRUSTED = Ed25519PrivateKey.generate()
 KEY = raw_public(TRUSTED.public_key())
 LOCKED = key_sector([KEY], locked=True)
