@@ -1,10 +1,10 @@
-// What the board does by itself about what its model says: `rule list`, `rule set NUMBER LABEL LEAST_OF_256 AGREE COOL_MS ACTION ...`,
-// `rule remove NUMBER`, `rule clear`.
+// What the board does by itself about what its model says: `rule list`, `rule remove NUMBER`, `rule clear`,
+// `rule set NUMBER LABEL LEAST_OF_256 AGREE COOL_MS ACTION ...`.
 //
-// Rules lie in the log of their model's slot and are in use while that model is. They act on the windows of a stream only: what is
-// asked by `infer`, `bench` or a runner is a question, and whoever tests rows wants no relay to click. Outputs are off whenever
-// there is no stream and no model. Who may write to the port of a board with locked keys neither changes rules nor makes them act
-// by samples of their own.
+// Rules lie in the log of their model's slot and are in use while that model is. They act on the windows of a stream only:
+// what is asked by `infer`, `bench` or a runner is a question, and a test of rows should click no relay. Outputs are off
+// whenever there is no stream or no model. Who can write to the port of a board with locked keys neither changes rules nor
+// makes them act by samples of their own.
 #include <cstring>
 
 #include "core/board.h"
@@ -97,7 +97,8 @@ Refusal Board::change_rule(const Rule& rule) {
   if (!refusal) refusal = record_rule(slot_, model_.sha256, rule);
   for (uint32_t i = 0; i < kMaxRules; ++i) {
     Rule& known = rules_.rules[i];
-    if (refusal && known.has_pin()) hal::pin_claim(pin_of(known));  // the refused one may have turned the levels of its pin around
+    // The refused one may have turned the levels of its pin around.
+    if (refusal && known.has_pin()) hal::pin_claim(pin_of(known));
     if (refusal || (rule.number != 0 && i + 1 != rule.number)) continue;
     known = removes ? Rule{} : rule;
     watches_[i] = RuleWatch{};

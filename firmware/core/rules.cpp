@@ -48,10 +48,10 @@ uint32_t words_of(RuleAction action) {
 }
 
 constexpr char kUsage[] =
-    "rule set NUMBER LABEL LEAST_OF_256 AGREE COOL_MS, then record, hook, level PIN high|low HOLD_MS, pulse PIN high|low MS, or pwm "
-    "PIN high|low HOLD_MS HZ PERCENT";
+    "rule set NUMBER LABEL LEAST_OF_256 AGREE COOL_MS, then record, hook, level PIN high|low HOLD_MS, pulse PIN high|low MS, "
+    "or pwm PIN high|low HOLD_MS HZ PERCENT";
 
-// A number into a field of any width; false where it is none or above `most`.
+// A number into a field of any width; false where it is not one, or above `most`.
 template <typename Field>
 bool read(const char* word, uint32_t most, Field* out) {
   uint32_t value = 0;

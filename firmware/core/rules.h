@@ -1,7 +1,8 @@
-// What a board does about what its model says, without code: a class, how sure and how often in a row, and then a record, a hook
-// or a pin. Pure: no clock, no pins, no flash; core/board_rules.cpp has these.
+// What a board does about what its model says, without code: a class, how sure and how often in a row, and then a record,
+// a hook or a pin. Pure: no clock, no pins, no flash; core/board_rules.cpp has these.
 //
-// A rule looks at every window of a stream. It holds while the last `agree` windows chose its class with at least its probability.
+// A rule looks at every window of a stream. It holds while the last `agree` windows chose its class with at least its
+// probability.
 // Where it holds and its cool-down is over, it acts: `record` and `hook` at once; `level` and `pwm` switch a pin on until a
 // window says something else, and at the latest `hold_ms` after the last one that agreed; `pulse` for `hold_ms`, whatever
 // windows say. The cool-down begins when an action ends. A rule read from flash begins with one, so that what pulls the supply

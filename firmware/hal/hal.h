@@ -60,7 +60,8 @@ bool slot_write(Slot slot, uint32_t offset, const uint8_t* data, uint32_t bytes)
 enum class Missed : uint8_t { repeated, counted };
 
 // Starts taking samples of `channels` values at `rate_hz` from a source of this board: "file" on the host, "adc" and "imu"
-// on an ESP32, and "user" everywhere (hooks/hooks.h). False when the target does not have it, it does not answer, or it has another number of channels.
+// on an ESP32, and "user" everywhere (hooks/hooks.h). False when the target does not have it, it does not answer, or it has
+// another number of channels.
 bool source_open(const char* name, uint32_t rate_hz, uint32_t channels, Missed missed);
 void source_close();
 

@@ -3,9 +3,10 @@
 //   fuzz-board MODEL.bin CORPUS SECONDS SEED [KEEP]
 //
 // Built with sanitizers and -fsanitize-coverage=trace-pc. An input is a row of pieces, u8 kind, u16 length, bytes: odd
-// kinds are wrapped into a frame with its right CRC, even ones go over the line as they are. After each, a stream is ended: then, and
-// where the board restarts, no output of a rule is on. Inputs that reach new code are
-// written to the folder KEEP, with 0 SECONDS those of CORPUS that add something to the smaller ones; the one that ends the program to `crash.bin` there. stdout: inputs run, and kept.
+// kinds are wrapped into a frame with its right CRC, even ones go over the line as they are. After each, a stream is ended:
+// then, and where the board restarts, no output of a rule is on. Inputs that reach new code are written to the folder KEEP,
+// with 0 SECONDS those of CORPUS that add something to the smaller ones; the one that ends the program to `crash.bin` there.
+// stdout: inputs run, and kept.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>

@@ -4,9 +4,9 @@
 //
 // Both are whole model.bin files with known answers. An operation is cut before it, half-way, in random bits, or right
 // after it; the boot that follows is cut in the same ways once more. After every cut the board must run one of the two
-// models with all known answers right, and the new one if it had said so. The same for rules, which are as before or as asked for.
-// Then models that crash the board while they are loaded: none is loaded twice. stdout: how many cuts were made in each scenario,
-// and how many crashes were checked.
+// models with all known answers right, and the new one if it had said so. The same for rules, which are as before or as
+// asked for. Then models that crash the board while they are loaded: none is loaded twice. stdout: how many cuts were made
+// in each scenario, and how many crashes were checked.
 #include <cstdio>
 #include <cstring>
 #include <fstream>
@@ -313,8 +313,8 @@ std::string rules_of(const Flash& flash) {
 }
 
 // Rules follow their model: an update has none, a rollback those of the model before, also where a full log was erased meanwhile.
-int rules_and_models(const Flash& updated, const Flash& worn, const Model& old_model, const Model& new_model, const std::string& two,
-                     const std::string& none) {
+int rules_and_models(const Flash& updated, const Flash& worn, const Model& old_model, const Model& new_model,
+                     const std::string& two, const std::string& none) {
   std::string said;
   set_flash(updated);
   bool holds_all = working_model(&said) == new_model.digest && rules_now() == none;
@@ -412,7 +412,7 @@ int main(int count, char** arguments) {
   const Flash with_two = after_running(with_one, text(kSecond));
   const Flash both_with_two = after_running(with_two, to_new);  // the new model has none
   std::string wear;
-  for (uint32_t i = 0; i < 2 * kSlotLogBytes / kRuleEntryBytes; ++i) wear += i % 2 == 0 ? kFirst : "rule set 1 1 0 1 250 level 2 high 100\n";
+  for (uint32_t i = 0; i < kSlotLogBytes / kRuleEntryBytes; ++i) wear = wear + kFirst + "rule set 1 1 0 1 250 level 2 high 100\n";
   const Flash worn = after_running(with_two, text(wear + "rule remove 2\n"));
   const Flash worn_logs = after_running(both_with_two, text(many + "rollback\n"));  // the old model in use, both logs nearly full
   const RuleScenario rule_scenarios[] = {

@@ -75,7 +75,8 @@ void digests() {
   check(std::memcmp(out, "\xe3\xb0\xc4\x42\x98\xfc\x1c\x14", 8) == 0, "SHA-256 of nothing");
 }
 
-// Free pins by chip, from what ESP-IDF's API reference leaves once flash, PSRAM, console, USB, strapping, JTAG and sensors are gone.
+// Free pins by chip, from what ESP-IDF's API reference leaves once flash, PSRAM, console, USB, strapping, JTAG and sensors
+// are gone.
 void pins() {
   struct Free {
     const char* chip;
@@ -98,7 +99,9 @@ void pins() {
     for (uint32_t pin = 0; pin < 64; ++pin) {
       check((pin_refusal(chip.chip, pin) == nullptr) == ((chip.pins >> pin & 1) != 0), "the free pins of a chip");
     }
-    for (const uint32_t pin : {64u, 255u, 256u + 18, UINT32_MAX}) check(pin_refusal(chip.chip, pin) != nullptr, "there is no such pin");
+    for (const uint32_t pin : {64u, 255u, 256u + 18, UINT32_MAX}) {
+      check(pin_refusal(chip.chip, pin) != nullptr, "there is no such pin");
+    }
   }
 }
 
@@ -155,11 +158,13 @@ void rules_as_text_and_in_flash() {
     check(set.count() == 0, "a rule that was removed is gone");
   }
   const char* const bad[] = {
-      "", "1", "1 0 0 1 250", "1 0 0 1 250 dance", "1 0 0 1 250 none", "1 0 0 1 250 record 1", "9 0 0 1 250 record", "-1 0 0 1 250 record",
-      "1 256 0 1 250 record", "1 0 257 1 250 record", "1 0 0 1001 250 record", "1 0 0 1 86400001 record", "1 0 0 1 4294967546 record",
-      "1 0 0 1 250 level", "1 0 0 1 250 level 1", "1 0 0 1 250 level 1 high", "1 0 0 1 250 level 1 on 5", "1 0 0 1 250 level 256 high 5",
-      "1 0 0 1 250 level 1 high 3600001", "1 0 0 1 250 level 1 high 5 5", "1 0 0 1 250 pwm 1 high 5 50", "1 0 0 1 250 pwm 1 high 5 8001 5",
-      "1 0 0 1 250 pwm 1 high 5 50 100", "1 0 nan 1 250 record", "1 0 0.5 1 250 record", "1 0 0 1 1e3 record", "1 0 0 1 250 Record",
+      "", "1", "1 0 0 1 250", "1 0 0 1 250 dance", "1 0 0 1 250 none", "1 0 0 1 250 record 1", "9 0 0 1 250 record",
+      "-1 0 0 1 250 record", "1 256 0 1 250 record", "1 0 257 1 250 record", "1 0 0 1001 250 record",
+      "1 0 0 1 86400001 record", "1 0 0 1 4294967546 record", "1 0 0 1 250 level", "1 0 0 1 250 level 1",
+      "1 0 0 1 250 level 1 high", "1 0 0 1 250 level 1 on 5", "1 0 0 1 250 level 256 high 5",
+      "1 0 0 1 250 level 1 high 3600001", "1 0 0 1 250 level 1 high 5 5", "1 0 0 1 250 pwm 1 high 5 50",
+      "1 0 0 1 250 pwm 1 high 5 8001 5", "1 0 0 1 250 pwm 1 high 5 50 100", "1 0 nan 1 250 record",
+      "1 0 0.5 1 250 record", "1 0 0 1 1e3 record", "1 0 0 1 250 Record",
   };
   for (const char* const words : bad) {
     Rule rule;
@@ -167,7 +172,8 @@ void rules_as_text_and_in_flash() {
   }
   const char* const out_of_range[] = {
       "0 0 0 1 250 record", "1 3 0 1 250 record", "1 0 0 0 250 record", "1 0 0 1 249 record", "1 0 0 1 0 record",
-      "1 0 0 1 250 level 1 high 0", "1 0 0 1 250 pulse 1 high 0", "1 0 0 1 250 pwm 1 high 5 19 5", "1 0 0 1 250 pwm 1 high 5 50 0",
+      "1 0 0 1 250 level 1 high 0", "1 0 0 1 250 pulse 1 high 0", "1 0 0 1 250 pwm 1 high 5 19 5",
+      "1 0 0 1 250 pwm 1 high 5 50 0",
   };
   for (const char* const words : out_of_range) {
     Rule rule;
@@ -193,7 +199,7 @@ void rules_of_newer_firmware() {
     rule.action = static_cast<RuleAction>(action);
     pack_rule(rule, kDigest, entry);
     set.apply(entry, kDigest);
-    check(set.count() == 0, "an action nobody knows is none");
+    check(set.count() == 0, "an action nobody knows is no rule");
   }
 }
 
@@ -224,7 +230,8 @@ void rules_in_time() {
   check(watch.judge(level, yes, 2 * kMs) == RuleStep::none, "it begins again");
   check(watch.judge(level, yes, 3 * kMs) == RuleStep::begin && watch.on(), "two in a row");
   check(watch.judge(level, yes, 400 * kMs) == RuleStep::keep, "it goes on");
-  check(watch.expire(level, 899 * kMs) == RuleStep::none && watch.expire(level, 900 * kMs) == RuleStep::end, "and ends without a window");
+  check(watch.expire(level, 899 * kMs) == RuleStep::none, "its time is not over");
+  check(watch.expire(level, 900 * kMs) == RuleStep::end, "it ends without a window");
   check(watch.judge(level, yes, 1899 * kMs) == RuleStep::none, "its cool-down begins at the end");
   check(watch.judge(level, yes, 1900 * kMs) == RuleStep::begin, "after it, it begins once more");
   check(watch.judge(level, kNothingSaid, 1901 * kMs) == RuleStep::end, "an inference that failed ends it");
@@ -250,7 +257,9 @@ void rules_in_time() {
   check(times == 10, "once each cool-down, after three windows");
   check(!record.on(), "a record is over at once");
   RuleWatch from_flash(said, 0);
-  for (uint64_t ms = 0; ms < 1000; ms += 10) check(from_flash.judge(said, yes, ms * kMs) == RuleStep::none, "a start begins with it");
+  for (uint64_t ms = 0; ms < 1000; ms += 10) {
+    check(from_flash.judge(said, yes, ms * kMs) == RuleStep::none, "a start begins with it");
+  }
   check(from_flash.judge(said, yes, 1000 * kMs) == RuleStep::begin, "and then it acts");
   check(record.judge(said, kNothingSaid, 99999 * kMs) == RuleStep::none, "nothing said is no class");
 }

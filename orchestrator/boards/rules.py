@@ -68,9 +68,9 @@ class Rules:
 
     def free_number(self) -> int:
         """Raises UsageError where the board has no room for another."""
-        taken = {each.rule.number for each in self.standing}
+        used = {each.rule.number for each in self.standing}
         for number in range(1, MOST_RULES + 1):
-            if number not in taken:
+            if number not in used:
                 return number
         raise UsageError(f"the board has {MOST_RULES} rules, as many as it can: remove one, or name the one to replace")
 

@@ -1,5 +1,5 @@
-// Pins of a bare ESP32-C3, by their registers: technical reference manual, "IO MUX and GPIO Matrix". Levels only: a simulator has no
-// use for PWM, and nothing here ends an output while the firmware is busy.
+// Pins of a bare ESP32-C3, by their registers: technical reference manual, "IO MUX and GPIO Matrix". Levels only: a
+// simulator has no use for PWM, and nothing here ends an output while the firmware is busy.
 #include "core/pins.h"
 #include "hal/hal.h"
 

@@ -1,5 +1,5 @@
-// Pins as outputs of rules: the GPIO driver for levels, LEDC for PWM. A timer of ESP-IDF ends each, in a task of its own, so an output
-// is over in time also while the firmware computes or hangs.
+// Pins as outputs of rules: the GPIO driver for levels, LEDC for PWM. A timer of ESP-IDF ends each, in a task of its own, so
+// an output is over in time also while the firmware computes or hangs.
 #include "core/pins.h"
 
 #include "driver/gpio.h"

@@ -1,5 +1,6 @@
-// Pins of a virtual board: each change is a line in the file that EDGEWARD_BOARD_PINS names, microseconds since boot, pin and what it
-// is: `81234 3 high`, `81234 3 low`, `81234 3 pwm 1000 25` with frequency and the percentage of time it is active, `0 * released`.
+// Pins of a virtual board: each change is a line in the file that EDGEWARD_BOARD_PINS names, microseconds since boot, pin
+// and what it is: `81234 3 high`, `81234 3 low`, `81234 3 pwm 1000 25` with frequency and the percentage of time it is
+// high, `0 * released`.
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -15,7 +16,7 @@ namespace {
 
 constexpr char kFileVariable[] = "EDGEWARD_BOARD_PINS";
 
-// Whole lines, at once, so whoever reads meanwhile sees no part of one.
+// Whole lines, at once, so a reader sees no part of one.
 void note(const char* format, ...) {
   const char* const path = std::getenv(kFileVariable);
   if (path == nullptr) return;
@@ -26,7 +27,8 @@ void note(const char* format, ...) {
   used += std::vsnprintf(line + used, sizeof line - static_cast<size_t>(used), format, values);
   va_end(values);
   const int file = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
-  if (file < 0 || write(file, line, static_cast<size_t>(used)) != used) std::perror("edgeward-board: cannot write the file of pins");
+  const bool written = file >= 0 && write(file, line, static_cast<size_t>(used)) == used;
+  if (!written) std::perror("edgeward-board: cannot write the file of pins");
   if (file >= 0) close(file);
 }
 

@@ -1,4 +1,5 @@
-// An example: a sensor that is a triangle wave, and an action that changes its height. Copy the folder, and put yours in their place.
+// An example: a sensor that is a triangle wave, and an action that changes its height. Copy the folder, and put yours in
+// their place.
 #include "hooks/hooks.h"
 
 namespace edgeward::hooks {
