@@ -38,6 +38,7 @@ Board::Board(Engine& engine, uint8_t* arena, uint32_t arena_bytes)
 }
 
 void Board::start() {
+  hal::pins_release();
   Record(output_, head_, "boot")
       .text("firmware", kFirmwareVersion)
       .text("chip", system_.chip)
@@ -62,6 +63,7 @@ bool Board::step(uint32_t max_wait_us) {
   }
   read_source();
   const bool message = step_network();
+  max_wait_us = run_rules(max_wait_us);
   if (metrics_every_us_ > 0 && now_us >= metrics_next_us_) {
     metrics_next_us_ += metrics_every_us_;  // keeps the pace; a board that fell behind does not catch up in a burst
     if (metrics_next_us_ <= now_us) metrics_next_us_ = now_us + metrics_every_us_;
@@ -107,11 +109,11 @@ void Board::command(const char* line) {
   if (starts_with(line, "metrics rate ")) return metrics_rate(line + std::strlen("metrics rate "));
   if (starts_with(line, "drift rows ")) return drift_rows(line + std::strlen("drift rows "));
   if (starts_with(line, "bench ")) return bench(line + std::strlen("bench "));
-  const bool record = starts_with(line, "record ");
-  if (record || starts_with(line, "stream ")) {
+  const bool record = starts_with(line, "record "), rule = starts_with(line, "rule ");
+  if (record || rule || starts_with(line, "stream ")) {
     char arguments[kLineBytes + 1];
-    std::strcpy(arguments, line + std::strlen("stream "));
-    return record ? record_command(arguments) : stream_command(arguments);
+    std::strcpy(arguments, line + (rule ? std::strlen("rule ") : std::strlen("stream ")));
+    return rule ? rule_command(arguments) : record ? record_command(arguments) : stream_command(arguments);
   }
   if (std::strcmp(line, "selftest") == 0) return selftest();
   if (std::strcmp(line, "reset") == 0) return reset_state();
@@ -121,11 +123,12 @@ void Board::command(const char* line) {
   if (starts_with(line, "key ")) return key_command(line + std::strlen("key "));
   if (std::strcmp(line, "reboot") == 0) {
     { Record(output_, head_, "reboot"); }
+    rest_rules();
     hal::restart();
   }
   error("unknown_command",
         "known: info, metrics, metrics rate MS, metrics clear, bench N, drift rows N, stream, record, selftest, reset, "
-        "reload, rollback, key, network, reboot");
+        "reload, rollback, key, network, rule, reboot");
 }
 
 void Board::frame(const Frame& frame) {
@@ -193,6 +196,7 @@ Result Board::invoke(uint64_t* latency_us) {
   const Result result = engine_.invoke();
   *latency_us = hal::clock_us() - start_us;
   hal::idle(0);  // feeds the watchdog: one piece of input may hold many rows
+  run_rules(0);
   if (result) {
     ++metrics_.inferences;
     metrics_.latency.add(*latency_us);
@@ -226,6 +230,7 @@ void Board::send_info() {
       .text("signature", signature_state())
       .number("ops", engine_.op_count())
       .number("state_bytes", engine_.state_bytes())
+      .number("rules", rules_.count())
       .number("input_bytes", input.bytes)
       .real("input_scale", input.scale)
       .signed_number("input_zero_point", input.zero_point)

@@ -15,6 +15,8 @@
 //   rollback            goes back to the model in the other slot
 //   key list, key set HEX, key remove HEX, key lock
 //                       whose signature a model needs (core/board_keys.cpp)
+//   rule list, rule set ..., rule remove N, rule clear
+//                       what it does by itself about what its model says (core/board_rules.cpp)
 //   network             where the board belongs when it has a radio (core/board_network.cpp)
 //   reboot
 // Samples and new models come as binary frames (core/input_parser.h). Commands ended by % are the MLPerf Tiny runner's
@@ -40,6 +42,7 @@
 #include "core/mlperf.h"
 #include "core/model_header.h"
 #include "core/output.h"
+#include "core/rules.h"
 #include "core/settings.h"
 #include "core/slots.h"
 #include "core/stream.h"
@@ -138,6 +141,17 @@ class Board {
   void read_source();
   void take_value(int16_t counts);
 
+  // board_rules.cpp: what it does about what its model says.
+  void load_rules();
+  void rule_command(char* arguments);
+  Refusal change_rule(const Rule& rule);
+  Refusal admit(const Rule& rule) const;
+  void send_rules();
+  void act(const Answers::Choice& choice);
+  void begin_action(const Rule& rule, const Answers::Choice& choice);
+  void rest_rules();
+  uint32_t run_rules(uint32_t max_wait_us);
+
   // board_recording.cpp: raw samples to the host.
   void record_command(char* arguments);
   void read_recording();
@@ -178,6 +192,8 @@ class Board {
   Stream stream_;
   bool source_open_ = false;
   Recording recording_;
+  RuleSet rules_;
+  RuleWatch watches_[kMaxRules];
   OpTime op_times_[kTimedOperators] = {};
   uint32_t metrics_every_us_ = 0;
   uint64_t metrics_next_us_ = 0;

@@ -80,6 +80,7 @@ void Board::bench_row() {
     std::memset(input.data, 0, input.bytes);
   }
   hal::idle(0);  // feeds the watchdog
+  run_rules(0);
 }
 
 void Board::bench(const char* argument) {

@@ -123,6 +123,7 @@ void Board::take(hal::Slot slot, const uint8_t* data, const ModelHeader& header)
       .text("slot", edgeward::to_string(slot_))
       .number("arena_used_bytes", engine_.arena_used_bytes())
       .number("arena_bytes", arena_bytes_);
+  load_rules();
 }
 
 void Board::refuse_slot(const SlotState& state, const Refusal& refusal) {

@@ -66,6 +66,7 @@ void Board::stop_stream() {
   if (source_open_) hal::source_close();
   source_open_ = false;
   stream_.stop();
+  rest_rules();
 }
 
 // Samples from the host. Those accepted already are passed over, so a frame can be sent again; one ahead of its turn is
@@ -110,7 +111,7 @@ void Board::take_value(int16_t counts) {
   hal::idle(0);  // feeds the watchdog
   if (!result) {
     Record(output_, head_, "error").text("code", edgeward::to_string(result.status)).text("reason", result.reason);
-    return;
+    return act(kNothingSaid);
   }
   HeadsAnswer said;
   if (profile_.heads > 0) said = judge_heads(engine_.output(), profile_.heads);
@@ -131,6 +132,7 @@ void Board::take_value(int16_t counts) {
     if (profile_.scored) record.real("score", score);
     if (profile_.heads > 0) record.decimal("spread", said.spread);
   }
+  act(is_number(score) ? choice : kNothingSaid);
   observe_output();
 }
 

@@ -12,7 +12,7 @@ namespace {
 
 constexpr uint32_t kMagic = 0x594B5745;  // "EWKY"
 
-enum class Action : uint32_t { add = 1, remove = 2, lock = 3, allow_recording = 4, forbid_recording = 5 };
+enum class Action : uint32_t { add = 1, remove = 2, lock = 3, allow_recording = 4, forbid_recording = 5, open_rules = 6 };
 
 struct Entry {
   uint32_t magic;
@@ -45,6 +45,7 @@ void apply(const Entry& entry, Keys* keys) {
     case Action::lock: keys->locked = true; return;
     case Action::allow_recording: keys->recording = true; return;
     case Action::forbid_recording: keys->recording = false; return;
+    case Action::open_rules: keys->rules_open = true; return;
   }
 }
 

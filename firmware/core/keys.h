@@ -1,9 +1,11 @@
 // The public keys this board trusts to sign models, and whether it may record: a log in a flash sector of its own,
 // hal::Slot::keys.
 //
-// An entry of 64 bytes adds a key, removes one, or locks the store: from then on no command changes it, only someone who writes
-// flash. Recording is allowed by an entry that no command writes, only a flasher; a command takes it back. Entries are written once and checked by a CRC; a cut of power leaves one whole or unreadable. What an unreadable one
-// said nobody knows: where it leaves the board without keys, no model may run until a key is set again.
+// An entry of 64 bytes adds a key, removes one, or locks the store: from then on no command changes it, only someone who
+// writes flash. Recording is allowed by an entry that no command writes, only a flasher; a command takes it back. Such an
+// entry also allows changes of rules where the keys are locked. Entries are written once and checked
+// by a CRC; a cut of power leaves one whole or unreadable. What an unreadable one said nobody knows: where it leaves the
+// board without keys, no model may run until a key is set again.
 #pragma once
 
 #include <cstdint>
@@ -22,12 +24,17 @@ struct Keys {
   bool locked = false;
   bool damaged = false;  // an entry cannot be read
   bool recording = false;
+  bool rules_open = false;  // although the keys are locked
   uint8_t keys[kMaxKeys][kPublicKeyBytes];
 
   bool holds(const uint8_t key[kPublicKeyBytes]) const;
 
   // Whether raw samples may leave this board. An entry that cannot be read may have forbidden it.
   bool may_record() const { return recording && !damaged; }
+
+  // Whether what comes over the serial port may change rules, and by samples of its own make them act. An entry that cannot
+  // be read may have been the lock.
+  bool may_change_rules() const { return (!locked || rules_open) && !damaged; }
 };
 
 // Reads the store; without such a sector there are no keys.

@@ -22,4 +22,7 @@ float reconstruction_error(Sample sample, const TensorView& input, const TensorV
   return static_cast<float>(sum / output.bytes);
 }
 
+// Neither infinite nor no number at all: scales can be chosen so that a score is.
+inline bool is_number(float score) { return score - score == 0; }
+
 }  // namespace edgeward

@@ -21,12 +21,24 @@ struct Entry {
   uint32_t crc;  // CRC-32 of what is before it
 };
 static_assert(sizeof(Entry) == 32, "a whole number of entries fills a sector");
+static_assert(sizeof(Entry) == kRuleEntryBytes, "entries of both kinds lie in one row");
 constexpr uint32_t kEntries = kSlotLogBytes / sizeof(Entry);
+constexpr uint32_t kKeptForRemovals = 16;  // places no new rule gets
 
 uint32_t g_build = 0;
 
 bool intact(const Entry& entry) {
   return entry.magic == kMagic && entry.crc == crc32(reinterpret_cast<const uint8_t*>(&entry), offsetof(Entry, crc));
+}
+
+const uint8_t* log_of(const hal::SlotView& view) { return view.data + view.bytes - kSlotLogBytes; }
+
+// Writes an entry of either kind at a place that is free, and reads it back.
+bool write_entry(hal::Slot slot, uint32_t place, const uint8_t* bytes) {
+  const hal::SlotView view = hal::slot_map(slot);
+  const uint32_t offset = view.bytes - kSlotLogBytes + place * static_cast<uint32_t>(sizeof(Entry));
+  if (!hal::slot_write(slot, offset, bytes, sizeof(Entry))) return false;
+  return std::memcmp(view.data + offset, bytes, sizeof(Entry)) == 0;
 }
 
 // The last entry of a log about a model, the largest sequence number in it, and its first free place.
@@ -40,7 +52,7 @@ Log read_log(hal::Slot slot, const uint8_t* sha256) {
   Log log;
   const hal::SlotView view = hal::slot_map(slot);
   if (view.data == nullptr || view.bytes < kSlotLogBytes) return log;
-  const uint8_t* at = view.data + view.bytes - kSlotLogBytes;
+  const uint8_t* at = log_of(view);
   for (uint32_t i = 0; i < kEntries; ++i, at += sizeof(Entry)) {
     Entry entry;
     std::memcpy(&entry, at, sizeof entry);
@@ -98,15 +110,49 @@ bool record_finding(hal::Slot slot, const uint8_t* sha256, Finding finding) {
   entry.reserved = kErased;
   const auto* const bytes = reinterpret_cast<const uint8_t*>(&entry);
   entry.crc = crc32(bytes, offsetof(Entry, crc));
-  uint32_t place = here.free;
-  if (place >= kEntries) {
-    // Without its log the model counts as put there by a flasher: it is tried first, and proven again.
-    if (!hal::slot_erase(slot, start, kSlotLogBytes)) return false;
-    place = 0;
+  if (here.free < kEntries) return write_entry(slot, here.free, bytes);
+  // Without its log the model counts as put there by a flasher: it is tried first, and proven again. Its rules are written once
+  // more; where the power is cut before that, it has none.
+  const RuleSet rules = read_rules(slot, sha256);
+  if (!hal::slot_erase(slot, start, kSlotLogBytes) || !write_entry(slot, 0, bytes)) return false;
+  uint32_t place = 1;
+  for (const Rule& rule : rules.rules) {
+    uint8_t packed[kRuleEntryBytes];
+    pack_rule(rule, sha256, packed);
+    if (rule.action != RuleAction::none && !write_entry(slot, place++, packed)) return false;
   }
-  const uint32_t offset = start + place * static_cast<uint32_t>(sizeof entry);
-  if (!hal::slot_write(slot, offset, bytes, sizeof entry)) return false;
-  return std::memcmp(view.data + offset, bytes, sizeof entry) == 0;
+  return true;
+}
+
+RuleSet read_rules(hal::Slot slot, const uint8_t* sha256) {
+  RuleSet rules;
+  const hal::SlotView view = hal::slot_map(slot);
+  if (view.data == nullptr || view.bytes < kSlotLogBytes) return rules;
+  const uint8_t* at = log_of(view);
+  for (uint32_t i = 0; i < kEntries; ++i, at += sizeof(Entry)) rules.apply(at, sha256);
+  return rules;
+}
+
+Refusal record_rule(hal::Slot slot, const uint8_t* sha256, const Rule& rule) {
+  const Refusal failed{"flash_failed", "flash did not take what was written"};
+  const hal::SlotView view = hal::slot_map(slot);
+  if (view.data == nullptr || view.bytes < kSlotLogBytes) return failed;
+  const bool removes = rule.action == RuleAction::none;
+  const uint32_t free = read_log(slot, sha256).free;
+  const bool nearly_full = free + kKeptForRemovals >= kEntries;
+  const RuleSet rules = read_rules(slot, sha256);
+  const bool there = rule.number == 0 ? rules.count() > 0 || nearly_full : rules.holds(rule.number);
+  if (removes && !there) return Refusal{};
+  if (nearly_full && removes && rule.number == 0) {
+    if (!hal::slot_erase(slot, view.bytes - kSlotLogBytes, kSlotLogBytes)) return failed;
+    return record_finding(slot, sha256, Finding::proven) ? Refusal{} : failed;
+  }
+  if (free >= kEntries || (nearly_full && !removes)) {
+    return Refusal{"rule_log_full", "too many changes: rule clear removes all rules and makes room"};
+  }
+  uint8_t packed[kRuleEntryBytes];
+  pack_rule(rule, sha256, packed);
+  return write_entry(slot, free, packed) ? Refusal{} : failed;
 }
 
 uint32_t order_to_try(const SlotState states[kSlots], bool also_crashed, hal::Slot order[kSlots]) {

@@ -1,4 +1,4 @@
-// Everything the firmware asks of a board. A dozen functions; one implementation is linked per target
+// Everything the firmware asks of a board. Some twenty functions; one implementation is linked per target
 // (hal/host, hal/esp32, hal/c3_bare), chosen by the build, never by #ifdef.
 #pragma once
 
@@ -60,7 +60,8 @@ bool slot_write(Slot slot, uint32_t offset, const uint8_t* data, uint32_t bytes)
 enum class Missed : uint8_t { repeated, counted };
 
 // Starts taking samples of `channels` values at `rate_hz` from a source of this board: "file" on the host, "adc" and "imu"
-// on an ESP32. False when the target does not have it, it does not answer, or it has another number of channels.
+// on an ESP32, and "user" everywhere (hooks/hooks.h). False when the target does not have it, it does not answer, or it has
+// another number of channels.
 bool source_open(const char* name, uint32_t rate_hz, uint32_t channels, Missed missed);
 void source_close();
 
@@ -69,6 +70,26 @@ size_t source_read(int16_t* values, size_t capacity);
 
 // How many samples are missing between the values read so far and the next one. To be called where source_read() gave nothing.
 uint32_t source_missed();
+
+// An output that rules drive; core/pins.h says which pins there may be. `hz` 0: a level, else a square wave that is active for
+// `duty_percent` of the time.
+struct Pin {
+  uint32_t number;
+  bool active_low;
+  uint32_t hz;
+  uint32_t duty_percent;
+};
+
+// Every pin rules may have, as after power-on: an output no more. A restart need not do that by itself.
+void pins_release();
+
+// Makes a pin an output that is not active. False where this target cannot. It stays that until pins_release(), or until it is
+// claimed for something else.
+bool pin_claim(const Pin& pin);
+
+// Active from now on, and no longer than `for_us` (at least 1): a target with a timer ends it even while the firmware is busy.
+void pin_on(const Pin& pin, uint64_t for_us);
+void pin_off(const Pin& pin);
 
 SystemInfo system_info();
 

@@ -9,6 +9,8 @@
 // a part of it, u16 first word, u8 words; 6 its end; 7 an order for nobody. With one of them in the input the board has a place, a key
 // that signs anything, and that model signed. Time passes at the end of the input, and the board starts once more where it restarted.
 //
+// After each, a stream is ended: then, and where the board restarts, no output of a rule is on.
+//
 // Inputs that reach new code are written to the folder KEEP, with 0 SECONDS those of CORPUS that add something to the smaller ones; the one that ends the program to `crash.bin` there. stdout: inputs run, and kept.
 #include <algorithm>
 #include <chrono>
@@ -26,6 +28,7 @@
 #include "core/crc.h"
 #include "core/hmac.h"
 #include "core/orders.h"
+#include "core/pins.h"
 #include "core/sha256.h"
 #include "test/sent.h"
 
@@ -64,6 +67,9 @@ bool g_unasked = false;
 uint64_t g_now_us = 0;
 uint32_t g_idles = 0;
 uint32_t g_source_calls = 0;
+bool g_claimed[edgeward::kMostPins];
+bool g_on[edgeward::kMostPins];
+uint64_t g_pin_ends_us[edgeward::kMostPins];
 bool g_restarted = false;
 uint32_t g_retained[edgeward::hal::kRetainedWords];
 
@@ -166,6 +172,27 @@ size_t source_read(int16_t* values, size_t capacity) {
   return 1;
 }
 uint32_t source_missed() { return g_source_calls / 8 % 2; }
+
+// The firmware promises its HAL free pins only, claimed before they are on, and an end for each.
+void pins_release() { std::memset(g_claimed, 0, sizeof g_claimed); }
+
+bool pin_claim(const Pin& pin) {
+  if (pin_refusal("host", pin.number) != nullptr || pin.hz > kMostPwmHz || (pin.hz > 0) != (pin.duty_percent > 0)) std::abort();
+  g_claimed[pin.number] = true;
+  g_on[pin.number] = false;
+  return pin.number != 7;  // one that this board cannot make an output
+}
+
+void pin_on(const Pin& pin, uint64_t for_us) {
+  if (!g_claimed[pin.number] || for_us == 0 || for_us > uint64_t{1000} * kMostHoldMs) std::abort();
+  g_on[pin.number] = true;
+  g_pin_ends_us[pin.number] = g_now_us + for_us;
+}
+
+void pin_off(const Pin& pin) {
+  if (!g_claimed[pin.number]) std::abort();
+  g_on[pin.number] = false;
+}
 
 SystemInfo system_info() {
   SystemInfo info{};
@@ -344,6 +371,14 @@ void add_messages(uint8_t kind, const uint8_t* piece, size_t bytes) {
   }
 }
 
+// Nothing is on after its end, the time of one turn of the loop aside, and nothing at all once everything is over.
+void check_pins(bool over) {
+  constexpr uint64_t kTurnUs = 20000;
+  for (uint32_t pin = 0; pin < kMostPins; ++pin) {
+    if (g_on[pin] && (over || g_now_us > g_pin_ends_us[pin] + kTurnUs)) std::abort();
+  }
+}
+
 void run_until_end(uint8_t* arena) {
   const auto board = std::make_unique<Board>(engine(), arena, kArenaBytes);
   try {
@@ -351,8 +386,12 @@ void run_until_end(uint8_t* arena) {
     // On a chip the watchdog restarts a board that does not come back to idle().
     for (uint32_t idles = g_idles; board->step(1000); idles = g_idles) {
       if (g_idles == idles) std::abort();
+      check_pins(false);
     }
     for (int i = 0; i < 3; ++i) board->step(kSilenceUs);
+    constexpr char kOff[] = "\nstream off\n";
+    g_serial.insert(g_serial.end(), kOff, kOff + sizeof kOff - 1);
+    board->step(1000);
   } catch (int) {
   }
 }
@@ -390,15 +429,18 @@ bool run(const Bytes& input) {
   g_started = g_unasked = false;
   g_connected = true;
   g_restarted = false;
+  std::memset(g_on, 0, sizeof g_on);
   std::memset(g_hits, 0, sizeof g_hits);
   g_last = 0;
   static uint8_t* const arena = static_cast<uint8_t*>(std::aligned_alloc(16, kArenaBytes));
   run_until_end(arena);
   if (g_restarted) {
+    check_pins(true);
     g_started = false;
     g_unasked = false;
     run_until_end(arena);
   }
+  check_pins(true);
   bool news = false;
   for (uint32_t i = 0; i < kMapBytes; ++i) {
     if (g_hits[i] == 0) continue;

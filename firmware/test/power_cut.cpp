@@ -4,8 +4,9 @@
 //
 // Both are whole model.bin files with known answers. An operation is cut before it, half-way, in random bits, or right
 // after it; the boot that follows is cut in the same ways once more. After every cut the board must run one of the two
-// models with all known answers right, and the new one if it had said so. Then models that crash the board while they are
-// loaded: none is loaded twice. stdout: how many cuts were made in each scenario, and how many crashes were checked.
+// models with all known answers right, and the new one if it had said so. The same for rules, which are as before or as
+// asked for. Then models that crash the board while they are loaded: none is loaded twice. stdout: how many cuts were made
+// in each scenario, and how many crashes were checked.
 #include <cstdio>
 #include <cstring>
 #include <fstream>
@@ -151,6 +152,73 @@ std::string boot_after_crash(const Flash& flash, uint32_t word, const char* inpu
   return said;
 }
 
+// The rules of the model in use, as a list in JSON.
+std::string rules_now() {
+  const std::string said = run(text("rule list\n"));
+  const size_t at = said.find("\"rules\":[");
+  return at == std::string::npos ? said : said.substr(at, said.find(']', at) - at + 1);
+}
+
+struct RuleScenario {
+  const char* name;
+  Flash flash;
+  Bytes input;
+  std::string digest;               // of the model in use afterwards
+  std::vector<std::string> allowed;  // rules there may be after a cut
+  std::string done;                 // those where none came
+};
+
+int try_every_rule_cut(const RuleScenario& scenario) {
+  uint32_t cuts = 0;
+  std::string said;
+  for (int tear = 0; tear < hal::kTears; ++tear) {
+    for (uint32_t at = 0;; ++at) {
+      set_flash(scenario.flash);
+      const bool cut = run_cut(scenario.input, at, static_cast<hal::Tear>(tear), &said);
+      const bool answered = !cut;
+      const std::string digest = working_model(&said);
+      const std::string rules = rules_now();
+      bool allowed = rules == scenario.done;
+      for (const std::string& each : scenario.allowed) allowed = allowed || (!answered && rules == each);
+      if (digest != scenario.digest || !allowed) {
+        std::printf("%s, operation %u, tear %d: %s, %s\n", scenario.name, at, tear, digest.c_str(), rules.c_str());
+        return 1;
+      }
+      ++cuts;
+      if (!cut) break;
+    }
+  }
+  std::printf("%s %u\n", scenario.name, cuts);
+  return 0;
+}
+
+std::string rules_of(const Flash& flash) {
+  set_flash(flash);
+  return rules_now();
+}
+
+// Rules follow their model: an update has none, a rollback those of the model before, also where a full log was erased meanwhile.
+int rules_and_models(const Flash& updated, const Flash& worn, const Model& old_model, const Model& new_model,
+                     const std::string& two, const std::string& none) {
+  std::string said;
+  set_flash(updated);
+  bool holds_all = working_model(&said) == new_model.digest && rules_now() == none;
+  run(text("rollback\n"));
+  holds_all = holds_all && working_model(&said) == old_model.digest && rules_now() == two;
+  set_flash(worn);
+  holds_all = holds_all && working_model(&said) == old_model.digest && rules_now() == two;
+  uint32_t erased = 0;
+  for (uint32_t i = 0; i < 300; ++i) {
+    const Bytes before = hal::g_flash[0];
+    run(text("rollback\nrollback\n"));
+    const size_t last = before.size() - kSlotLogBytes + kSlotLogBytes / 2;
+    erased += hal::g_flash[0][last] == 0xFF && before[last] != 0xFF;
+    holds_all = holds_all && rules_now() == two;
+  }
+  std::printf("rule-rollback %u\n", holds_all ? erased : 0);
+  return holds_all && erased > 1 ? 0 : 1;
+}
+
 uint32_t first_word(const Model& model) {
   uint32_t word;
   std::memcpy(&word, model.bytes.data() + 48, sizeof word);
@@ -221,6 +289,30 @@ int main(int count, char** arguments) {
   for (const Scenario& scenario : scenarios) {
     if (const int failed = try_every_cut(scenario)) return failed;
   }
+  const std::string kNone = "\"rules\":[]", kOne = "\"rules\":[\"1 0 0 1 250 record\"]",
+                    kOther = "\"rules\":[\"1 1 0 1 250 level 2 high 100\"]",
+                    kTwo = "\"rules\":[\"1 0 0 1 250 record\",\"2 1 0 1 250 hook\"]";
+  const char kFirst[] = "rule set 1 0 0 1 250 record\n", kSecond[] = "rule set 2 1 0 1 250 hook\n";
+  const Flash with_one = after_running(flash, text(kFirst));
+  const Flash with_two = after_running(with_one, text(kSecond));
+  const Flash both_with_two = after_running(with_two, to_new);  // the new model has none
+  std::string wear;
+  for (uint32_t i = 0; i < kSlotLogBytes / kRuleEntryBytes; ++i) wear = wear + kFirst + "rule set 1 1 0 1 250 level 2 high 100\n";
+  const Flash worn = after_running(with_two, text(wear + "rule remove 2\n"));
+  const Flash worn_logs = after_running(both_with_two, text(many + "rollback\n"));  // the old model in use, both logs nearly full
+  const RuleScenario rule_scenarios[] = {
+      {"rule-set", flash, text(kFirst), old_model.digest, {kNone}, kOne},
+      {"rule-beside", with_one, text(kSecond), old_model.digest, {kOne}, kTwo},
+      {"rule-replace", with_one, text("rule set 1 1 0 1 250 level 2 high 100\n"), old_model.digest, {kOne}, kOther},
+      {"rule-remove", with_two, text("rule remove 2\n"), old_model.digest, {kTwo}, kOne},
+      {"rule-clear", with_two, text("rule clear\n"), old_model.digest, {kTwo}, kNone},
+      {"rule-clear-full", worn, text("rule clear\n"), old_model.digest, {rules_of(worn)}, kNone},
+      {"rule-full", worn, text("rule set 3 0 0 1 250 hook\n"), old_model.digest, {}, rules_of(worn)},
+  };
+  for (const RuleScenario& scenario : rule_scenarios) {
+    if (const int failed = try_every_rule_cut(scenario)) return failed;
+  }
+  if (const int failed = rules_and_models(both_with_two, worn_logs, old_model, new_model, kTwo, kNone)) return failed;
   const uint32_t checked = crashes(flash, both, old_model, new_model);
   std::printf("crashes %u\n", checked);
   return checked > 0 ? 0 : 1;

@@ -8,6 +8,7 @@
 
 #include "core/crc.h"
 #include "core/input_parser.h"
+#include "core/pins.h"
 #include "hal/hal.h"
 
 namespace edgeward::hal {
@@ -95,6 +96,11 @@ SystemInfo system_info() {
 }
 
 void idle(uint32_t) {}
+
+void pins_release() {}
+bool pin_claim(const Pin&) { return true; }
+void pin_on(const Pin&, uint64_t) {}
+void pin_off(const Pin&) {}
 
 }  // namespace edgeward::hal
 

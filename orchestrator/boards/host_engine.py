@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Iterable, Sequence, Tuple
+from typing import Iterable, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -26,8 +26,9 @@ FUZZ = (*SANITIZE, "-fsanitize-coverage=trace-pc", "-fexceptions")
 ENGINES = ("engine/direct/*.cpp", "engine/trees/*.cpp")
 
 NO_NETWORK = "hal/no_network/network.cpp"
+NO_HOOKS = "hooks/none/*.cpp"
 
-_BOARD = ("src/main_host.cpp", "core/*.cpp", *ENGINES, "hal/host/*.cpp")
+_BOARD = ("src/main_host.cpp", "core/*.cpp", *ENGINES, NO_HOOKS, "hal/host/*.cpp")
 
 LIBRARIES = {"edgeward-board-network": ("-lmosquitto",)}
 """Program -> what it is linked with: libmosquitto."""
@@ -41,8 +42,8 @@ PROGRAMS = {
     "damage-trees": ("test/damage_trees.cpp", *ENGINES),
     "judge-profiles": ("test/judge_profiles.cpp", "core/input_profile.cpp", "core/logarithm.cpp"),
     "parse-stdio": ("test/parse_stdio.cpp", "core/input_parser.cpp", "core/crc.cpp"),
-    "power-cut": ("test/power_cut.cpp", "core/*.cpp", *ENGINES, "hal/host/source.cpp", NO_NETWORK),
-    "fuzz-board": ("test/fuzz_board.cpp", "core/*.cpp", *ENGINES),
+    "power-cut": ("test/power_cut.cpp", "core/*.cpp", *ENGINES, NO_HOOKS, "hal/host/source.cpp", NO_NETWORK),
+    "fuzz-board": ("test/fuzz_board.cpp", "core/*.cpp", *ENGINES, NO_HOOKS),
     "verify-stdio": ("test/verify_stdio.cpp", "core/ed25519.cpp", "core/sha512.cpp"),
     "stream-stdio": (
         "test/stream_stdio.cpp",
@@ -51,14 +52,14 @@ PROGRAMS = {
     "unit": (
         "test/unit.cpp",
         *ENGINES,
-        *(f"core/{name}.cpp" for name in ("crc", "hmac", "metrics", "sha256", "uplink")),
+        *(f"core/{name}.cpp" for name in ("crc", "hmac", "metrics", "pins", "rules", "sha256", "uplink")),
     ),
     "board-stdio": (
         "test/board_stdio.cpp",
         "core/*.cpp",
         *ENGINES,
-        "hal/host/flash.cpp",
-        "hal/host/source.cpp",
+        NO_HOOKS,
+        *(f"hal/host/{name}.cpp" for name in ("flash", "pins", "source")),
         NO_NETWORK,
     ),
     **{
@@ -68,8 +69,11 @@ PROGRAMS = {
         )
         for console in ("uart", "usb")
     },
-    "network-stdio": ("test/network_stdio.cpp", "core/*.cpp", *ENGINES, "hal/host/flash.cpp", "hal/host/source.cpp"),
-    "network-power-cut": ("test/network_power_cut.cpp", "core/*.cpp", *ENGINES, "hal/host/source.cpp"),
+    "network-stdio": (
+        *("test/network_stdio.cpp", "core/*.cpp", *ENGINES, NO_HOOKS),
+        *(f"hal/host/{name}.cpp" for name in ("flash", "pins", "source")),
+    ),
+    "network-power-cut": ("test/network_power_cut.cpp", "core/*.cpp", *ENGINES, NO_HOOKS, "hal/host/source.cpp"),
     "edgeward-board": (*_BOARD, NO_NETWORK),
     "edgeward-board-network": (*_BOARD, "hal/host_network/network.cpp"),
 }
@@ -98,10 +102,18 @@ def cache_dir() -> Path:
     return Path(base) / "edgeward"
 
 
-def build(program: str, extra_flags: Sequence[str] = ()) -> Path:
-    """The path of a program of PROGRAMS, built if the cache does not have it for these sources, flags and compiler."""
+def build(program: str, extra_flags: Sequence[str] = (), hooks: Optional[Path] = None) -> Path:
+    """The path of a program of PROGRAMS, built if the cache does not have it for these sources, flags and compiler.
+
+    `hooks`: a C++ file of one's own in place of NO_HOOKS. Raises HostBuildError with what the compiler says of it.
+    """
     root = firmware_dir()
-    sources = sorted(path for pattern in PROGRAMS[program] for path in root.glob(pattern))
+    patterns = [pattern for pattern in PROGRAMS[program] if hooks is None or pattern != NO_HOOKS]
+    sources = sorted(path for pattern in patterns for path in root.glob(pattern))
+    if hooks is not None:
+        if not hooks.is_file():
+            raise HostBuildError(f"{hooks}: no such file; docs/hooks.md says what is in it")
+        sources.append(hooks.resolve())
     compiler = shutil.which("g++")
     if compiler is None:
         raise HostBuildError("no g++ on this machine: install it (Debian, Ubuntu: apt-get install g++) and try again")
@@ -149,7 +161,8 @@ def make(program: str, command: Sequence[str], made: Path) -> None:
 def digest_of(root: Path, files: Sequence[Path], words: Sequence[str]) -> str:
     digest = hashlib.sha256("\0".join(words).encode())
     for path in files:
-        digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
+        name = path.relative_to(root) if root in path.parents else path.name
+        digest.update(str(name).encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:20]
 
 

@@ -11,16 +11,16 @@ from orchestrator.errors import EdgewardError
 
 MAX_KEYS = 4
 _MAGIC = 0x594B5745  # "EWKY"
-_ADD, _LOCK, _ALLOW_RECORDING = 1, 3, 4
+_ADD, _LOCK, _ALLOW_RECORDING, _OPEN_RULES = 1, 3, 4, 6
 _NO_KEY = b"\xff" * 32
 _ENTRY = struct.Struct("<II32s20s")
 
 
-def key_sector(keys: Sequence[bytes], locked: bool = False, recording: bool = False) -> bytes:
+def key_sector(keys: Sequence[bytes], locked: bool = False, recording: bool = False, rules: bool = False) -> bytes:
     """The whole sector: `keys` of 32 bytes each, and with `locked` no command over serial changes them.
 
-    recording: the board may send raw samples; then there may be no key. Raises EdgewardError for another number of keys than it
-    can hold, and for a lock without a key.
+    recording: the board may send raw samples; then there may be no key. rules: they change over serial although locked.
+    Raises EdgewardError for another number of keys than it can hold, and for a lock without a key.
     """
     least = 0 if recording and not locked else 1
     if not least <= len(keys) <= MAX_KEYS:
@@ -30,6 +30,8 @@ def key_sector(keys: Sequence[bytes], locked: bool = False, recording: bool = Fa
         entries += _entry(_LOCK, _NO_KEY)
     if recording:
         entries += _entry(_ALLOW_RECORDING, _NO_KEY)
+    if rules:
+        entries += _entry(_OPEN_RULES, _NO_KEY)
     return entries.ljust(KEYS.size, b"\xff")
 
 

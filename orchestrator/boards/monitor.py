@@ -35,6 +35,8 @@ class PortStatus:
     stats: RecordStats = field(default_factory=RecordStats)
     last: Dict[str, Record] = field(default_factory=dict)
     """The latest record of each kind."""
+    acted: int = 0
+    """How often rules of the board did something."""
     withheld: int = 0
     """Records of raw samples, which are counted and nothing else."""
 
@@ -130,6 +132,7 @@ class Monitor:
                 if record.kind in RAW:
                     status.withheld += 1
                     continue
+                status.acted += record.kind == "acted"
                 if record.kind in KINDS:  # those of another schema may be called anything
                     status.last[record.kind] = record
                 self._hand_over(status.port, record)

@@ -76,6 +76,7 @@ def render(boards: Sequence[PortStatus]) -> str:
         page.add("edgeward_records_lost_total", "counter", "Sequence numbers never received", port, stats.lost)
         page.add("edgeward_records_corrupt_total", "counter", "Damaged records seen", port, stats.corrupt)
         page.add("edgeward_boots_total", "counter", "Boot ids seen", port, stats.boots)
+        page.add("edgeward_acted_total", "counter", "Times a rule of the board acted", port, board.acted)
         last = dict(board.last)
         info = last.get("info") or last.get("boot")
         simulated = "unknown"

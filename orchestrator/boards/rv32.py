@@ -21,6 +21,7 @@ from model_export.plan import compile_plan
 from model_export.trees import is_trees, parse_trees
 from orchestrator.boards.host_engine import (
     ENGINES,
+    NO_HOOKS,
     NO_NETWORK,
     HostBuildError,
     cache_dir,
@@ -169,16 +170,18 @@ def _sizes(elf: Path) -> Dict[str, int]:
     return {"flash": sizes[".text"] + sizes.get(".rodata", 0) + data, "ram": data + sizes.get(".bss", 0)}
 
 
-def c3_elf(model_bin: bytes, path: Path) -> Path:
-    """Write to `path` the whole firmware for a simulated bare ESP32-C3 (firmware/hal/c3_bare), `model_bin` in its slot a."""
+def c3_elf(model_bin: bytes, path: Path, hooks: str = NO_HOOKS) -> Path:
+    """Write to `path` the whole firmware for a simulated bare ESP32-C3 (firmware/hal/c3_bare), `model_bin` in its slot a.
+
+    hooks: the files of a sensor and an action of one's own, below firmware/.
+    """
     room = _C3_SLOT_BYTES - SECTOR_BYTES
     if len(model_bin) > room:
         raise HostBuildError(
             f"{len(model_bin)} bytes do not fit the model slot of the simulated ESP32-C3, which holds {room}"
         )
-    elf = build_elf(
-        "src/main_c3_bare.cpp", "-O2", target="c3_bare", extra=("core/*.cpp", "hal/c3_bare/*.cpp", NO_NETWORK)
-    )
+    extra = ("core/*.cpp", "hal/c3_bare/*.cpp", NO_NETWORK, hooks)
+    elf = build_elf("src/main_c3_bare.cpp", "-O2", target="c3_bare", extra=extra)
     slot = path.with_suffix(".slot")
     slot.write_bytes(model_bin.ljust(_C3_SLOT_BYTES, b"\xff"))
     objcopy = COMPILER.replace("gcc", "objcopy")

@@ -25,9 +25,10 @@ class VirtualBoard:
 
     `model_bin`: the content of slot A, as bytes or a file; None leaves it erased. `flash`: the image file, kept
     afterwards; without it a temporary one. `samples`: int16 values, channel after channel, for the source "file".
-    `recording`: flashed as `edgeward flash --allow-recording --without-keys` does. `network`: firmware that reaches a broker by
-    itself once it has settings (boards/connect.py); `settings`: with these in its flash.
-    `keys`: may sign its models, 32 bytes each.
+    `pins`: a file to which every change of a pin is added (firmware/hal/host/pins.cpp). `hooks`: a C++ file in place of
+    firmware/hooks/none. `recording`: flashed as `edgeward flash --allow-recording --without-keys` does. `network`: firmware that
+    reaches a broker by itself once it has settings (boards/connect.py); `settings`: with these in its flash. `keys`: may sign its
+    models, 32 bytes each.
     """
 
     def __init__(
@@ -37,6 +38,8 @@ class VirtualBoard:
         flash: Union[str, Path, None] = None,
         arena_bytes: Optional[int] = None,
         samples: Union[str, Path, None] = None,
+        pins: Union[str, Path, None] = None,
+        hooks: Union[str, Path, None] = None,
         recording: bool = False,
         network: bool = False,
         settings: Optional[NetworkSettings] = None,
@@ -44,7 +47,8 @@ class VirtualBoard:
     ) -> None:
         self._model = Path(model_bin).read_bytes() if isinstance(model_bin, (str, Path)) else model_bin
         self._arena_bytes = arena_bytes
-        self._samples = samples
+        self._files = {"EDGEWARD_BOARD_SAMPLES": samples, "EDGEWARD_BOARD_PINS": pins}
+        self._hooks = None if hooks is None else Path(hooks)
         self._recording = recording
         self._program = "edgeward-board-network" if network or settings is not None else "edgeward-board"
         self._settings, self._keys = settings, keys
@@ -92,12 +96,11 @@ class VirtualBoard:
 
     def start(self, reset: str = "power_on") -> None:
         """Power on. `reset` ('power_on' or 'crash') is the reason the firmware is given."""
-        command = [str(build(self._program)), "--flash", str(self.flash), "--until-stdin-closes"]
+        command = [str(build(self._program, hooks=self._hooks)), "--flash", str(self.flash), "--until-stdin-closes"]
         if self._arena_bytes is not None:
             command += ["--arena", str(self._arena_bytes)]
         environment = {**os.environ, "EDGEWARD_BOARD_RESET": reset}
-        if self._samples is not None:
-            environment["EDGEWARD_BOARD_SAMPLES"] = str(self._samples)
+        environment.update((name, str(file)) for name, file in self._files.items() if file is not None)
         self.process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,

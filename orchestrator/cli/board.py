@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional
 
-from orchestrator.cli import board_fleet, board_network, board_simulate, flash, monitor, record
+from orchestrator.cli import board_fleet, board_network, board_rule, board_simulate, flash, monitor, record
 from orchestrator.cli.arguments import check_output, seconds, whole_within
 from orchestrator.cli.commands import COMMANDS
 from orchestrator.wire.plain import many
@@ -65,6 +65,7 @@ def register(subparsers: Any) -> None:
     flash.register(verbs)
     monitor.register(verbs)
     record.register(verbs)
+    board_rule.register(verbs)
     board_simulate.register(verbs)
     board_network.register(verbs)
     board_fleet.register(verbs)

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from orchestrator.cli.arguments import MOST, whole_within
+from orchestrator.cli.arguments import MOST, check_output, whole_within
 
 
 def register(verbs: Any) -> None:
@@ -25,6 +25,8 @@ def register(verbs: Any) -> None:
     simulate.add_argument(
         "--allow-recording", action="store_true", help="as of `edgeward flash`: it may send raw samples"
     )
+    simulate.add_argument("--pins", type=Path, metavar="FILE", help="add each change of a pin that rules drive to it")
+    simulate.add_argument("--hooks", type=Path, metavar="FILE.cpp", help="one's own sensor and action (docs/hooks.md)")
     simulate.add_argument(
         "--network", action="store_true", help="with firmware that has a network (needs libmosquitto-dev to build)"
     )
@@ -43,12 +45,15 @@ def run(args: argparse.Namespace) -> int:
     model = read_model_bin(args.model) if args.model is not None else None
     if args.samples is not None and len(read_file(args.samples)) % 2:
         raise EdgewardError(f"--samples {args.samples}: no whole number of int16 values")
+    check_output(args.pins, "--pins")
     with VirtualBoard(
         model,
         flash=args.flash,
         arena_bytes=args.arena,
         samples=args.samples,
         recording=args.allow_recording,
+        pins=args.pins,
+        hooks=args.hooks,
         network=args.network,
     ) as board:
         if args.json:

@@ -40,6 +40,11 @@ def register(subparsers: Any) -> None:
     )
     parser.add_argument("--lock-keys", action="store_true", help="with --key: only flashing changes the keys again")
     parser.add_argument(
+        "--allow-rules",
+        action="store_true",
+        help="with --lock-keys: `edgeward board rule` still changes what the board does by itself",
+    )
+    parser.add_argument(
         "--allow-recording",
         action="store_true",
         help="the board may send raw samples to `edgeward board record`; left out with --key: it may not",
@@ -100,6 +105,8 @@ def regions_of(args: argparse.Namespace) -> List[Region]:
         raise UsageError("--firmware is only used with --everything; without it the model alone is written")
     if args.lock_keys and not args.key:
         raise UsageError("--lock-keys is only used with --key")
+    if args.allow_rules and not args.lock_keys:
+        raise UsageError("--allow-rules is only used with --lock-keys: without, rules can be changed anyway")
     if args.allow_recording and not args.key and not args.without_keys:
         raise UsageError(
             "--allow-recording: the sector it is in holds the board's keys too, and is written whole: name them with --key FILE, "
@@ -143,7 +150,9 @@ def _key_region(args: argparse.Namespace) -> Region:
         if len(refusals) == len(keys):
             raise EdgewardError(f"{args.model}: the board would refuse it: {refusals[0]}; nothing was written")
     return Region(
-        "keys", KEYS.offset, key_sector([raw_public(key) for key in keys], args.lock_keys, args.allow_recording)
+        "keys",
+        KEYS.offset,
+        key_sector([raw_public(key) for key in keys], args.lock_keys, args.allow_recording, args.allow_rules),
     )
 
 

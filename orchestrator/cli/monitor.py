@@ -178,7 +178,7 @@ def _table(monitor: Monitor) -> Any:
 
 
 def _row(status: PortStatus) -> list[str]:
-    from orchestrator.wire.board_records import measured
+    from orchestrator.wire.board_records import SCHEMA, measured
 
     metrics, info = status.last.get("metrics"), status.last.get("info")
     known = {**(info.fields if info else {}), **(measured(metrics.fields) if metrics else {})}
@@ -193,6 +193,8 @@ def _row(status: PortStatus) -> list[str]:
         state = cell("state") + (", simulated" if known.get("simulated") else "")
         state += ", records raw samples" if known.get("recording") else ""
         state += f", drift {known['psi']:.2f}" if "psi" in known else ""
+        acted = status.last.get("acted")
+        state += f", rule {acted.fields['rule']} acted" if acted is not None and acted.schema == SCHEMA else ""
     counts = status.stats
     return [
         status.port,
@@ -213,6 +215,11 @@ def summarize(monitor: Monitor, exporters: Sequence[Exporter], to_stderr: bool) 
             f"{status.port}: {many(counts.received, 'record')} received, {counts.lost} lost, {counts.corrupt} corrupt",
             file=sys.stderr if to_stderr else sys.stdout,
         )
+        if status.acted:
+            print(
+                f"{status.port}: its rules acted {'once' if status.acted == 1 else f'{status.acted} times'}",
+                file=sys.stderr if to_stderr else sys.stdout,
+            )
         if status.withheld:
             print(
                 f"{status.port}: {many(status.withheld, 'record')} of raw samples, which a monitor does not show, write or "

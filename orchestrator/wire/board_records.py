@@ -17,6 +17,7 @@ _LARGEST_REAL = 1e6
 """Firmware cuts its decimals off there."""
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _WORD = re.compile(r"[0-9A-Za-z][0-9A-Za-z_.-]{0,63}")
+_RULE = re.compile(r"[0-9]{1,8}(?: [0-9]{1,8}| [a-z]{1,8}){5,10}")
 _HEX = re.compile(r"(?:[0-9a-f]{2})*")
 
 Check = Callable[[Any], bool]
@@ -49,6 +50,11 @@ def _word(value: Any) -> bool:
 
 def _text(value: Any) -> bool:
     return value is None or (isinstance(value, str) and len(value) <= LIMIT and value.isprintable())
+
+
+def _rule(value: Any) -> bool:
+    """A rule as `rule set` takes it; what an action means is for boards/rules.py."""
+    return isinstance(value, str) and _RULE.fullmatch(value) is not None
 
 
 def _digits(value: Any) -> bool:
@@ -98,7 +104,7 @@ KINDS: Dict[str, Dict[str, Check]] = {
         **_ABOUT,
         **_fields(_text, "state name slot signature"),
         **_fields(_u32, "sample_bytes model_bytes keys ops arena_used_bytes arena_bytes input_bytes output_bytes"),
-        "state_bytes": _u32,
+        **_fields(_u32, "state_bytes rules"),
         **_fields(_scale, "input_scale output_scale"),
         **_fields(_i32, "input_zero_point output_zero_point"),
         **_fields(_flag, "keys_locked recording_allowed recording"),
@@ -132,7 +138,9 @@ KINDS: Dict[str, Dict[str, Check]] = {
         "score": _scale,
         "spread": _share,
     },
+    "acted": {**_fields(_u32, "rule label sample window"), "action": _word, "confidence": _share},
     "keys": {"keys": _list_of(_word), "locked": _flag},
+    "rules": {"rules": _list_of(_rule), **_fields(_list_of(_u32), "on ready_in_ms"), "locked": _flag},
     "selftest": _fields(_u32, "rows mismatches"),
     "ok": {"command": _text},
     "reboot": {},
@@ -144,7 +152,7 @@ KINDS: Dict[str, Dict[str, Check]] = {
         "encrypted": _flag,
     },
     "settings": {"id": _u32},
-    "error": {**_REFUSAL, **_fields(_u32, "id expected_bytes got_bytes arena_bytes")},
+    "error": {**_REFUSAL, **_fields(_u32, "id rule expected_bytes got_bytes arena_bytes")},
 }
 """Every kind of record, and of what type its fields are."""
 
@@ -159,6 +167,8 @@ _NEEDED: Dict[str, Tuple[str, ...]] = {
     "samples": ("first_sample", "of_channels", "values"),
     "recorded": ("samples", "why"),
     "keys": ("keys", "locked"),
+    "acted": ("rule", "label", "confidence", "sample"),
+    "rules": ("rules", "on", "ready_in_ms", "locked"),
     "selftest": ("rows", "mismatches"),
 }
 """Fields an answer must have."""

@@ -35,8 +35,12 @@ def test_a_working_model_after_every_cut(
     done = subprocess.run([str(build("power-cut")), *paths, "64"], capture_output=True, text=True, timeout=850)
     assert done.returncode == 0, done.stdout[-4000:]
     cuts = {scenario: int(count) for scenario, count in (line.split() for line in done.stdout.splitlines())}
-    assert set(cuts) == {"first-update", "second-update", "rollback", "full-log", "crashes"}
+    of_rules = {f"rule-{name}" for name in ("set", "beside", "replace", "remove", "clear", "clear-full", "full")}
+    assert set(cuts) == {"first-update", "second-update", "rollback", "full-log", "crashes", "rule-rollback", *of_rules}
     assert cuts["first-update"] > 100
     assert cuts["second-update"] > 100
     assert cuts["crashes"] == 5
     assert min(cuts["rollback"], cuts["full-log"]) >= 8
+    assert min(cuts[name] for name in of_rules - {"rule-full"}) >= 8
+    assert cuts["rule-full"] == 4, "refused before flash is touched"
+    assert cuts["rule-rollback"] > 1, "logs were erased, and rules written to them again"

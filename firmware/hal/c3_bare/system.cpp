@@ -1,5 +1,8 @@
 // UART0, time and restart of a bare ESP32-C3. Register addresses: technical reference manual, "UART Controller".
+#include <cstring>
+
 #include "hal/c3_bare/kept.h"
+#include "hal/user_source.h"
 
 namespace edgeward::hal {
 namespace {
@@ -10,6 +13,8 @@ constexpr uint32_t kTransmitRoom = 120;
 
 // The simulator runs the chip's cycle counter 256 times too fast, on purpose. On silicon it would have to be started.
 constexpr uint32_t kCountsPerUs = 160 * 256;
+
+UserSource g_user;
 
 uint32_t received() { return *g_uart_status & 0x3ff; }
 uint32_t waiting_to_leave() { return (*g_uart_status >> 16) & 0x3ff; }
@@ -41,10 +46,13 @@ void serial_write(const uint8_t* data, size_t bytes) {
   }
 }
 
-bool source_open(const char* /*name*/, uint32_t /*rate_hz*/, uint32_t /*channels*/, Missed /*missed*/) { return false; }
-void source_close() {}
-size_t source_read(int16_t* /*values*/, size_t /*capacity*/) { return 0; }
-uint32_t source_missed() { return 0; }
+// The only sensor is one's own.
+bool source_open(const char* name, uint32_t rate_hz, uint32_t channels, Missed missed) {
+  return std::strcmp(name, "user") == 0 && g_user.open(rate_hz, channels, missed);
+}
+void source_close() { g_user.close(); }
+size_t source_read(int16_t* values, size_t capacity) { return g_user.on() ? g_user.read(values, capacity) : 0; }
+uint32_t source_missed() { return g_user.take_missed(); }
 
 SystemInfo system_info() {
   SystemInfo info = {};

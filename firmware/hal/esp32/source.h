@@ -17,6 +17,8 @@ struct Sensor {
 extern const Sensor kAdc;  // single-lead ECG front end (AD8232) on ADC1 channel 0, one channel
 extern const Sensor kImu;  // MPU-6050 on I2C, three channels (acceleration) or six (and rotation)
 
+extern const Sensor kUser;  // one's own (hooks/hooks.h)
+
 // The sensors this firmware was built with: with_adc/ or without_adc/.
 extern const Sensor* const kSensors[];
 extern const uint32_t kSensorCount;

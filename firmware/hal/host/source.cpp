@@ -1,4 +1,4 @@
-// The source "file" of a virtual board: a recording of int16 values, channel after channel, played in real time.
+// The sources of a virtual board: "file", a recording of int16 values, channel after channel, played in real time; and "user".
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "hal/hal.h"
+#include "hal/user_source.h"
 
 namespace edgeward::hal {
 namespace {
@@ -13,6 +14,7 @@ namespace {
 constexpr char kFileVariable[] = "EDGEWARD_BOARD_SAMPLES";
 constexpr uint64_t kRingValues = 2048;  // as many as an ESP32 keeps that nobody has read; only gaps that are counted heed it
 
+UserSource g_user;
 int g_file = -1;
 uint64_t g_rate_hz = 0;
 uint64_t g_channels = 1;
@@ -29,6 +31,7 @@ uint64_t due() { return (clock_us() - g_start_us) * g_rate_hz / 1000000 * g_chan
 
 bool source_open(const char* name, uint32_t rate_hz, uint32_t channels, Missed missed) {
   source_close();
+  if (std::strcmp(name, "user") == 0) return g_user.open(rate_hz, channels, missed);
   const char* const path = std::getenv(kFileVariable);
   if (std::strcmp(name, "file") != 0 || path == nullptr) return false;
   g_file = open(path, O_RDONLY | O_CLOEXEC);
@@ -42,11 +45,13 @@ bool source_open(const char* name, uint32_t rate_hz, uint32_t channels, Missed m
 }
 
 void source_close() {
+  g_user.close();
   if (g_file >= 0) close(g_file);
   g_file = -1;
 }
 
 size_t source_read(int16_t* values, size_t capacity) {
+  if (g_user.on()) return g_user.read(values, capacity);
   if (g_file < 0) return 0;
   uint64_t until = due();
   if (!g_gap && g_missed_are == Missed::counted && until - g_played > kRingValues) {
@@ -63,6 +68,7 @@ size_t source_read(int16_t* values, size_t capacity) {
 }
 
 uint32_t source_missed() {
+  if (g_user.on()) return g_user.take_missed();
   if (g_file < 0 || !g_gap || g_played < g_gap_at) return 0;
   g_gap = false;
   const uint64_t values = due() - g_played;

@@ -18,7 +18,7 @@ SILENT_S = 15.0
 _GONE_S = 600.0
 """Without a record for so long, it gives its place to a new one."""
 _CHARTED = ("latency_p50_us", "latency_p99_us", "inferences", "psi")
-_SHOWN_KINDS = ("boot", "info", "model", "metrics", "drift", "detect", "selftest", "error")
+_SHOWN_KINDS = ("boot", "info", "model", "metrics", "drift", "detect", "acted", "selftest", "error")
 
 
 class Board:

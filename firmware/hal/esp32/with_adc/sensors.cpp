@@ -3,7 +3,7 @@
 
 namespace edgeward::hal {
 
-const Sensor* const kSensors[] = {&kAdc, &kImu};
-const uint32_t kSensorCount = 2;
+const Sensor* const kSensors[] = {&kAdc, &kImu, &kUser};
+const uint32_t kSensorCount = 3;
 
 }  // namespace edgeward::hal

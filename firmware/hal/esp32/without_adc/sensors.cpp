@@ -4,7 +4,7 @@
 
 namespace edgeward::hal {
 
-const Sensor* const kSensors[] = {&kImu};
-const uint32_t kSensorCount = 1;
+const Sensor* const kSensors[] = {&kImu, &kUser};
+const uint32_t kSensorCount = 2;
 
 }  // namespace edgeward::hal
