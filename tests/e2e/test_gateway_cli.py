@@ -149,7 +149,7 @@ def test_a_gateway_asked_to_stop_ends_in_order_and_continues(federation: Tuple[P
 @pytest.mark.parametrize(
     ("change", "code", "reason"),
     [
-        (("rounds = 4", "rounds = -4"), 2, "task.training: rounds: -4"),
+        (("rounds = 4", "rounds = -4"), 2, "task.training.rounds: -4"),
         (("[task.model]", "[task.modle]"), 2, "did you mean 'model'?"),
         (('kind = "mlp"', 'kind = "transformer"'), 2, "transformer"),
         (("port = ", "broker = 'mqtt://127.0.0.1:1'\nport = "), 1, "no MQTT broker at mqtt://127.0.0.1:1"),
