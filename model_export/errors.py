@@ -9,6 +9,10 @@ class ModelFileError(ExportError):
     """A file is no model that can be exported, for what is in it. The message names the file and how to make one."""
 
 
+class WorkerError(ExportError):
+    """The process that exports ended without a result. The message has the last that it said."""
+
+
 class GradientMismatchError(ExportError):
     """A training graph's gradient differs from TensorFlow's. The message names the tensor and the error."""
 

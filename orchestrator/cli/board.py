@@ -274,14 +274,14 @@ def run_update(args: argparse.Namespace) -> int:
 def run_key(args: argparse.Namespace) -> int:
     from model_export.errors import ExportError
     from model_export.signing import raw_public, read_public_key
-    from orchestrator.errors import EdgewardError, UsageError
+    from orchestrator.errors import GivenError, UsageError
 
     if (args.file is None) != (args.action in ("list", "lock")):
         raise UsageError(f"key {args.action} takes {'a file' if args.file is None else 'no file'}")
     try:
         key = b"" if args.file is None else raw_public(read_public_key(args.file))
     except ExportError as error:
-        raise EdgewardError(str(error)) from error
+        raise GivenError(str(error)) from error
     with _board(args) as board:
         if args.action == "set":
             found = board.set_key(key)
@@ -311,11 +311,11 @@ def run_simulate(args: argparse.Namespace) -> int:
     from orchestrator.boards.virtual import VirtualBoard
     from orchestrator.cli.model_files import read_file
     from orchestrator.cli.stopping import Stopped, stop_on_sigterm
-    from orchestrator.errors import EdgewardError
+    from orchestrator.errors import EdgewardError, GivenError
 
     model = _model_bin(args.model) if args.model is not None else None
     if args.samples is not None and len(read_file(args.samples)) % 2:
-        raise EdgewardError(f"--samples {args.samples}: no whole number of int16 values")
+        raise GivenError(f"--samples {args.samples}: no whole number of int16 values")
     with VirtualBoard(
         model, flash=args.flash, arena_bytes=args.arena, samples=args.samples, recording=args.allow_recording
     ) as board:
@@ -353,33 +353,33 @@ def _model_bin(path: Path) -> bytes:
     """The bytes of a bundle's model.bin, or of the file itself; checked."""
     from model_export.errors import ExportError
     from model_export.model_bin import model_bin_of, parse_model_bin
-    from orchestrator.errors import EdgewardError
+    from orchestrator.errors import GivenError
 
     try:
         file = model_bin_of(path)
     except ExportError as error:
-        raise EdgewardError(str(error)) from error
+        raise GivenError(str(error)) from error
     try:
         blob = file.read_bytes()
         parse_model_bin(blob)
     except OSError as error:
-        raise EdgewardError(f"{file}: {error.strerror}") from error
+        raise GivenError(f"{file}: {error.strerror}") from error
     except ExportError as error:
-        raise EdgewardError(f"{file}: {error}") from error
+        raise GivenError(f"{file}: {error}") from error
     return blob
 
 
 def _save(path: Path, outputs: np.ndarray) -> None:
     import numpy as np
 
-    from orchestrator.errors import EdgewardError
+    from orchestrator.errors import GivenError
     from orchestrator.files import new_file
 
     try:
         with new_file(path, replaces=True) as fresh, fresh.open("wb") as stream:
             np.save(stream, outputs)
     except OSError as error:
-        raise EdgewardError(f"cannot write {path}: {error.strerror}") from error
+        raise GivenError(f"cannot write {path}: {error.strerror}") from error
 
 
 def _print_fields(args: argparse.Namespace, fields: Dict[str, Any]) -> None:

@@ -15,7 +15,8 @@ _EPILOG = """examples:
   edgeward doctor edgeward.toml --out federation                                        # a gateway
   edgeward doctor --node --broker mqtts://gateway --identity /etc/edgeward --data records.csv
 
-Exit code 1 with any problem. It changes nothing; a file of 1 MiB is written to the state folder and removed."""
+Exit code 2 where what it was given is wrong (edgeward.toml, data, a folder), 1 with any other problem. It changes nothing; a
+file of 1 MiB is written to the state folder and removed."""
 
 
 def register(subparsers: Any) -> None:
@@ -68,13 +69,14 @@ def _run(arguments: argparse.Namespace) -> int:
     show_milestones()
     found = examine(question)
     problems = sum(finding.level == PROBLEM for finding in found)
+    code = max((finding.exit_code for finding in found if finding.level == PROBLEM), default=0)
     if arguments.json:
         print(json.dumps({"ok": not problems, "findings": [finding.as_dict() for finding in found]}, indent=1))
-        return 1 if problems else 0
+        return code
     for finding in found:
         say(f"{finding.level:<12} {finding.check}: {finding.message}")
         if finding.fix:
             say(f"{'':<12} fix: {finding.fix}")
     warnings = sum(finding.level == WARNING for finding in found)
     print(f"{problems} problem{'' if problems == 1 else 's'}, {warnings} warning{'' if warnings == 1 else 's'}")
-    return 1 if problems else 0
+    return code

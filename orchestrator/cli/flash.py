@@ -129,12 +129,12 @@ def _key_region(args: argparse.Namespace) -> Region:
     from orchestrator.boards.flash_images import Region
     from orchestrator.boards.keys import key_sector
     from orchestrator.boards.partitions import KEYS
-    from orchestrator.errors import EdgewardError
+    from orchestrator.errors import GivenError
 
     try:
         keys = [read_public_key(path) for path in args.key or ()]
     except ExportError as error:
-        raise EdgewardError(str(error)) from error
+        raise GivenError(str(error)) from error
     if args.model is not None and keys:
         blob = (args.model / "model.bin" if args.model.is_dir() else args.model).read_bytes()
         refusals = []
@@ -144,7 +144,7 @@ def _key_region(args: argparse.Namespace) -> Region:
             except SignatureError as error:
                 refusals.append(str(error))
         if len(refusals) == len(keys):
-            raise EdgewardError(f"{args.model}: the board would refuse it: {refusals[0]}; nothing was written")
+            raise GivenError(f"{args.model}: the board would refuse it: {refusals[0]}; nothing was written")
     return Region(
         "keys", KEYS.offset, key_sector([raw_public(key) for key in keys], args.lock_keys, args.allow_recording)
     )

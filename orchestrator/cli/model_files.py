@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Iterator
 
-from orchestrator.errors import EdgewardError, UsageError
+from orchestrator.errors import EdgewardError, GivenError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,9 +25,9 @@ def read_file(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError as error:
-        raise EdgewardError(f"{path}: there is no such file or folder") from error
+        raise GivenError(f"{path}: there is no such file or folder") from error
     except OSError as error:
-        raise EdgewardError(f"{path}: cannot be read: {error.strerror}") from error
+        raise GivenError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def read_model(path: Path) -> bytes:
@@ -46,16 +46,14 @@ def quantized_rows(given: np.ndarray, info: Dict[str, Any], path: Path) -> np.nd
     import numpy as np
 
     if given.ndim < 2 or int(np.prod(given.shape[1:])) != info["input_bytes"]:
-        raise EdgewardError(
-            f"{path}: shape {given.shape}; the board's model takes rows of {info['input_bytes']} values"
-        )
+        raise GivenError(f"{path}: shape {given.shape}; the board's model takes rows of {info['input_bytes']} values")
     if given.dtype == np.int8:
         return given
     if given.dtype.kind != "f":
-        raise EdgewardError(f"{path}: {given.dtype}; accepted are int8, and floats in the model's units")
+        raise GivenError(f"{path}: {given.dtype}; accepted are int8, and floats in the model's units")
     if not np.isfinite(given).all():
         bad = int(np.argwhere(~np.isfinite(given))[0][0])
-        raise EdgewardError(f"{path}: row {bad} holds NaN or infinity; every value must be a finite number")
+        raise GivenError(f"{path}: row {bad} holds NaN or infinity; every value must be a finite number")
     scaled = np.rint(given.astype(np.float32) / np.float32(info["input_scale"])) + info["input_zero_point"]
     return np.clip(scaled, -128, 127).astype(np.int8)
 
@@ -63,11 +61,12 @@ def quantized_rows(given: np.ndarray, info: Dict[str, Any], path: Path) -> np.nd
 @contextlib.contextmanager
 def naming(path: Path) -> Iterator[None]:
     """Give model_export's errors the file they are about, and the type the command line reports."""
-    from model_export.errors import ExportError, ModelFileError
+    from model_export.errors import ExportError, GradientMismatchError, WorkerError
 
     try:
         yield
     except ExportError as error:
-        text, kind = str(error), UsageError if isinstance(error, ModelFileError) else EdgewardError
+        text, failed = str(error), isinstance(error, (GradientMismatchError, WorkerError))
+        kind = EdgewardError if failed else GivenError
         named = text.startswith((str(path), str(path.resolve())))
         raise kind(text if named else f"{path}: {text}") from error

@@ -106,6 +106,7 @@ class BrokerAddress:
             raise UsageError(f"broker address {url!r}: expected mqtt://HOST[:PORT] or mqtts://HOST[:PORT]{meant}")
         tls = parts.scheme == "mqtts"
         password = _password(parts)
+        check_ca(ca_file)
         return cls(parts.hostname, port or (8883 if tls else 1883), tls, parts.username, password, ca_file)
 
     def link(self, client_id: str, subscriptions: Iterable[str], will: Optional[Tuple[str, bytes]] = None) -> "Link":
@@ -119,6 +120,17 @@ class BrokerAddress:
 
     def __str__(self) -> str:
         return f"{'mqtts' if self.tls else 'mqtt'}://{self.host}:{self.port}"
+
+
+def check_ca(ca_file: Optional[str]) -> None:
+    """Raises UsageError where a file, if one is named, has no certificate (PEM) to check a broker's by."""
+    if ca_file is None:
+        return
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(ca_file)
+    except OSError as error:  # ssl.SSLError is one
+        why = "holds no certificate in PEM" if isinstance(error, ssl.SSLError) else error.strerror
+        raise UsageError(f"{ca_file}: {why}; expected the certificate of the broker's authority") from error
 
 
 def _password(parts: SplitResult) -> Optional[str]:

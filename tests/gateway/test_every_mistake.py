@@ -260,7 +260,7 @@ def test_many_mistakes_are_a_line_each(tmp_path: Path) -> None:
     assert len(said) == len(SAID), [line for line in said if not line.startswith(tuple(SAID))]
 
 
-@pytest.mark.parametrize("command", [["gateway", "run"], ["simulate", "--data", "a.csv", "--"]])
+@pytest.mark.parametrize("command", [["doctor"], ["gateway", "run"], ["simulate", "--data", "a.csv", "--"]])
 def test_all_who_read_the_file_say_all_of_it(
     tmp_path: Path, command: List[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
