@@ -160,8 +160,11 @@ def add_json(*parsers: argparse.ArgumentParser) -> None:
         parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
 
 
-def check_output(path: Optional[Path], option: str) -> None:
-    """Before the work that is to be written there: UsageError where no file can be made, or None is given."""
+def check_output(path: Optional[Path], option: str, size: int = 0) -> None:
+    """Before the work that is to be written there: UsageError where no file can be made, or None is given.
+
+    size: bytes of a file that is there, where it is changed in place.
+    """
     from orchestrator.errors import UsageError
 
     if path is None:
@@ -175,6 +178,8 @@ def check_output(path: Optional[Path], option: str) -> None:
     if os.path.lexists(str(path)) and not path.is_file():
         # What is written beside it and renamed would take the place of a device, for every program of this machine.
         raise UsageError(f"{option} {path}: a device, a pipe, a socket or a link that leads nowhere; name a file")
+    if size and path.is_file() and path.stat().st_size != size:
+        raise UsageError(f"{option} {path}: {path.stat().st_size} bytes, expected {size}")
     if not path.parent.is_dir():
         raise UsageError(f"{option} {path}: there is no folder {path.parent}")
     if not os.access(str(path if path.exists() else path.parent), os.W_OK):

@@ -308,7 +308,9 @@ def run_rollback(args: argparse.Namespace) -> int:
 def run_simulate(args: argparse.Namespace) -> int:
     import time
 
+    from orchestrator.boards.partitions import FLASH_BYTES
     from orchestrator.boards.virtual import VirtualBoard
+    from orchestrator.cli.arguments import check_output
     from orchestrator.cli.model_files import read_file
     from orchestrator.cli.stopping import Stopped, stop_on_sigterm
     from orchestrator.errors import EdgewardError, GivenError
@@ -316,6 +318,7 @@ def run_simulate(args: argparse.Namespace) -> int:
     model = _model_bin(args.model) if args.model is not None else None
     if args.samples is not None and len(read_file(args.samples)) % 2:
         raise GivenError(f"--samples {args.samples}: no whole number of int16 values")
+    check_output(args.flash, "--flash", FLASH_BYTES)
     with VirtualBoard(
         model, flash=args.flash, arena_bytes=args.arena, samples=args.samples, recording=args.allow_recording
     ) as board:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from orchestrator.cli.tables import say
     from orchestrator.doctor.examine import Question, examine
     from orchestrator.doctor.finding import PROBLEM, WARNING
+    from orchestrator.errors import UsageError
 
     question = Question(
         node=arguments.node,
@@ -66,6 +68,11 @@ def _run(arguments: argparse.Namespace) -> int:
         data=arguments.data,
         timeout_s=arguments.timeout,
     )
+    there = next(path for path in (question.state, *question.state.absolute().parents) if os.path.lexists(path))
+    if not there.is_dir():
+        raise UsageError(
+            f"{'--state' if arguments.node else '--out'} {question.state}: {there} is a file; name a folder"
+        )
     show_milestones()
     found = examine(question)
     problems = sum(finding.level == PROBLEM for finding in found)

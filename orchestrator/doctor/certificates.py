@@ -22,7 +22,8 @@ def check_identity(folder: Path, now: Optional[datetime.datetime] = None) -> Lis
     now = now or datetime.datetime.now(datetime.timezone.utc)
     certificates = {path: _certificate(path) for path in sorted(folder.glob("*.crt"))}
     if not certificates:
-        return [_problem(f"{folder}: holds no certificate (*.crt)", "enroll again, or copy the folder from its backup")]
+        error = IdentityError(f"{folder}: holds no certificate (*.crt)")
+        return [problem_of(_CHECK, error, "enroll again, or copy the folder from its backup")]
     ca = certificates.get(folder / CA)
     found: List[Finding] = []
     if ca is None:

@@ -61,6 +61,9 @@ RIGHT: Dict[Tuple[str, str], Set[str]] = {
     ("node policy check", "file"): {"an empty file"},
     ("data validate", "data"): {"one row"},
     ("doctor", "--data"): {"one row"},
+    ("doctor", "--out"): {"a folder", *NEW_PATH},
+    ("doctor", "--state"): {"a folder", *UNUSED, *NEW_PATH},  # of a node
+    ("doctor", "--broker"): {*NAMES, "empty"},  # that of edgeward.toml
     # What another command would refuse is right there: a folder that is to be made, a file that is to be written, a name.
     ("gateway init", "folder"): {"a folder", *NEW_PATH},
     ("gateway init", "--federation"): NAMES,
