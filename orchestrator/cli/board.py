@@ -316,8 +316,8 @@ def run_simulate(args: argparse.Namespace) -> int:
     from orchestrator.errors import EdgewardError, GivenError
 
     model = _model_bin(args.model) if args.model is not None else None
-    if args.samples is not None and len(read_file(args.samples)) % 2:
-        raise GivenError(f"--samples {args.samples}: no whole number of int16 values")
+    if args.samples is not None and len(read_file(args.samples) or b"0") % 2:
+        raise GivenError(f"--samples {args.samples}: empty, or no whole number of int16 values")
     check_output(args.flash, "--flash", FLASH_BYTES)
     with VirtualBoard(
         model, flash=args.flash, arena_bytes=args.arena, samples=args.samples, recording=args.allow_recording
