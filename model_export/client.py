@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional
 
 from model_export import errors
-from model_export.errors import ExportError
+from model_export.errors import ExportError, WorkerError
 from model_export.quiet import ENVIRONMENT
 
 START = (
@@ -57,7 +57,7 @@ def run_worker(
     try:
         result = json.loads(answer[-1])
     except (IndexError, ValueError):
-        raise ExportError(_no_result(process.returncode, said)) from None
+        raise WorkerError(_no_result(process.returncode, said)) from None
     if "error" in result:
         kind = getattr(errors, result.get("type", ""), ExportError)
         raise kind(result["error"])

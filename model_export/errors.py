@@ -13,6 +13,10 @@ class RowsError(ExportError):
     """Rows that a model cannot be given. The message says of which shape or type they are, or which value is where."""
 
 
+class WorkerError(ExportError):
+    """The process that exports ended without a result. The message has the last that it said."""
+
+
 class GradientMismatchError(ExportError):
     """A training graph's gradient differs from TensorFlow's. The message names the tensor and the error."""
 

@@ -16,7 +16,7 @@ import difflib
 import re
 import tempfile
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Mapping, Sequence, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Sequence, Tuple
 
 import numpy as np
 
@@ -351,29 +351,33 @@ def _checked_spec(spec: Mapping[str, Any]) -> Dict[str, Any]:
         raise ExportError(
             f"model kind {kind!r} is unknown; accepted: {', '.join(sorted(DEFAULTS))}{_near(kind, DEFAULTS)}"
         )
-    unknown = sorted(set(spec) - set(DEFAULTS[kind]) - {"kind"})
-    if unknown:
-        raise ExportError(
-            f"a model of kind {kind} has no {unknown[0]!r}; accepted: {', '.join(sorted(DEFAULTS[kind]))}"
-            f"{_near(unknown[0], DEFAULTS[kind])}"
-        )
     full = {**DEFAULTS[kind], **spec}
-    for key in ("hidden", "filters", "dense"):
-        if key in full:
-            _check_widths(key, full[key])
-    if kind == "cnn1d" and not full["filters"]:
-        raise ExportError("model filters is empty; a cnn1d needs at least one convolution")
-    for key in ("kernel", "pool"):
-        if key in full and (not _is_int(full[key]) or not 1 <= full[key] <= 1024):
-            raise ExportError(f"model {key} is {full[key]!r}; accepted is a whole number from 1 to 1024")
-    if "activation" in full and full["activation"] not in ACTIVATIONS:
-        found = full["activation"]
-        raise ExportError(
-            f"model activation {found!r} is unknown; accepted: {', '.join(ACTIVATIONS)}{_near(found, ACTIVATIONS)}"
-        )
-    if kind == "keras" and not isinstance(full["path"], str):
-        raise ExportError("a model of kind keras needs a 'path' to a .keras file")
+    wrong = list(_objections(kind, full))
+    if wrong:
+        raise ExportError("\n".join(wrong))
     return full
+
+
+def _objections(kind: str, full: Mapping[str, Any]) -> Iterator[str]:
+    """What is wrong with a spec of this kind, a line each."""
+    for unknown in sorted(set(full) - set(DEFAULTS[kind]) - {"kind"}):
+        yield (
+            f"a model of kind {kind} has no {unknown!r}; accepted: {', '.join(sorted(DEFAULTS[kind]))}"
+            f"{_near(unknown, DEFAULTS[kind])}"
+        )
+    for key in ("hidden", "filters", "dense"):
+        if key in DEFAULTS[kind]:
+            yield from _wrong_widths(key, full[key])
+    if kind == "cnn1d" and full["filters"] in ([], ()):
+        yield "model filters is empty; a cnn1d needs at least one convolution"
+    for key in ("kernel", "pool"):
+        if key in DEFAULTS[kind] and (not _is_int(full[key]) or not 1 <= full[key] <= 1024):
+            yield f"model {key} is {full[key]!r}; accepted is a whole number from 1 to 1024"
+    found = full.get("activation", ACTIVATIONS[0])
+    if "activation" in DEFAULTS[kind] and found not in ACTIVATIONS:
+        yield f"model activation {found!r} is unknown; accepted: {', '.join(ACTIVATIONS)}{_near(found, ACTIVATIONS)}"
+    if kind == "keras" and not isinstance(full["path"], str):
+        yield "model path: a model of kind keras needs a 'path' to a .keras file"
 
 
 def _near(value: Any, known: Iterable[str]) -> str:
@@ -386,14 +390,15 @@ MOST_LAYERS = 64
 """Of one list: deeper models are files of their author's (kind "keras")."""
 
 
-def _check_widths(key: str, widths: Any) -> None:
+def _wrong_widths(key: str, widths: Any) -> Iterator[str]:
     if not isinstance(widths, (list, tuple)):
-        raise ExportError(f"model {key} is {widths!r}; accepted is a list of layer widths, such as [16, 32]")
+        yield f"model {key} is {widths!r}; accepted is a list of layer widths, such as [16, 32]"
+        return
     if len(widths) > MOST_LAYERS:
-        raise ExportError(f"model {key} lists {len(widths)} layers, at most {MOST_LAYERS}")
-    for width in widths:
-        if not _is_int(width) or not 1 <= width <= 4096:
-            raise ExportError(f"model {key} holds {width!r}; a layer width is a whole number from 1 to 4096")
+        yield f"model {key} lists {len(widths)} layers, at most {MOST_LAYERS}"
+    wrong = [width for width in widths if not _is_int(width) or not 1 <= width <= 4096]
+    if wrong:
+        yield f"model {key} holds {wrong[0]!r}; a layer width is a whole number from 1 to 4096"
 
 
 def _checked_shape(input_shape: Sequence[int]) -> Tuple[int, ...]:

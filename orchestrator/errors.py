@@ -2,7 +2,7 @@
 
 import errno
 from contextlib import contextmanager
-from typing import Any, Iterator
+from typing import Any, Iterator, Optional
 
 ON_DISKS = {
     errno.ENOSPC: "make room on that disk, then give the same command again",
@@ -56,6 +56,7 @@ class EdgewardError(Exception):
     """
 
     exit_code = 1
+    """Of the command that ends with it: 2 for a GivenError, 1 for everything else. See `exit_code_of`."""
     code = "internal"
 
     def __init__(self, message: str = "", code: str = "") -> None:
@@ -64,14 +65,19 @@ class EdgewardError(Exception):
             self.code = code
 
 
-class UsageError(EdgewardError):
-    """The command line or a configuration file asked for something that makes no sense."""
+class GivenError(EdgewardError):
+    """What somebody gave is wrong: an argument, a file, a folder, or what is in it. Trying again does not help."""
 
     exit_code = 2
+
+
+class UsageError(GivenError):
+    """The command line or a configuration file asked for something that makes no sense."""
+
     code = "task"
 
 
-class DataError(EdgewardError):
+class DataError(GivenError):
     """A data file does not fit its schema. The message names file, line and column, and stays on this machine."""
 
     code = "data"
@@ -79,6 +85,8 @@ class DataError(EdgewardError):
 
 class AwayError(DataError):
     """Data cannot be reached just now, and may be the next time: the message says where they were looked for."""
+
+    exit_code = 1
 
 
 class DamagedError(EdgewardError):
@@ -123,11 +131,45 @@ class LedgerError(PrivacyError):
     code = "ledger.lost"
 
 
-class IdentityError(EdgewardError):
-    """A key, certificate, token or signature is missing, refused or not what it should be."""
+class IdentityError(GivenError):
+    """A key, certificate, token or signature is missing, or not what it should be."""
+
+
+class EnrolmentError(IdentityError):
+    """The other side of an enrolment cannot be reached, is another one, or refused."""
+
+    exit_code = 1
 
 
 class GraphError(EdgewardError):
     """A training graph is not one this node runs, or its process failed. The message is about the graph, never about data."""
 
     code = "graph"
+
+
+_NOT_AS_GIVEN = (
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.EEXIST,
+    errno.ENOTEMPTY,
+    errno.EACCES,
+    errno.EPERM,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+)
+"""Of a path that is missing, of another kind, or not this user's."""
+
+
+def exit_code_of(error: BaseException) -> int:
+    """2 where what was typed or given is wrong (arguments, files, their content), 1 for what failed while running.
+
+    The one place where that is decided. A file that a disk or this machine did not let be read is no wrong file.
+    """
+    cause: Optional[BaseException] = error
+    while cause is not None and not isinstance(cause, OSError):
+        cause = cause.__cause__
+    number = None if cause is None else cause.errno
+    if isinstance(error, EdgewardError):
+        return 1 if number in ON_DISKS else error.exit_code
+    return 2 if number in _NOT_AS_GIVEN else 1

@@ -8,7 +8,7 @@ from typing import Any, Dict
 from model_export.errors import ExportError
 from model_export.manifest import MANIFEST, SIGNATURE, read_manifest
 from model_export.signing import replace_file, replace_manifest
-from orchestrator.errors import EdgewardError, UsageError
+from orchestrator.errors import GivenError, UsageError
 from orchestrator.privacy.statement_page import markdown
 
 PAGE = "privacy.md"
@@ -38,7 +38,7 @@ def check_claim(bundle: Path) -> Dict[str, Any]:
     try:
         manifest = read_manifest(bundle)
     except ExportError as error:
-        raise EdgewardError(f"--statement {bundle}: {error}") from error
+        raise GivenError(f"--statement {bundle}: {error}") from error
     if (manifest["privacy"] or {}).get("epsilon") is None:
         raise UsageError(f"--statement {bundle}: there is no privacy claim in it")
     return manifest

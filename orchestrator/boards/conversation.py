@@ -10,7 +10,7 @@ from typing import Any, Callable, Collection, Deque, Dict, Iterator, List, Optio
 
 from orchestrator.boards.ports import list_ports
 from orchestrator.boards.protocol import RECORD_SCHEMA, Record, RecordParser, RecordStats
-from orchestrator.errors import EdgewardError
+from orchestrator.errors import EdgewardError, GivenError
 
 BAUD = 115200
 _POLL_S = 0.05
@@ -30,6 +30,10 @@ _Self = TypeVar("_Self", bound="Conversation")
 
 class BoardError(EdgewardError):
     """A board cannot be reached, does not answer, or refused. The message names the port."""
+
+
+class PortError(BoardError, GivenError):
+    """There is no such port, or it is none."""
 
 
 class NoAnswerError(BoardError):
@@ -52,7 +56,7 @@ def open_port(port: str, baud: int = BAUD) -> Any:
         there = f"ports here: {', '.join(known)}" if known else "this machine has no serial port"
         if "exclusively lock" in str(error):
             raise BoardError(f"{port} is in use by another program; close it and try again") from error
-        raise BoardError(f"cannot open {port}: {_why(error)}; {there}") from error
+        raise PortError(f"cannot open {port}: {_why(error)}; {there}") from error
     return device
 
 

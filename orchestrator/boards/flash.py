@@ -18,7 +18,7 @@ from model_export.chips import CHIPS
 from orchestrator.boards.flash_images import Region
 from orchestrator.boards.partitions import FLASH_BYTES, KEYS, SLOTS, TABLE_BYTES, TABLE_OFFSET, build_table
 from orchestrator.boards.ports import list_ports
-from orchestrator.errors import EdgewardError
+from orchestrator.errors import EdgewardError, GivenError
 
 ROM_BAUD = 115200
 DEFAULT_BAUD = 460800
@@ -28,7 +28,7 @@ class FlashError(EdgewardError):
     """The board could not be flashed. Says what was written, if anything."""
 
 
-class PortNotFoundError(FlashError):
+class PortNotFoundError(FlashError, GivenError):
     """No such port. Lists those that exist."""
 
 

@@ -24,7 +24,7 @@ from orchestrator.boards.partitions import (
     parse_table,
 )
 from orchestrator.boards.update import MODEL_CAPACITY
-from orchestrator.errors import EdgewardError
+from orchestrator.errors import GivenError
 from orchestrator.wire.plain import plain
 from orchestrator.wire.records import parse_object
 
@@ -34,7 +34,7 @@ _HEADER_BYTES = 24
 _CHECKSUM_SEED = 0xEF
 
 
-class ImageError(EdgewardError):
+class ImageError(GivenError):
     """A file that must not be flashed: truncated, damaged, too large, or for something else."""
 
 

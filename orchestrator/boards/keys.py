@@ -7,7 +7,7 @@ import zlib
 from typing import Sequence
 
 from orchestrator.boards.partitions import KEYS
-from orchestrator.errors import EdgewardError
+from orchestrator.errors import GivenError
 
 MAX_KEYS = 4
 _MAGIC = 0x594B5745  # "EWKY"
@@ -24,7 +24,7 @@ def key_sector(keys: Sequence[bytes], locked: bool = False, recording: bool = Fa
     """
     least = 0 if recording and not locked else 1
     if not least <= len(keys) <= MAX_KEYS:
-        raise EdgewardError(f"{len(keys)} keys for a board; it holds 1 to {MAX_KEYS}")
+        raise GivenError(f"{len(keys)} keys for a board; it holds 1 to {MAX_KEYS}")
     entries = b"".join(_entry(_ADD, key) for key in keys)
     if locked:
         entries += _entry(_LOCK, _NO_KEY)

@@ -11,7 +11,7 @@ import struct
 from dataclasses import dataclass
 from typing import Dict, List, Sequence, Tuple
 
-from orchestrator.errors import EdgewardError
+from orchestrator.errors import GivenError
 
 TABLE_OFFSET = 0x8000
 TABLE_BYTES = 0xC00
@@ -33,7 +33,7 @@ _ENTRY_MAGIC = b"\xaa\x50"
 _MD5_MAGIC = b"\xeb\xeb" + b"\xff" * 14
 
 
-class PartitionError(EdgewardError):
+class PartitionError(GivenError):
     """Not a partition table, or not one a board can use. The message names the entry."""
 
 

@@ -178,11 +178,15 @@ def add_json(*parsers: argparse.ArgumentParser) -> None:
 
 
 def check_output(
-    path: Optional[Path], option: str, others: Mapping[str, Optional[Path]] = MappingProxyType({})
+    path: Optional[Path],
+    option: str,
+    others: Mapping[str, Optional[Path]] = MappingProxyType({}),
+    size: int = 0,
 ) -> None:
     """Before the work that is to be written there: UsageError where no file can be made; nothing where None is given.
 
     others: what else the command reads or writes, by name: none of it is replaced.
+    size: bytes of a file that is there, where it is changed in place.
     """
     from orchestrator.errors import UsageError
 
@@ -197,6 +201,8 @@ def check_output(
     if _leads_to_a_device(path) or (os.path.lexists(str(path)) and not path.is_file()):
         # What is written beside it and renamed would take the place of a device, for every program of this machine.
         raise UsageError(f"{option} {path}: a device, a pipe, a socket or a link that leads nowhere; name a file")
+    if size and path.is_file() and path.stat().st_size != size:
+        raise UsageError(f"{option} {path}: {path.stat().st_size} bytes, expected {size}")
     if not path.parent.is_dir():
         raise UsageError(f"{option} {path}: there is no folder {path.parent}")
     for name, other in others.items():

@@ -317,14 +317,14 @@ def _ready(board: BoardClient) -> Dict[str, Any]:
 def _save(path: Path, outputs: np.ndarray) -> None:
     import numpy as np
 
-    from orchestrator.errors import EdgewardError
+    from orchestrator.errors import GivenError
     from orchestrator.files import new_file
 
     try:
         with new_file(path, replaces=True) as fresh, fresh.open("wb") as stream:
             np.save(stream, outputs)
     except OSError as error:
-        raise EdgewardError(f"cannot write {path}: {error.strerror}") from error
+        raise GivenError(f"cannot write {path}: {error.strerror}") from error
 
 
 def _print_fields(args: argparse.Namespace, fields: Dict[str, Any]) -> None:

@@ -37,14 +37,16 @@ def register(verbs: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     import time
 
+    from orchestrator.boards.partitions import FLASH_BYTES
     from orchestrator.boards.virtual import VirtualBoard
     from orchestrator.cli.model_files import read_file, read_model_bin
     from orchestrator.cli.stopping import Stopped, stop_on_sigterm
-    from orchestrator.errors import EdgewardError
+    from orchestrator.errors import EdgewardError, GivenError
 
     model = read_model_bin(args.model) if args.model is not None else None
-    if args.samples is not None and len(read_file(args.samples)) % 2:
-        raise EdgewardError(f"--samples {args.samples}: no whole number of int16 values")
+    if args.samples is not None and len(read_file(args.samples) or b"0") % 2:
+        raise GivenError(f"--samples {args.samples}: empty, or no whole number of int16 values")
+    check_output(args.flash, "--flash", size=FLASH_BYTES)
     check_output(args.pins, "--pins")
     with VirtualBoard(
         model,

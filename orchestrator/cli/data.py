@@ -195,6 +195,7 @@ def _validate(arguments: argparse.Namespace) -> int:
     from orchestrator.cli.tables import report
     from orchestrator.data.dataset import clamped_columns, load_for
     from orchestrator.data.rows import ProblemsError
+    from orchestrator.errors import exit_code_of
     from orchestrator.gateway.config import load_config
     from orchestrator.node.units import units_in
 
@@ -210,7 +211,7 @@ def _validate(arguments: argparse.Namespace) -> int:
             for place, text, file in error.first
         ]
         print(json.dumps({"file": str(arguments.data), "problems": error.count, "listed": listed}))
-        return error.exit_code
+        return exit_code_of(error)
     units = units_in(task, data) if task.privacy.of_patients else data.records
     clamped = [text for _, text in clamped_columns(data, task.schema)]
     patients = f" of {many(units, 'patient')}" if task.privacy.of_patients else ""

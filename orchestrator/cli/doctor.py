@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ _EPILOG = """examples:
   edgeward doctor edgeward.toml --out federation                                        # a gateway
   edgeward doctor --node --broker mqtts://gateway --identity /etc/edgeward --data records.csv
 
-Exit code 1 with any problem. It changes nothing; a file of 1 MiB is written to the state folder and removed."""
+Exit code 2 where what it was given is wrong (edgeward.toml, data, a folder), 1 with any other problem. It changes nothing; a
+file of 1 MiB is written to the state folder and removed."""
 
 
 def register(subparsers: Any) -> None:
@@ -54,6 +56,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from orchestrator.cli.tables import say
     from orchestrator.doctor.examine import Question, examine
     from orchestrator.doctor.finding import PROBLEM, WARNING
+    from orchestrator.errors import UsageError
 
     question = Question(
         node=arguments.node,
@@ -65,16 +68,22 @@ def _run(arguments: argparse.Namespace) -> int:
         data=arguments.data,
         timeout_s=arguments.timeout,
     )
+    there = next(path for path in (question.state, *question.state.absolute().parents) if os.path.lexists(path))
+    if not there.is_dir():
+        raise UsageError(
+            f"{'--state' if arguments.node else '--out'} {question.state}: {there} is a file; name a folder"
+        )
     show_milestones()
     found = examine(question)
     problems = sum(finding.level == PROBLEM for finding in found)
+    code = max((finding.exit_code for finding in found if finding.level == PROBLEM), default=0)
     if arguments.json:
         print(json.dumps({"ok": not problems, "findings": [finding.as_dict() for finding in found]}, indent=1))
-        return 1 if problems else 0
+        return code
     for finding in found:
         say(f"{finding.level:<12} {finding.check}: {finding.message}")
         if finding.fix:
             say(f"{'':<12} fix: {finding.fix}")
     warnings = sum(finding.level == WARNING for finding in found)
     print(f"{problems} problem{'' if problems == 1 else 's'}, {warnings} warning{'' if warnings == 1 else 's'}")
-    return 1 if problems else 0
+    return code

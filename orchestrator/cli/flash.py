@@ -135,7 +135,7 @@ def _key_region(args: argparse.Namespace) -> Region:
     from orchestrator.boards.flash_images import Region
     from orchestrator.boards.keys import key_sector
     from orchestrator.boards.partitions import KEYS
-    from orchestrator.errors import EdgewardError
+    from orchestrator.errors import GivenError
     from orchestrator.wire.pem import model_public_key
 
     keys = [model_public_key(path) for path in args.key or ()]
@@ -148,7 +148,7 @@ def _key_region(args: argparse.Namespace) -> Region:
             except SignatureError as error:
                 refusals.append(str(error))
         if len(refusals) == len(keys):
-            raise EdgewardError(f"{args.model}: the board would refuse it: {refusals[0]}; nothing was written")
+            raise GivenError(f"{args.model}: the board would refuse it: {refusals[0]}; nothing was written")
     return Region(
         "keys",
         KEYS.offset,

@@ -296,7 +296,7 @@ def _audit(arguments: argparse.Namespace) -> int:
     import json
     import sqlite3
 
-    from orchestrator.errors import EdgewardError
+    from orchestrator.errors import GivenError
     from orchestrator.gateway.audit import AUDIT_FILE, UNRECORDED, read_log, stored_head, verify
 
     path = arguments.folder / AUDIT_FILE
@@ -304,7 +304,7 @@ def _audit(arguments: argparse.Namespace) -> int:
         names = ("gateway.sqlite", "authority.sqlite")
         stores = [arguments.folder / name for name in names if (arguments.folder / name).exists()]
         if not stores:
-            raise EdgewardError(f"{arguments.folder}: neither {' nor '.join(names)} is there to verify against")
+            raise GivenError(f"{arguments.folder}: neither {' nor '.join(names)} is there to verify against")
         database = sqlite3.connect(f"{stores[0].resolve().as_uri()}?mode=ro", uri=True)
         count, head = verify(path, database)
         recorded, _ = stored_head(database)

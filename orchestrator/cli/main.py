@@ -17,7 +17,7 @@ def build_parser(command: Optional[str] = None) -> argparse.ArgumentParser:
     parser = Parser(
         prog="edgeward",
         description="Train a model together without moving the data; put the result on a microcontroller.",
-        epilog="Exit codes: 0 done, 1 failed, 2 bad usage.",
+        epilog="Exit codes: 0 done, 1 failed while running, 2 wrong arguments or files.",
     )
     parser.add_argument("--version", action="version", version=_version())
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -80,7 +80,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     words = _renamed(words)
     arguments = build_parser(_command(words)).parse_args(words)
     arguments.words = words  # as they were given, for a command that is to be given again
-    from orchestrator.errors import EdgewardError
+    from orchestrator.errors import EdgewardError, exit_code_of
     from orchestrator.mishaps import failure_of_machine
     from orchestrator.wire.plain import plain
 
@@ -88,7 +88,7 @@ def main(argv: Optional[List[str]] = None) -> int:
         return int(arguments.run(arguments) or 0)
     except EdgewardError as error:
         print("\n".join(plain(line, 4000) for line in f"edgeward: {error}".split("\n")), file=sys.stderr)
-        return error.exit_code
+        return exit_code_of(error)
     except KeyboardInterrupt:
         print("edgeward: interrupted", file=sys.stderr)
         return 130
@@ -101,7 +101,7 @@ def main(argv: Optional[List[str]] = None) -> int:
         if reason is None:
             raise  # a bug keeps its traceback
         print(plain(f"edgeward: {reason}", 4000), file=sys.stderr)
-        return 1
+        return exit_code_of(error)
 
 
 if __name__ == "__main__":

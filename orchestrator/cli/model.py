@@ -16,7 +16,7 @@ from orchestrator.cli.commands import COMMANDS
 from orchestrator.cli.model_check import run_preflight, run_verify
 from orchestrator.cli.model_files import load_rows, naming, read_file, read_model
 from orchestrator.cli.model_library import run_library
-from orchestrator.errors import EdgewardError, UsageError
+from orchestrator.errors import GivenError, UsageError
 from orchestrator.wire.plain import many
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ def _export(arguments: argparse.Namespace) -> Dict[str, Any]:
         name = arguments.name if arguments.name is not None else name_of_file(arguments.model.stem)
         refuse_other_models(arguments.model)
     if not arguments.model.is_file():
-        raise EdgewardError(f"{arguments.model}: there is no such file")
+        raise GivenError(f"{arguments.model}: there is no such file")
     check_output_folder(
         arguments.out.parent if arguments.out.is_dir() else arguments.out, "--out"
     )  # it is replaced whole
@@ -286,7 +286,7 @@ def run_model(arguments: argparse.Namespace) -> int:
         model = read_tflite(blob)
         entry, leave = single_edges(model)
         if entry.dtype != "int8":
-            raise EdgewardError(f"{arguments.model}: takes {entry.dtype}; accepted is a full int8 model")
+            raise GivenError(f"{arguments.model}: takes {entry.dtype}; accepted is a full int8 model")
     inputs = load_rows(arguments.inputs)
     with naming(arguments.inputs):
         rows = check_rows(inputs, entry.shape)

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Iterator
 
-from orchestrator.errors import EdgewardError, UsageError
+from orchestrator.errors import EdgewardError, GivenError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,9 +44,9 @@ def read_file(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError as error:
-        raise EdgewardError(f"{path}: there is no such file or folder") from error
+        raise GivenError(f"{path}: there is no such file or folder") from error
     except OSError as error:
-        raise EdgewardError(f"{path}: cannot be read: {error.strerror}") from error
+        raise GivenError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def read_model(path: Path) -> bytes:
@@ -65,7 +65,7 @@ def quantized_rows(given: np.ndarray, info: Dict[str, Any], path: Path) -> np.nd
     import numpy as np
 
     if given.ndim < 2 or int(np.prod(given.shape[1:])) != info["input_bytes"]:
-        raise UsageError(f"{path}: shape {given.shape}; the board's model takes rows of {info['input_bytes']} values")
+        raise GivenError(f"{path}: shape {given.shape}; the board's model takes rows of {info['input_bytes']} values")
     if given.dtype == np.int8:
         return given
     scaled = np.rint(given.astype(np.float32) / np.float32(info["input_scale"])) + info["input_zero_point"]
@@ -75,12 +75,13 @@ def quantized_rows(given: np.ndarray, info: Dict[str, Any], path: Path) -> np.nd
 @contextlib.contextmanager
 def naming(path: Path) -> Iterator[None]:
     """Give model_export's errors the file they are about, and the type the command line reports."""
-    from model_export.errors import ExportError, ModelFileError, RowsError
+    from model_export.errors import ExportError, GradientMismatchError, WorkerError
 
     try:
         yield
     except ExportError as error:
-        text, kind = str(error), UsageError if isinstance(error, (ModelFileError, RowsError)) else EdgewardError
+        text, failed = str(error), isinstance(error, (GradientMismatchError, WorkerError))
+        kind = EdgewardError if failed else GivenError
         named = text.startswith((str(path), str(path.resolve())))
         raise kind(text if named else f"{path}: {text}") from error
 
@@ -93,12 +94,12 @@ def read_model_bin(path: Path) -> bytes:
     try:
         file = model_bin_of(path)
     except ExportError as error:
-        raise EdgewardError(str(error)) from error
+        raise GivenError(str(error)) from error
     try:
         blob = file.read_bytes()
         parse_model_bin(blob)
     except OSError as error:
-        raise EdgewardError(f"{file}: {error.strerror}") from error
+        raise GivenError(f"{file}: {error.strerror}") from error
     except ExportError as error:
-        raise EdgewardError(f"{file}: {error}") from error
+        raise GivenError(f"{file}: {error}") from error
     return blob

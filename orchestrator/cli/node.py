@@ -97,7 +97,8 @@ def where(arguments: argparse.Namespace, command: str) -> "Tuple[BrokerAddress, 
     broker = BrokerAddress.parse(url, arguments.ca_file)
     if identity is not None:
         broker = identity.secure(broker)
-    federation = identity.federation if identity is not None else arguments.federation or "default"
+    federation = "default" if arguments.federation is None else arguments.federation
+    federation = federation if identity is None else identity.federation
     return broker, federation, name, identity
 
 

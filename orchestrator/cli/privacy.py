@@ -245,7 +245,7 @@ def _statement(arguments: argparse.Namespace) -> int:
     from model_export.errors import BundleError
     from model_export.manifest import MANIFEST, PRIVACY_PAGE, read_manifest
     from orchestrator.cli.tables import say
-    from orchestrator.errors import EdgewardError, UsageError
+    from orchestrator.errors import GivenError, UsageError
     from orchestrator.privacy.statement_page import markdown
 
     folder = arguments.folder
@@ -255,7 +255,7 @@ def _statement(arguments: argparse.Namespace) -> int:
     try:
         said = read_manifest(places[0])["privacy"]
     except BundleError as error:
-        raise EdgewardError(f"{places[0]}: {error}") from error
+        raise GivenError(f"{places[0]}: {error}") from error
     if said is None:
         raise UsageError(f"{places[0]}: this model was not made by a federation, so nothing is said about privacy")
     if arguments.json:
@@ -265,12 +265,12 @@ def _statement(arguments: argparse.Namespace) -> int:
         try:
             text = markdown(said) if "holds_against" in said or said["unit"] == "none" else str(said["claim"])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise EdgewardError(f"{places[0] / MANIFEST}: privacy: is no statement: {error!r}") from error
+            raise GivenError(f"{places[0] / MANIFEST}: privacy: is no statement: {error!r}") from error
         say(text.rstrip("\n"))
         return 0
     path = places[0] / PRIVACY_PAGE
     page = path.read_bytes() if path.is_file() else b""
     if hashlib.sha256(page).hexdigest() != said["page_sha256"]:
-        raise EdgewardError(f"{path}: is not the page the manifest records: it is missing, or was changed")
+        raise GivenError(f"{path}: is not the page the manifest records: it is missing, or was changed")
     say(page.decode(errors="replace").rstrip("\n"))
     return 0

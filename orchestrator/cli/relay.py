@@ -71,7 +71,6 @@ def _run(arguments: argparse.Namespace) -> int:
         rounds = Rounds(arguments.nodes, quorum, arguments.deadline, 1_000_000, 1e9, provided=True)
     except ValueError as error:
         raise UsageError(f"gateway relay: {error}") from error
-    arguments.out.mkdir(parents=True, exist_ok=True)
     region = Region(
         arguments.federation,
         rounds,
@@ -82,6 +81,8 @@ def _run(arguments: argparse.Namespace) -> int:
         arguments.identity,
         logged(json_progress if arguments.json else line_progress),
     )
+    region.check()
+    arguments.out.mkdir(parents=True, exist_ok=True)
     relay = Relay(upstream, federation, name, arguments.out, region, once=arguments.once, identity=above)
     for number in (signal.SIGTERM, signal.SIGINT, *hang_up()):
         signal.signal(number, lambda *_: relay.stop())

@@ -78,14 +78,14 @@ def register(subparsers: Any) -> None:
 
 def _keygen(arguments: argparse.Namespace) -> int:
     from orchestrator.cli.tables import report
-    from orchestrator.errors import EdgewardError
+    from orchestrator.errors import GivenError
     from orchestrator.privacy.encrypted_score import Client
     from orchestrator.wire.pki import create_file
 
     folder: Path = arguments.out
     for name in (SECRET_FILE, PUBLIC_FILE):
         if (folder / name).exists():
-            raise EdgewardError(f"{folder / name} exists: keys are never overwritten. Give another folder")
+            raise GivenError(f"{folder / name} exists: keys are never overwritten. Give another folder")
     client = Client.make()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     create_file(folder / SECRET_FILE, client.secret_key(), private=True)
@@ -332,23 +332,23 @@ def _canonical(value: Any) -> str:
 
 
 def _read(path: Path) -> bytes:
-    from orchestrator.errors import EdgewardError
+    from orchestrator.errors import GivenError
 
     try:
         return path.read_bytes()
     except OSError as error:
-        raise EdgewardError(f"{path}: cannot be read: {error.strerror}") from error
+        raise GivenError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def _write(path: Path, data: bytes) -> None:
-    from orchestrator.errors import EdgewardError
+    from orchestrator.errors import GivenError
     from orchestrator.files import new_file
 
     try:
         with new_file(path, replaces=True) as fresh:
             fresh.write_bytes(data)
     except OSError as error:
-        raise EdgewardError(f"{path}: cannot be written: {error.strerror}") from error
+        raise GivenError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 @contextlib.contextmanager
@@ -366,9 +366,9 @@ def _about(path: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def _export_errors() -> Iterator[None]:
     from model_export.errors import ExportError
-    from orchestrator.errors import EdgewardError
+    from orchestrator.errors import GivenError
 
     try:
         yield
     except ExportError as error:
-        raise EdgewardError(str(error)) from error
+        raise GivenError(str(error)) from error

@@ -27,12 +27,12 @@ Wants=network-online.target time-sync.target
 After=network-online.target time-sync.target
 StartLimitIntervalSec=600
 StartLimitBurst=20
-
+{mounts}
 [Service]
 Type=simple
 User={user}
 ExecStart={command}
-# Bad usage (2) does not get better by trying again; SIGTERM ends with 0, and the next start continues.
+# What was given is wrong (2): that does not get better by trying again; SIGTERM ends with 0, and the next start continues.
 Restart=on-failure
 RestartSec=10
 RestartPreventExitStatus=2
@@ -118,7 +118,10 @@ def unit(part: str, options: List[str], user: str) -> str:
         written.add(parsed["log_file"].parent)
     writable = "".join(f"ReadWritePaths={_quote(os.path.abspath(str(path)))}\n" for path in sorted(written))
     command = " ".join(_quote(word) for word in [*_program(), part, "run", *absolute])
-    return _UNIT.format(part=part, user=user, command=command, writable=writable)
+    # A file that is not there is a wrong argument, unless what it lies on comes later.
+    data = parsed.get("data") if part == "node" else None
+    mounts = "" if data is None else f"RequiresMountsFor={_quote(os.path.dirname(os.path.abspath(str(data))))}\n"
+    return _UNIT.format(part=part, user=user, command=command, writable=writable, mounts=mounts)
 
 
 def _has_password(word: str) -> bool:

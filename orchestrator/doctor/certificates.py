@@ -6,7 +6,8 @@ import stat
 from pathlib import Path
 from typing import Any, List, Optional
 
-from orchestrator.doctor.finding import OK, PROBLEM, WARNING, Finding
+from orchestrator.doctor.finding import OK, PROBLEM, WARNING, Finding, problem_of
+from orchestrator.errors import IdentityError
 
 CA = "ca.crt"
 _SOON = datetime.timedelta(days=30)
@@ -16,11 +17,13 @@ _CHECK = "certificates"
 def check_identity(folder: Path, now: Optional[datetime.datetime] = None) -> List[Finding]:
     """Every certificate and key of the folder, now or at another time (with a time zone)."""
     if not folder.is_dir():
-        return [_problem(f"{folder}: no such folder", "edgeward node enroll (node), edgeward gateway init (gateway)")]
+        error = IdentityError(f"{folder}: no such folder")
+        return [problem_of(_CHECK, error, "edgeward node enroll (node), edgeward gateway init (gateway)")]
     now = now or datetime.datetime.now(datetime.timezone.utc)
     certificates = {path: _certificate(path) for path in sorted(folder.glob("*.crt"))}
     if not certificates:
-        return [_problem(f"{folder}: holds no certificate (*.crt)", "enroll again, or copy the folder from its backup")]
+        error = IdentityError(f"{folder}: holds no certificate (*.crt)")
+        return [problem_of(_CHECK, error, "enroll again, or copy the folder from its backup")]
     ca = certificates.get(folder / CA)
     found: List[Finding] = []
     if ca is None:
@@ -29,7 +32,7 @@ def check_identity(folder: Path, now: Optional[datetime.datetime] = None) -> Lis
         )
     for path, certificate in certificates.items():
         if isinstance(certificate, Exception):
-            found.append(_problem(str(certificate), "copy it again"))
+            found.append(problem_of(_CHECK, certificate, "copy it again"))
             continue
         found += _validity(path, certificate, now)
         if path.name != CA and ca is not None and not isinstance(ca, Exception):
@@ -46,7 +49,6 @@ def check_identity(folder: Path, now: Optional[datetime.datetime] = None) -> Lis
 
 
 def _certificate(path: Path) -> Any:
-    from orchestrator.errors import IdentityError
     from orchestrator.wire.pki import read_certificate_file
 
     try:
@@ -68,7 +70,6 @@ def _validity(path: Path, certificate: Any, now: datetime.datetime) -> List[Find
 
 
 def _chain(path: Path, certificate: Any, ca: Any) -> List[Finding]:
-    from orchestrator.errors import IdentityError
     from orchestrator.wire.pki import check_issued
 
     try:
@@ -79,7 +80,6 @@ def _chain(path: Path, certificate: Any, ca: Any) -> List[Finding]:
 
 
 def _key(path: Path, certificate: Any) -> List[Finding]:
-    from orchestrator.errors import IdentityError
     from orchestrator.wire.pki import key_fingerprint, read_private
 
     if not path.is_file():
@@ -87,7 +87,7 @@ def _key(path: Path, certificate: Any) -> List[Finding]:
     try:
         key = read_private(path)
     except IdentityError as error:
-        return [_problem(str(error), "enroll again")]
+        return [problem_of(_CHECK, error, "enroll again")]
     if key_fingerprint(key.public_key()) != key_fingerprint(certificate.public_key()):
         return [_problem(f"{path}: does not belong to the certificate beside it", "enroll again")]
     return []

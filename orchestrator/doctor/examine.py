@@ -8,7 +8,7 @@ from typing import List, Optional, Tuple
 from orchestrator.doctor.broker import check_broker, check_gateways, check_own_port
 from orchestrator.doctor.certificates import CA, check_identity
 from orchestrator.doctor.files import check_data, check_private, check_store
-from orchestrator.doctor.finding import NOT_CHECKED, OK, PROBLEM, Finding
+from orchestrator.doctor.finding import NOT_CHECKED, OK, Finding, problem_of
 from orchestrator.doctor.machine import check_clock, check_disk, check_memory, check_python
 from orchestrator.doctor.privacy import check_privacy
 from orchestrator.doctor.software import check_confinement, check_mosquitto, check_packages, check_runtime, check_serial
@@ -65,14 +65,14 @@ def examine(question: Question) -> List[Finding]:
                 identity = identity or (question.config.parent / given if given else None)
         except (UsageError, ImportError) as error:
             fix = "pip install tomli" if isinstance(error, ImportError) else f"edit {question.config}"
-            found.append(Finding(PROBLEM, "config", str(error), fix))
+            found.append(problem_of("config", error, fix))
     if identity is not None:
         found += check_identity(identity)
         if node and where is None and identity.is_dir():
             try:
                 where = str(read_settings(identity).get("broker") or "") or None
             except EdgewardError as error:
-                found.append(Finding(PROBLEM, "certificates", str(error), "edgeward node enroll"))
+                found.append(problem_of("certificates", error, "edgeward node enroll"))
     found += _broker(question, where, (host, port), ca_file, identity)
     if not node and task is not None:
         found += check_privacy(task)
@@ -97,9 +97,7 @@ def _broker(
         address = BrokerAddress.parse(where, ca_file)
     except UsageError as error:
         of_authority = ca_file is not None and str(error).startswith(ca_file)
-        return [
-            Finding(PROBLEM, "broker", str(error), "--ca-file FILE" if of_authority else "--broker mqtt://HOST[:PORT]")
-        ]
+        return [problem_of("broker", error, "--ca-file FILE" if of_authority else "--broker mqtt://HOST[:PORT]")]
     own_files = _own_certificate(identity)
     address = address if own_files is None else address.secured(*own_files)
     found = check_broker(address, question.timeout_s)

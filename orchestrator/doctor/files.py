@@ -9,7 +9,7 @@ from urllib.parse import quote
 from orchestrator.data.dataset import CLAMPED_SHARE, clamped_columns, load_for
 from orchestrator.data.described import is_description, read_description
 from orchestrator.data.sources.registry import SIGNALS, located, service_rows
-from orchestrator.doctor.finding import NOT_CHECKED, OK, PROBLEM, WARNING, Finding
+from orchestrator.doctor.finding import NOT_CHECKED, OK, PROBLEM, WARNING, Finding, problem_of
 from orchestrator.errors import AwayError, DataError
 from orchestrator.node.units import units_in
 from orchestrator.wire.claims import oversized
@@ -52,7 +52,7 @@ def check_data(path: Path, task: Optional[Task]) -> Finding:
     file, _ = located(path)
     if not file.is_file():
         what = "a folder; name the file in it" if file.is_dir() else "no such file"
-        return Finding(PROBLEM, "data", f"{file}: {what}", f"ls -l {file.parent}")
+        return problem_of("data", DataError(f"{file}: {what}"), f"ls -l {file.parent}")
     try:
         if task is None:
             there = "is there" if not is_description(path) else _described(path)
@@ -61,10 +61,10 @@ def check_data(path: Path, task: Optional[Task]) -> Finding:
             )
         dataset = load_for(path, task)
     except AwayError as error:
-        return Finding(PROBLEM, "data", str(error), "see whether the server runs and listens there")
+        return problem_of("data", error, "see whether the server runs and listens there")
     except DataError as error:
         fix = "fix the description" if task is None else "fix the file, or ask the author of the task"
-        return Finding(PROBLEM, "data", str(error), fix)
+        return problem_of("data", error, fix)
     units = task.privacy.most_units(units_in(task, dataset))
     objection = oversized(task, units)
     if objection:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterable, List, Tuple
 
 from orchestrator.database import has_table
-from orchestrator.errors import EdgewardError, advised
+from orchestrator.errors import EdgewardError, GivenError, advised
 from orchestrator.gateway import audit_files
 from orchestrator.gateway.audit_files import (
     EARLIER,
@@ -197,15 +197,15 @@ def read_log(path: Path) -> List[Dict[str, Any]]:
     """The entries that are left, unverified. Raises EdgewardError naming the first line that is no entry."""
     files = [*earlier_files(path), *([path] if path.is_file() else [])]
     if not files:
-        raise EdgewardError(f"{path}: no audit log there")
+        raise GivenError(f"{path}: no audit log there")
     entries = []
     for file, number, line in lines_of(files):
         try:
             entry = from_json(line)
         except ValueError as error:
-            raise EdgewardError(f"{file}:{number}: not JSON: {error}") from error
+            raise GivenError(f"{file}:{number}: not JSON: {error}") from error
         if not isinstance(entry, dict):
-            raise EdgewardError(f"{file}:{number}: not an entry")
+            raise GivenError(f"{file}:{number}: not an entry")
         entries.append(entry)
     return entries
 

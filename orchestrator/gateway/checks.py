@@ -4,8 +4,9 @@ Everything is looked at and every mistake is a line, so that nothing is found af
 is broken by itself is left out here: it has its own lines.
 """
 
+import re
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Set
+from typing import Any, Callable, Dict, Iterator, List, Optional, Set
 
 from model_export.errors import ExportError
 from model_export.keras_file import check_keras_file, in_float32
@@ -54,8 +55,20 @@ FEW_ROWS = 20
 """Lines of mistakes of one kind that are shown."""
 
 
-def mistakes(parts: Parts, base: Optional[Path] = None) -> List[str]:
-    """Everything wrong with a federation that its text tells; with `base`, also what the files it names tell."""
+def misfit(path: Path, schema: Schema) -> str:
+    """Why a file has no rows of this schema; empty where it has."""
+    try:
+        load_dataset(path, schema)
+    except EdgewardError as error:
+        return str(error)
+    return ""
+
+
+def mistakes(parts: Parts, base: Optional[Path] = None, unlike: Callable[[Path, Schema], str] = misfit) -> List[str]:
+    """Everything wrong with a federation that its text tells; with `base`, also what the files it names tell.
+
+    unlike: why a file has no rows of the schema, for who asks it many times.
+    """
     found = list(_gateway(parts.gateway, base)) if parts.gateway is not None else []
     if parts.gateway is not None and parts.rounds is not None and 0 < len(parts.gateway.sites) < parts.rounds.nodes:
         few = len(parts.gateway.sites)
@@ -73,7 +86,7 @@ def mistakes(parts: Parts, base: Optional[Path] = None) -> List[str]:
     if parts.analysis:
         found += _analysis(parts)
     elif parts.model is not None:
-        found += [f"task.model: {line}" for line in _model(parts.model, parts.schema, base)]
+        found += [_of_model(line) for line in _model(parts.model, parts.schema, base)]
     if parts.rounds is not None and parts.rounds.provided:
         found.append("task.rounds.provided: set by `edgeward gateway relay` alone; take it out")
     if parts.aggregation is not None and parts.aggregation.key_holder:
@@ -90,11 +103,20 @@ def mistakes(parts: Parts, base: Optional[Path] = None) -> List[str]:
     if parts.training is not None and parts.rounds is not None and parts.selection is not None:
         secure = parts.aggregation is not None and parts.aggregation.secure
         reasons = strategy_objections(parts.training, parts.rounds, parts.selection, secure)
-        found += [f"task: {line}" for line in reasons]
+        found += [_of_strategy(line) for line in reasons]
     if parts.aggregation is not None and parts.rounds is not None and parts.selection is not None:
-        found += [f"task: {line}" for line in neighbour_objections(parts.aggregation, parts.rounds, parts.selection)]
-    found += _rows(parts, base)
+        reasons = neighbour_objections(parts.aggregation, parts.rounds, parts.selection)
+        found += [f"task.aggregation.neighbours: {line}" for line in reasons]
+    found += _rows(parts, base, unlike)
     return found
+
+
+def _of_strategy(line: str) -> str:
+    """With the key that it is about."""
+    option = re.search(r"\boption '(\w+)'", line)
+    if option:
+        return f"task.training.options.{option.group(1)}: {line}"
+    return f"task.training.{line}" if line.startswith("strategy ") else f"task.training.strategy: {line}"
 
 
 def _analysis(parts: Parts) -> Iterator[str]:
@@ -123,7 +145,7 @@ def _room(parts: Parts) -> Iterator[str]:
     try:
         bits_for([Part(ANALYSIS, 1, False, exact=True)], rounds.nodes, rounds.nodes, aggregation.bits)
     except PrivacyError as error:
-        yield f"task: {error}"
+        yield f"task.aggregation.bits: {error}"
 
 
 def _sites(gateway: GatewaySettings) -> Iterator[str]:
@@ -293,12 +315,18 @@ def _repeated(names: Any) -> List[str]:
     return sorted({name for name in names if name in seen or seen.add(name)})  # type: ignore[func-returns-value]
 
 
+def _of_model(line: str) -> str:
+    """With the key that it is about."""
+    key = re.match(r"model (\w+) ?", line)
+    return f"task.model.{key.group(1)}: {line}" if key else f"task.model: {line}"
+
+
 def _model(model: Dict[str, Any], schema: Optional[Schema], base: Optional[Path]) -> Iterator[str]:
     shape = schema.input_shape if schema is not None else (1, 1) if model.get("kind") == "cnn1d" else (1,)
     try:
         parameters = check_spec(model, shape, schema.learned.outputs if schema is not None else 2)
     except ExportError as error:
-        yield str(error)
+        yield from str(error).split("\n")
         return
     widths = model.get("hidden", [16])
     if (
@@ -320,7 +348,7 @@ def _model(model: Dict[str, Any], schema: Optional[Schema], base: Optional[Path]
             yield f"path: {error}"
 
 
-def _rows(parts: Parts, base: Optional[Path]) -> Iterator[str]:
+def _rows(parts: Parts, base: Optional[Path], unlike: Callable[[Path, Schema], str]) -> Iterator[str]:
     """The gateway's own rows: which there must be, and whether they fit the schema."""
     if parts.analysis:
         return
@@ -339,9 +367,7 @@ def _rows(parts: Parts, base: Optional[Path]) -> Iterator[str]:
         if not given.strip():
             yield f"{what}: empty; it names a data file"
         elif base is not None and schema is not None:
-            try:
-                load_dataset(base / given, schema)
-            except EdgewardError as error:
-                yield f"{what}: {error}"
+            why = unlike(base / given, schema)
+            yield from ([f"{what}: {why}"] if why else [])
         elif base is not None and not (base / given).is_file():
             yield f"{what}: {base / given}: no such file"

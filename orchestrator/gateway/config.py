@@ -8,12 +8,13 @@ from typing import Any, Dict, List, Mapping, Tuple, cast
 from model_export.models import check_spec
 from orchestrator.analyses.registry import KIND, analysis_of, make
 from orchestrator.errors import UsageError
+from orchestrator.gateway.all_mistakes import all_mistakes
 from orchestrator.gateway.checks import mistakes
-from orchestrator.gateway.config_parts import parts_of, parts_of_text
+from orchestrator.gateway.config_parts import parts_of
 from orchestrator.gateway.edges_file import with_edges
 from orchestrator.gateway.named_paths import beside, with_possible_paths
 from orchestrator.gateway.scored_file import with_model
-from orchestrator.gateway.settings import Config, GatewaySettings
+from orchestrator.gateway.settings import Config
 from orchestrator.wire.schema import Schema
 from orchestrator.wire.structure import attempt
 from orchestrator.wire.task import NO_USE, Task
@@ -35,9 +36,10 @@ def load_config(path: Path, given: Mapping[str, Any] = MappingProxyType({}), fil
     data, learned = _without_label(data)
     data, unscored = with_model(data, path.parent, files)
     data = _with_unstated(data)
-    config, wrong = attempt(data, Config)
-    parts = parts_of_text(data, GatewaySettings) if config is None else parts_of(config)
-    found = [*wrong, *unread, *learned, *unscored, *mistakes(parts, path.parent if files else None)]
+    config, _ = attempt(data, Config)
+    base_of_files = path.parent if files else None
+    found = [*unread, *learned, *unscored]
+    found += all_mistakes(data, base_of_files) if config is None else mistakes(parts_of(config), base_of_files)
     _refuse(str(path), beside(found, impossible))
     return cast(Config, config)
 
@@ -46,7 +48,7 @@ def _without_label(data: Dict[str, Any]) -> Tuple[Dict[str, Any], List[str]]:
     """What a schema says of a label beside an analysis is a mistake as a whole, whatever is wrong with its parts."""
     task = data.get("task")
     schema = task.get("schema") if isinstance(task, dict) else None
-    if not isinstance(task, dict) or not isinstance(schema, dict) or "analysis" not in task:
+    if not isinstance(task, dict) or not isinstance(schema, dict) or not isinstance(task.get("analysis"), dict):
         return data, []
     if schema.get("kind") == "signal":  # whose label is the outcome
         return data, []

@@ -11,7 +11,7 @@ from model_export.errors import ExportError
 from model_export.manifest import SIGNATURE, TREES, check_features
 from model_export.signing import check_bundle_signature
 from orchestrator.data.dataset import Dataset, load_dataset
-from orchestrator.errors import EdgewardError, UsageError
+from orchestrator.errors import GivenError, UsageError
 from orchestrator.gateway.trees_inputs import codes_of
 from orchestrator.privacy.standardization import standardize
 from orchestrator.wire.pem import model_public_key
@@ -58,10 +58,10 @@ def read_described(folder: Path, public_key: Optional[Path] = None) -> Described
         signed_by = check_bundle_signature(folder, (folder / SIGNATURE).exists(), key)
     except ExportError as error:
         text = str(error)
-        raise EdgewardError(text if text.startswith(f"{folder}:") else f"{folder}: {text}") from error
+        raise GivenError(text if text.startswith(f"{folder}:") else f"{folder}: {text}") from error
     declared = manifest.get("data_schema")
     if declared is None:
-        raise EdgewardError(
+        raise GivenError(
             f"{folder}: does not say how raw rows become its inputs (manifest.json has no data_schema): it was made by an "
             "earlier version, or by `edgeward model export`. `edgeward gateway run` of this version makes bundles that do; "
             "`edgeward model run` takes inputs that are int8 already"
@@ -69,13 +69,13 @@ def read_described(folder: Path, public_key: Optional[Path] = None) -> Described
     try:
         schema: Schema = structure(declared, Schema, f"{folder}/manifest.json: data_schema")
     except UsageError as error:
-        raise EdgewardError(str(error)) from error
+        raise GivenError(str(error)) from error
     if not _fits(manifest, schema) or list(schema.learned.names) != manifest["labels"]:
-        raise EdgewardError(f"{folder}/manifest.json: data_schema is not of this model: input or classes differ")
+        raise GivenError(f"{folder}/manifest.json: data_schema is not of this model: input or classes differ")
     try:
         return Described(folder, manifest, schema, *_standardization(manifest, schema), signed_by)
     except ExportError as error:
-        raise EdgewardError(f"{folder}/manifest.json: {error}") from error
+        raise GivenError(f"{folder}/manifest.json: {error}") from error
 
 
 def _fits(manifest: Dict[str, Any], schema: Schema) -> bool:

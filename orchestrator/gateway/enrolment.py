@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 from typing import Tuple
 
-from orchestrator.errors import EdgewardError, IdentityError, UsageError, why_not_listening
+from orchestrator.errors import EdgewardError, EnrolmentError, IdentityError, UsageError, why_not_listening
 from orchestrator.gateway.authority import Authority
 from orchestrator.http_server import TIMEOUT_S, BoundedServer, Handler
 from orchestrator.wire import pki
@@ -34,7 +34,7 @@ class EnrolmentServer:
         try:
             self._server = BoundedServer(address, OfFolder, log)
         except OSError as error:
-            raise IdentityError(f"enrolment at {address[0]}:{address[1]}: {why_not_listening(error)}") from error
+            raise EnrolmentError(f"enrolment at {address[0]}:{address[1]}: {why_not_listening(error)}") from error
         self.port = int(self._server.server_address[1])
         self._thread = threading.Thread(target=self._server.serve_forever, name="enrolment", daemon=True)
         self._thread.start()

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 from urllib.parse import quote
 
-from orchestrator.errors import EdgewardError, UsageError
+from orchestrator.errors import EdgewardError, GivenError, UsageError
 from orchestrator.gateway.run_store import PSEUDONYM_SECRET
 from orchestrator.privacy.participation import WITHHELD, public_round, secret_sample_in
 from orchestrator.rounds.events import event_from_dict
@@ -104,7 +104,7 @@ class History:
     def __init__(self, out: Path) -> None:
         self.path = out / STORE_NAME
         if not self.path.is_file():
-            raise EdgewardError(f"{self.path}: no such file; give the --out folder of `edgeward gateway run`")
+            raise GivenError(f"{self.path}: no such file; give the --out folder of `edgeward gateway run`")
         try:
             self._db = sqlite3.connect(
                 f"file:{quote(str(self.path.resolve()))}?mode=ro", uri=True, isolation_level=None
@@ -115,7 +115,7 @@ class History:
         self._tables = {row[0] for row in rows}
         if not self._tables >= _TABLES:
             self._db.close()
-            raise EdgewardError(
+            raise GivenError(
                 f"{self.path}: is no gateway's store (it lacks {', '.join(sorted(_TABLES - self._tables))})"
             )
 
@@ -319,7 +319,7 @@ class History:
             raise self._unreadable(error) from error
 
     def _unreadable(self, error: sqlite3.Error) -> EdgewardError:
-        return EdgewardError(
+        return GivenError(
             f"{self.path}: cannot be read as a gateway's store: {error}. Is it the right file, and may this user read it and "
             "write to its folder (SQLite shares its log there)? `edgeward doctor` checks it"
         )
@@ -358,7 +358,7 @@ def open_histories(out: Path) -> List[Tuple[Path, History]]:
     """(folder, history) of `out` itself, or of every folder directly below it that holds a store."""
     folders = [out] if (out / STORE_NAME).is_file() else sorted(p.parent for p in out.glob(f"*/{STORE_NAME}"))
     if not folders:
-        raise EdgewardError(
+        raise GivenError(
             f"{out}: neither it nor a folder in it holds a {STORE_NAME}; give --out as to `edgeward gateway run`"
         )
     return [(folder, History(folder)) for folder in folders]

@@ -13,7 +13,7 @@ import numpy as np
 from model_export.array_files import open_archive
 from model_export.errors import ArrayFileError
 from orchestrator.data.dataset import load_dataset
-from orchestrator.errors import EdgewardError, UsageError
+from orchestrator.errors import GivenError, UsageError
 from orchestrator.gateway.bundling import quantize
 from orchestrator.gateway.calibration import Calibration
 from orchestrator.gateway.run import Trained
@@ -48,16 +48,16 @@ def read_personal(path: Path) -> Dict[str, Any]:
         with path.open("rb") as file, open_archive(file) as archive:
             lacking = [name for name in _PARTS if name not in archive.names]
             if lacking:
-                raise EdgewardError(f"{path}: is no node's personal model: it lacks {', '.join(lacking)}")
+                raise GivenError(f"{path}: is no node's personal model: it lacks {', '.join(lacking)}")
             parts = {name: archive[name] for name in _PARTS}
     except OSError as error:
-        raise EdgewardError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise GivenError(f"{path}: cannot be read: {error.strerror or error}") from error
     except ArrayFileError as error:
-        raise EdgewardError(f"{path}: is no .npz file of a node: {error}") from error
+        raise GivenError(f"{path}: is no .npz file of a node: {error}") from error
     try:
         task = task_from_dict(from_json(str(parts["task"])), f"{path}: task")
     except ValueError as error:
-        raise EdgewardError(f"{path}: the task in it is no JSON: {error}") from error
+        raise GivenError(f"{path}: the task in it is no JSON: {error}") from error
     for name, dimensions in (
         ("weights", 1),
         ("mean", len(task.schema.input_shape)),
@@ -65,17 +65,17 @@ def read_personal(path: Path) -> Dict[str, Any]:
     ):
         array = parts[name]
         if array.dtype.kind not in "iuf" or array.ndim != dimensions or not np.isfinite(array).all():
-            raise EdgewardError(
+            raise GivenError(
                 f"{path}: is no node's personal model: {name} is {array.dtype} {array.shape}, or not finite"
             )
         parts[name] = array.astype(np.float32)
     for name in ("mean", "std"):
         if parts[name].shape != task.schema.input_shape:
-            raise EdgewardError(
+            raise GivenError(
                 f"{path}: is no node's personal model: {name} is {parts[name].shape}, the task's input {task.schema.input_shape}"
             )
     if parts["records"].shape != () or parts["records"].dtype.kind not in "iu":
-        raise EdgewardError(f"{path}: is no node's personal model: records is no whole number")
+        raise GivenError(f"{path}: is no node's personal model: records is no whole number")
     return {
         **parts,
         "task": task,

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Dict, List, NamedTuple
 
 from model_export.manifest import ALL_FILES
-from orchestrator.errors import EdgewardError, UsageError
+from orchestrator.errors import GivenError, UsageError
 from orchestrator.files import replace_file, sync_path
 from orchestrator.gateway.history import History, RoundView
 from orchestrator.privacy.participation import WITHHELD
@@ -53,7 +53,7 @@ def keep_model(out: Path, run: str) -> Path:
     with History(out) as history:
         report = history.report(run)
         if report is None:
-            raise EdgewardError(f"{history.path}: run {run} has no result to keep")
+            raise GivenError(f"{history.path}: run {run} has no result to keep")
         entry = _lineage(history, run, report)
     digest = report["digest"]
     folder = out / MODELS / hex_name(digest)
@@ -189,9 +189,9 @@ def read_object(path: Path) -> Dict[str, Any]:
     try:
         content = from_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise EdgewardError(f"{path}: cannot be read: {error}") from error
+        raise GivenError(f"{path}: cannot be read: {error}") from error
     if not isinstance(content, dict):
-        raise EdgewardError(f"{path}: is not a JSON object")
+        raise GivenError(f"{path}: is not a JSON object")
     return content
 
 

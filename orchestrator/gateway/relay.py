@@ -43,9 +43,10 @@ from orchestrator.wire.announcing import OfRound, TaskAnnounced
 from orchestrator.wire.answering import Update
 from orchestrator.wire.body import encode_body
 from orchestrator.wire.codec import ERROR_FEEDBACK, EXACT, decode_update, encode_update
-from orchestrator.wire.link import Broker, BrokerAddress
+from orchestrator.wire.link import Broker, BrokerAddress, check_ca
 from orchestrator.wire.presence import RunDeclined, RunReady
 from orchestrator.wire.task import Rounds, Selection, Task, task_from_dict
+from orchestrator.wire.topics import check_name
 
 log = logging.getLogger("edgeward.relay")
 
@@ -66,6 +67,15 @@ class Region:
     ca_file: Optional[str] = None
     identity: Optional[Path] = None
     progress: Progress = lambda event: None
+
+    def check(self) -> None:
+        """Raises a GivenError for what the region's gateway would refuse, before a higher one is asked for a task."""
+        check_name(self.federation, "federation")
+        check_ca(self.ca_file)
+        if self.broker not in KINDS:
+            BrokerAddress.parse(self.broker)
+        if self.identity is not None:
+            Authority(self.identity).close()
 
 
 def objection_to_relaying(task: Task) -> str:

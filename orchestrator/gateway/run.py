@@ -141,7 +141,7 @@ def strategy_objections(
     try:
         strategy = make_strategy(training.strategy, training.server_learning_rate, training.options)
     except ValueError as error:
-        yield str(error)
+        yield from str(error).split("\n")
         return
     if secure and training.options.get(OPTION):
         yield (

@@ -9,7 +9,7 @@ from typing import Any, Dict, Mapping, Optional
 from model_export.errors import ExportError
 from model_export.manifest import read_manifest
 from model_export.signing import read_private_key, replace_manifest
-from orchestrator.errors import EdgewardError
+from orchestrator.errors import GivenError
 from orchestrator.privacy.participation import secret_sample
 from orchestrator.wire.task import Task
 
@@ -57,7 +57,7 @@ def state_figures(bundle: Path, figures: Mapping[str, Any], signing_key: Optiona
         key = None if signing_key is None else read_private_key(signing_key)
         replace_manifest(bundle, {**read_manifest(bundle), "accuracy": dict(figures)}, key)
     except ExportError as error:
-        raise EdgewardError(f"{bundle}: {error}") from error
+        raise GivenError(f"{bundle}: {error}") from error
 
 
 def _stated(figures: Mapping[str, Any]) -> Dict[str, Any]:

@@ -37,7 +37,7 @@ from model_export.trees_bundle import SHARES, write_trees_bundle
 from orchestrator.analyses.grown import Grown, Node, OfTrees, Split
 from orchestrator.analyses.registry import KIND, make
 from orchestrator.data.dataset import load_dataset
-from orchestrator.errors import EdgewardError, UsageError
+from orchestrator.errors import GivenError, UsageError
 from orchestrator.gateway.analysed import is_of_trees
 from orchestrator.gateway.trees_inputs import codes_of
 from orchestrator.privacy.statement_page import markdown
@@ -99,14 +99,14 @@ def export_trees(result: Path, out: Path, name: str = "", rows: Optional[Path] =
             data_schema={key: said for key, said in plain_data(found.schema).items() if key != "target" or said},
         )
     except ExportError as error:
-        raise EdgewardError(str(error)) from error
+        raise GivenError(str(error)) from error
 
 
 def _page(claim: Dict[str, Any], where: Path) -> str:
     try:
         return markdown(claim)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
-        raise EdgewardError(f"{where}: privacy: not the statement that a run writes") from error
+        raise GivenError(f"{where}: privacy: not the statement that a run writes") from error
 
 
 def read_result(path: Path) -> Finished:
@@ -116,16 +116,16 @@ def read_result(path: Path) -> Finished:
         with open(file, "rb") as stream:
             content = stream.read(MOST_RESULT_BYTES + 1)
     except OSError as error:
-        raise EdgewardError(f"{file}: cannot be read: {error.strerror}") from error
+        raise GivenError(f"{file}: cannot be read: {error.strerror}") from error
     if len(content) > MOST_RESULT_BYTES:
-        raise EdgewardError(f"{file}: is larger than {MOST_RESULT_BYTES} bytes, which no result is")
+        raise GivenError(f"{file}: is larger than {MOST_RESULT_BYTES} bytes, which no result is")
     try:
         report = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise EdgewardError(f"{file}: not JSON: {error}") from error
+        raise GivenError(f"{file}: not JSON: {error}") from error
     found = parse_result(report, str(file))
     if found.claim is None and report.get("tried") is not True:
-        raise EdgewardError(
+        raise GivenError(
             f"{file}: privacy: missing: a bundle has the statement that a run writes, whatever it promises"
         )
     return found
@@ -138,16 +138,16 @@ def parse_result(report: Any, where: str) -> Finished:
         kind = analysis["kind"]
         tables = {str(table["name"]): [tuple(row) for row in table["rows"]] for table in analysis["tables"]}
     except (KeyError, TypeError, AttributeError) as error:
-        raise EdgewardError(f"{where}: not the result of an analysis, as `edgeward gateway run` writes it") from error
+        raise GivenError(f"{where}: not the result of an analysis, as `edgeward gateway run` writes it") from error
     if not is_of_trees(kind):
-        raise EdgewardError(f"{where}: is of {kind!r}; a bundle can be made of a forest and of boosted trees")
+        raise GivenError(f"{where}: is of {kind!r}; a bundle can be made of a forest and of boosted trees")
     said = analysis.get("of")
     if (
         not isinstance(said, dict)
         or set(said) != {"task", "schema", "analysis"}
         or not isinstance(said["analysis"], dict)
     ):
-        raise EdgewardError(f"{where}: does not say of which columns it is: run the analysis again with this version")
+        raise GivenError(f"{where}: does not say of which columns it is: run the analysis again with this version")
     schema: Schema = structure(said["schema"], Schema, f"{where}: schema")
     try:
         computed = make(said["analysis"], schema)
@@ -156,9 +156,9 @@ def parse_result(report: Any, where: str) -> Finished:
             raise ValueError("has no tree")
         return Finished(grown, predicted(schema, grown), kind, str(said["task"]), report.get("privacy"))
     except (UsageError, ValueError) as error:
-        raise EdgewardError(f"{where}: {error}") from error
+        raise GivenError(f"{where}: {error}") from error
     except (KeyError, TypeError, IndexError) as error:
-        raise EdgewardError(f"{where}: its tables are not those of {kind!r}, as a run writes them") from error
+        raise GivenError(f"{where}: its tables are not those of {kind!r}, as a run writes them") from error
 
 
 def predicted(schema: Schema, grown: Grown) -> Schema:
@@ -181,7 +181,7 @@ def integers(grown: Grown, schema: Schema) -> Integers:
     scores = 1 if len(grown.classes) <= 2 else len(grown.classes)
     largest = sum(float(np.abs(np.array(each)).max()) for each in leaves) + abs(grown.base)
     if not largest <= LARGEST:
-        raise EdgewardError(f"the leaves of these trees add up to {largest:g}, which is no number a float32 holds")
+        raise GivenError(f"the leaves of these trees add up to {largest:g}, which is no number a float32 holds")
     # As many bits as 32 leave room for, whether leaves are billions or billionths: rounded, each may be one half larger.
     unit = 2.0 ** math.floor(math.log2((_MOST_SUM - len(grown.trees) - 1) / max(largest, _LEAST_SUM)))
     trees = [_tree(tree, channels, unit) for tree in grown.trees]
@@ -218,7 +218,7 @@ class _Channels:
             ("sets of categories", len(self._sets), _MOST_SETS),
         ):
             if found > most:
-                raise EdgewardError(
+                raise GivenError(
                     f"these trees need {found} {what}, a board has at most {most}: use fewer trees, or less depth"
                 )
 
@@ -234,9 +234,7 @@ class _Channels:
 
     def _levels(self, feature: Feature, splits: Sequence[Split]) -> None:
         if len(feature.categories) > MOST_LEVELS:
-            raise EdgewardError(
-                f"{feature.name}: {len(feature.categories)} categories, a board tells {MOST_LEVELS} apart"
-            )
+            raise GivenError(f"{feature.name}: {len(feature.categories)} categories, a board tells {MOST_LEVELS} apart")
         channel = len(self.features)
         self.features.append({"name": feature.name, "categories": list(feature.categories)})
         for split in sorted(splits, key=lambda each: (each.levels or (), each.missing)):
@@ -272,7 +270,7 @@ class _Channels:
 def ends_of(feature: Feature) -> Tuple[float, float]:
     """Least and largest value of a number as a board reads it, in the units of the model."""
     if not max(map(abs, feature.range)) < LARGEST:
-        raise EdgewardError(f"{feature.name}: its range is beyond what a float32 holds")
+        raise GivenError(f"{feature.name}: its range is beyond what a float32 holds")
     ends = np.array(feature.range, np.float32)
     found = logarithm(ends) if feature.transform else ends
     return float(found[0]), float(found[1])

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from orchestrator.errors import IdentityError
+from orchestrator.errors import EnrolmentError, IdentityError
 from orchestrator.files import whole_folder
 from orchestrator.wire import pki
 from orchestrator.wire.enrolling import NodeAnswer, NodeRequest
@@ -117,7 +117,7 @@ def enroll(folder: Path, token: Token, gateway: str = "") -> NodeIdentity:
     try:
         return install(folder, from_json(answer), token.ca)
     except ValueError as error:
-        raise IdentityError(f"{host}:{port} gave an answer that is not JSON: {error}") from error
+        raise EnrolmentError(f"{host}:{port} gave an answer that is not JSON: {error}") from error
 
 
 def _fetch_authority(host: str, port: int, expected: str) -> str:
@@ -128,7 +128,7 @@ def _fetch_authority(host: str, port: int, expected: str) -> str:
     pem = _exchange(host, port, context, "GET", "/ca", None)
     found = pki.fingerprint(pem)
     if found != expected:
-        raise IdentityError(
+        raise EnrolmentError(
             f"{host}:{port} has the authority {found[:16]}, the token names {expected[:16]}: a wrong address, or someone "
             "in between. Nothing was sent"
         )
@@ -142,17 +142,17 @@ def _exchange(host: str, port: int, context: ssl.SSLContext, method: str, path: 
         answer = connection.getresponse()
         data = answer.read(_MAX_ANSWER_BYTES + 1)
     except ssl.SSLCertVerificationError as error:
-        raise IdentityError(f"{host}:{port}: its certificate is not one for this address: {error.reason}") from error
+        raise EnrolmentError(f"{host}:{port}: its certificate is not one for this address: {error.reason}") from error
     except (OSError, http.client.HTTPException, socket.timeout) as error:
-        raise IdentityError(
+        raise EnrolmentError(
             f"no enrolment at https://{host}:{port}: {error}. Is `gateway enroll-server` up?"
         ) from error
     finally:
         connection.close()
     if answer.status != 200:
-        raise IdentityError(f"{host}:{port} refused: {data.decode('utf-8', 'replace')[:500].strip()}")
+        raise EnrolmentError(f"{host}:{port} refused: {data.decode('utf-8', 'replace')[:500].strip()}")
     if len(data) > _MAX_ANSWER_BYTES:
-        raise IdentityError(f"{host}:{port} answered more than {_MAX_ANSWER_BYTES} bytes")
+        raise EnrolmentError(f"{host}:{port} answered more than {_MAX_ANSWER_BYTES} bytes")
     return data
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from model_export.errors import ExportError
 from model_export.gradient_check import run_graph
-from orchestrator.errors import EdgewardError, GraphError, UsageError
+from orchestrator.errors import GivenError, GraphError, UsageError
 from orchestrator.gateway.described_bundle import Described
 from orchestrator.node.graph_check import SCORES, check_model, without_unused
 from orchestrator.node.graph_file import Function, Operation, tflite_file
@@ -31,7 +31,7 @@ def codes_of(bundle: Described, inputs: np.ndarray) -> np.ndarray:
         cut = tflite_file(_encoder(whole, str(bundle.folder)))
         found = run_graph(cut, {"rows": inputs})["rows"]
     except (ExportError, GraphError) as error:
-        raise EdgewardError(f"{bundle.folder}: {error}") from error
+        raise GivenError(f"{bundle.folder}: {error}") from error
     return np.asarray(found, np.float32).reshape(len(inputs), -1)
 
 

@@ -14,7 +14,7 @@ from model_export.reconstruction import float_scores, int8_scores
 from model_export.tflm import Quantized, TflmModel
 from model_export.trees import parse_trees, run_trees
 from orchestrator.boards.host_engine import run_plan
-from orchestrator.errors import EdgewardError
+from orchestrator.errors import EdgewardError, GivenError
 from orchestrator.gateway.described_bundle import Described
 from orchestrator.node.litert import runtime_package
 
@@ -63,13 +63,13 @@ def _values(bundle: Described, inputs: np.ndarray, model: str, engine: str) -> n
                 :, None
             ]
     except ExportError as error:
-        raise EdgewardError(f"{bundle.folder}: {error}") from error
+        raise GivenError(f"{bundle.folder}: {error}") from error
     return _edge(bundle, "output").dequantize(_by_record(bundle, outputs, len(inputs)))
 
 
 def _float(bundle: Described, inputs: np.ndarray) -> np.ndarray:
     if "float_model" not in bundle.manifest:
-        raise EdgewardError(f"{bundle.folder}: holds no float model; --model int8 runs the one it has")
+        raise GivenError(f"{bundle.folder}: holds no float model; --model int8 runs the one it has")
     runtime_package()
     found = run_graph((bundle.folder / "model_float.tflite").read_bytes(), {"rows": inputs})["rows"]
     if bundle.schema.learned.scored:
@@ -90,7 +90,7 @@ def _direct(bundle: Described, rows: np.ndarray) -> np.ndarray:
     packed = parse_model_bin((bundle.folder / "model.bin").read_bytes())
     if packed.plan is None:
         refused = bundle.manifest["arena"]["direct_refused"]
-        raise EdgewardError(f"{bundle.folder}: engine/direct cannot run this model ({refused}); use --engine tflm")
+        raise GivenError(f"{bundle.folder}: engine/direct cannot run this model ({refused}); use --engine tflm")
     return run_plan(packed.tflite, packed.plan, rows)
 
 
@@ -100,7 +100,7 @@ def _by_record(bundle: Described, outputs: np.ndarray, records: int) -> np.ndarr
     each = learned.outputs * max(1, _heads(bundle))
     if outputs.size != records * each:
         one = "" if bundle.schema.target else ", one for each class"
-        raise EdgewardError(f"{bundle.folder}: the model does not give {each} values a record{one}")
+        raise GivenError(f"{bundle.folder}: the model does not give {each} values a record{one}")
     return outputs.reshape(records, each)
 
 

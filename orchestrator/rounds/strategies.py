@@ -1,7 +1,7 @@
 """The strategies there are, by the name a task uses."""
 
 import difflib
-from typing import Any, Iterable, Mapping
+from typing import Any, Iterable, List, Mapping
 
 from orchestrator.later import Later
 from orchestrator.rounds import declared, norm_bound
@@ -19,14 +19,28 @@ def make_strategy(name: str, server_learning_rate: float, options: Mapping[str, 
             f"strategy {name!r}: this version has {', '.join(sorted(STRATEGIES))}{_near(name, STRATEGIES)}"
         )
     known = STRATEGIES[name].OPTIONS + ((norm_bound.OPTION,) if norm_bound.bounded(STRATEGIES[name]) else ())
-    unknown = sorted(set(options) - set(known))
-    if unknown:
-        raise ValueError(
-            f"strategy {name!r} has no option {unknown[0]!r}; it has {', '.join(known) or 'none'}{_near(unknown[0], known)}"
-        )
-    norm_bound.multiple_of(options)
+    wrong = [
+        f"strategy {name!r} has no option {unknown!r}; it has {', '.join(known) or 'none'}{_near(unknown, known)}"
+        for unknown in sorted(set(options) - set(known))
+    ]
+    for option in known:
+        if option in options:
+            wrong += _refused(name, server_learning_rate, {option: options[option]})
+    wrong = wrong or _refused(name, server_learning_rate, options)
+    if wrong:
+        raise ValueError("\n".join(wrong))
     strategy: Strategy = STRATEGIES[name](server_learning_rate, options)
     return strategy
+
+
+def _refused(name: str, server_learning_rate: float, options: Mapping[str, float]) -> List[str]:
+    """Why a strategy cannot be made with these of its options."""
+    try:
+        norm_bound.multiple_of(options)
+        STRATEGIES[name](server_learning_rate, options)
+    except ValueError as error:
+        return str(error).split("\n")
+    return []
 
 
 def node_half(name: str, options: Mapping[str, float]) -> NodeHalf:

@@ -8,8 +8,8 @@ from orchestrator.wire.schema import Schema
 def objections(strategy: str, schema: Schema, held_out: bool, provided: bool) -> Iterator[str]:
     """Why nodes cannot score each other's models. held_out: whether they hold records out; provided: by a higher gateway."""
     if not held_out:
-        yield f"strategy {strategy!r} scores models on records that nodes hold out: set share in [task.evaluation]"
+        yield f"training.strategy {strategy!r} scores models on records that nodes hold out: set share in [task.evaluation]"
     if schema.target or len(schema.classes) < 2:
-        yield f"strategy {strategy!r} scores models of classes: choose another one for this target"
+        yield f"training.strategy {strategy!r} scores models of classes: choose another one for this target"
     if provided:
-        yield f"strategy {strategy!r} works through no relay: single models go from node to node"
+        yield f"training.strategy {strategy!r} works through no relay: single models go from node to node"

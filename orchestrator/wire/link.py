@@ -108,8 +108,8 @@ class BrokerAddress:
             raise UsageError(f"broker address {url!r}: expected mqtt://HOST[:PORT] or mqtts://HOST[:PORT]{meant}")
         tls = parts.scheme == "mqtts"
         password = _password(parts)
-        if tls and ca_file is not None:
-            authorities(Path(ca_file))
+        if tls:
+            check_ca(ca_file)
         return cls(parts.hostname, port or (8883 if tls else 1883), tls, parts.username, password, ca_file)
 
     def link(self, client_id: str, subscriptions: Iterable[str], will: Optional[Tuple[str, bytes]] = None) -> "Link":
@@ -123,6 +123,12 @@ class BrokerAddress:
 
     def __str__(self) -> str:
         return f"{'mqtts' if self.tls else 'mqtt'}://{self.host}:{self.port}"
+
+
+def check_ca(ca_file: Optional[str]) -> None:
+    """Raises UsageError where a file, if one is named, has no certificate (PEM) to check a broker's by."""
+    if ca_file is not None:
+        authorities(Path(ca_file))
 
 
 def _password(parts: SplitResult) -> Optional[str]:

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Iterator
 
-from orchestrator.wire.bounds import MAX_NODES, count, not_negative, one_of, positive, refuse, within
+from orchestrator.wire.bounds import MAX_NODES, at_least_one, count, not_negative, one_of, positive, refuse, within
 
 UNITS = ("none", "record", "patient", "node")
 NOISE_AT = ("node", "distributed", "gateway")
@@ -116,12 +116,15 @@ class Privacy:
         for name in (*NOISES, "statistics_clip_norm"):
             yield from not_negative(name, getattr(self, name), "0 (let the gateway plan it) or more")
         for name, most in _MOST.items():
-            if getattr(self, name) > most:
+            if most < getattr(self, name) < math.inf:
                 yield f"{name}: {getattr(self, name):g}, at most {most:g}"
         if not 1 <= self.records_per_patient <= 1 << 20:
             yield f"records_per_patient: {self.records_per_patient}, expected 1 to {1 << 20}"
-        if not 0 <= self.clip_quantile < 1 or not 0 < self.clip_learning_rate <= 1:
-            yield "clip_quantile must be in [0, 1), clip_learning_rate in (0, 1]"
+        if not 0 <= self.clip_quantile < 1:
+            yield f"clip_quantile: {self.clip_quantile}, expected a number in [0, 1)"
+        if not 0 < self.clip_learning_rate <= 1:
+            yield f"clip_learning_rate: {self.clip_learning_rate}, expected a number in (0, 1]"
+        yield from at_least_one("bands", self.bands)
         if self.bands > MAX_BANDS:
             yield f"bands: {self.bands}, at most {MAX_BANDS}: later coefficients are too small to matter"
 
@@ -133,10 +136,10 @@ class Privacy:
                 f"noise 'gateway' with unit {self.unit!r}: the gateway would see every node's answer without noise; use "
                 "'node' or 'distributed'"
             )
-        if self.clip_quantile and (self.unit, self.noise) != ("node", "gateway"):
+        if 0 < self.clip_quantile < 1 and (self.unit, self.noise) != ("node", "gateway"):
             yield "clip_quantile: a clip norm that follows the updates is for unit 'node' with noise 'gateway'"
-        if self.bands < 1 or (self.bands > 1 and self.noise != "gateway"):
-            yield "bands: at least 1, and more than 1 only with noise 'gateway'"
+        if 1 < self.bands <= MAX_BANDS and self.noise != "gateway":
+            yield f"bands: {self.bands}, more than 1 only with noise 'gateway'"
 
     @property
     def on(self) -> bool:

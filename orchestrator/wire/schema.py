@@ -32,24 +32,27 @@ class Feature:
     transform: Optional[str] = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
+        refuse(f"feature {self.name!r}: {line}" for line in self._wrong())
+
+    def _wrong(self) -> Iterator[str]:
         given = [value for value in (self.minimum, self.maximum) if value is not None]
         if self.categories and given:
-            raise ValueError(f"feature {self.name!r}: has a range and categories; it is either a number or a category")
-        if not self.categories and len(given) < 2:
-            raise ValueError(
-                f"feature {self.name!r}: minimum and maximum are needed, the range such a value can have whatever the data "
-                f"(such as minimum = 0, maximum = 120 for an age in years), or categories"
+            yield "has a range and categories; it is either a number or a category"
+        elif not self.categories and len(given) < 2:
+            yield (
+                "minimum and maximum are needed, the range such a value can have whatever the data (such as minimum = 0, "
+                "maximum = 120 for an age in years), or categories"
             )
-        if not all(math.isfinite(value) for value in given):
-            raise ValueError(f"feature {self.name!r}: minimum and maximum must be finite numbers")
-        if given and not given[0] < given[1]:
-            raise ValueError(f"feature {self.name!r}: minimum {given[0]} is not below maximum {given[1]}")
+        elif not all(math.isfinite(value) for value in given):
+            yield "minimum and maximum must be finite numbers"
+        elif given and not given[0] < given[1]:
+            yield f"minimum {given[0]} is not below maximum {given[1]}"
         if self.transform not in (None, "log"):
-            raise ValueError(f"feature {self.name!r}: transform {self.transform!r}, expected 'log', or left out")
-        if self.transform and not (given and given[0] >= LEAST_OF_LOG):
-            raise ValueError(
-                f"feature {self.name!r}: transform 'log' needs a number with a minimum above 0 ({LEAST_OF_LOG:g} or more): "
-                "values below it, zero included, count as the minimum"
+            yield f"transform {self.transform!r}, expected 'log', or left out{near(self.transform, ('log',))}"
+        elif self.transform and (self.categories or (self.minimum is not None and not self.minimum >= LEAST_OF_LOG)):
+            yield (
+                f"transform 'log' needs a number with a minimum above 0 ({LEAST_OF_LOG:g} or more): values below it, zero "
+                "included, count as the minimum"
             )
 
     @property

@@ -26,13 +26,13 @@ MOST_CONTEXT_BYTES = 1 << 20
 def too_large(schema: Any) -> Iterator[str]:
     """What is beyond these bounds in a `Schema`."""
     for feature in schema.features:
-        yield from _most(f"feature {feature.name[:40]!r}: categories", len(feature.categories), MOST_VALUES)
+        yield from _most(f"features: {feature.name[:40]!r}: categories", len(feature.categories), MOST_VALUES)
     if schema.kind == "table":
         yield from _most(
             "features: inputs in all, one for each number and each category", schema.input_shape[0], MOST_INPUTS
         )
     else:
-        yield from _most("samples x channels", schema.samples * schema.channels, MOST_SAMPLES)
+        yield from _most("samples: samples x channels", schema.samples * schema.channels, MOST_SAMPLES)
     for name, values, most in (
         ("classes", schema.classes, MOST_VALUES),
         ("label_values", schema.label_values, MOST_VALUES),
@@ -40,18 +40,18 @@ def too_large(schema: Any) -> Iterator[str]:
         ("columns", schema.columns, MOST_COLUMNS),
     ):
         yield from _most(name, len(values), most)
-    names = [
-        schema.label,
-        schema.patient,
-        *schema.classes,
-        *schema.label_values,
-        *schema.missing_markers,
-        *schema.columns,
-    ]
-    for feature in schema.features:
-        names += [feature.name, *feature.categories]
-    longest = max(names, key=len)
-    yield from _most(f"characters of {longest[:40]!r}", len(longest), MOST_CHARACTERS)
+    names = {
+        "label": [schema.label],
+        "patient": [schema.patient],
+        "classes": schema.classes,
+        "label_values": schema.label_values,
+        "missing_markers": schema.missing_markers,
+        "columns": schema.columns,
+        **{f"features[{i}]": (feature.name, *feature.categories) for i, feature in enumerate(schema.features)},
+    }
+    for key, texts in names.items():
+        longest = max(texts, key=len, default="")
+        yield from _most(f"{key}: characters of {longest[:40]!r}", len(longest), MOST_CHARACTERS)
 
 
 def too_many_cells(cells: int) -> Iterator[str]:

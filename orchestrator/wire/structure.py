@@ -6,8 +6,9 @@ cattrs is imported when it is first needed: a node that reads no configuration d
 import dataclasses
 import json
 import math
+import re
 from functools import lru_cache
-from typing import Any, Dict, Iterator, List, Optional, Tuple, Union, get_args, get_origin, get_type_hints
+from typing import Any, Dict, Iterator, List, Optional, Set, Tuple, Union, get_args, get_origin, get_type_hints
 
 from orchestrator.errors import UsageError
 from orchestrator.wire.bounds import near
@@ -89,8 +90,14 @@ def attempt(data: Any, kind: Any) -> Tuple[Optional[Any], List[str]]:
     built, mistakes = _build(_shaped(data, kind, "", shapeless), kind)
     if not shapeless:
         return built, mistakes
+    if "" in shapeless:
+        return None, [shapeless[""]]
     others = [line for line in mistakes if not any(_related(line.partition(": ")[0], place) for place in shapeless)]
     return None, [f"{place}: {text}" if place else text for place, text in shapeless.items()] + others
+
+
+_SHAPELESS = object()
+"""What nothing can be built of, so that the table around it is not looked at as a whole."""
 
 
 def _build(data: Any, kind: Any) -> Tuple[Optional[Any], List[str]]:
@@ -105,7 +112,7 @@ def _build(data: Any, kind: Any) -> Tuple[Optional[Any], List[str]]:
 
 
 def _shaped(value: Any, kind: Any, place: str, shapeless: Dict[str, str]) -> Any:
-    """The value, with an empty table or list wherever something else stands in the place of one; why is in `shapeless`.
+    """The value, without what stands in the place of a table or list and is none; why is in `shapeless`.
 
     cattrs takes whatever has the methods it calls: a text for a list of its letters.
     """
@@ -116,7 +123,7 @@ def _shaped(value: Any, kind: Any, place: str, shapeless: Dict[str, str]) -> Any
     if dataclasses.is_dataclass(kind) or origin is dict:
         if not isinstance(value, dict):
             shapeless[place] = f"{_brief(value)} is not a table{_brackets(value, place)}"
-            return {}
+            return _SHAPELESS
         known = _type_hints(kind) if origin is None else {key: of[1] for key in value}
         inside = f"{place}." if place else ""
         return {
@@ -128,7 +135,7 @@ def _shaped(value: Any, kind: Any, place: str, shapeless: Dict[str, str]) -> Any
     if origin is tuple:
         if not isinstance(value, (list, tuple)):
             shapeless[place] = f"{_brief(value)} is not a list; values in a list stand in [ ]"
-            return []
+            return _SHAPELESS
         return [_shaped(each, of[0], f"{place}[{number}]", shapeless) for number, each in enumerate(value)]
     return value
 
@@ -157,7 +164,8 @@ def _explain(error: BaseException, kind: Any, path: str) -> List[str]:
     if isinstance(error, ForbiddenExtraKeysError):
         return [_explain_extra(str(key), error.cl, path, kind) for key in sorted(error.extra_fields)]
     if isinstance(error, BaseValidationError):
-        lines = []
+        lines: List[str] = []
+        mistyped = _mistyped(error)
         for inner in error.exceptions:
             place = path
             for note in getattr(inner, "__notes__", []):
@@ -165,10 +173,41 @@ def _explain(error: BaseException, kind: Any, path: str) -> List[str]:
                     place = f"{path}.{note.name}" if path else note.name
                 elif isinstance(note, IterableValidationNote):
                     place = f"{path}[{note.index}]"
-            lines.extend(_explain(inner, kind, place))
+            if isinstance(inner, KeyError) and inner.args[0] in mistyped:
+                continue  # said of the key that is there in its place
+            if place == path and not isinstance(inner, (BaseValidationError, ForbiddenExtraKeysError)):
+                lines.extend(placed(line, path, error.cl) for line in str(inner).split("\n"))
+            else:
+                lines.extend(_explain(inner, kind, place))
         return lines
     reason = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
     return [f"{path}: {line}" if path else line for line in reason.split("\n")]
+
+
+def _names_of(cl: Any) -> Set[str]:
+    return {field.name for field in dataclasses.fields(cl)} if dataclasses.is_dataclass(cl) else set()
+
+
+def placed(line: str, path: str, table: Any) -> str:
+    """A line of the table (a dataclass) at `path` with its place: it begins with a key of it, or is about all of it."""
+    if not path:
+        return line
+    return f"{path}.{line}" if re.split(r"\W", line, maxsplit=1)[0] in _names_of(table) else f"{path}: {line}"
+
+
+def _mistyped(error: Any) -> Set[str]:
+    """Keys that are missing, each of which a key that is unknown looks like."""
+    from cattrs import ForbiddenExtraKeysError
+
+    missing = [inner.args[0] for inner in error.exceptions if isinstance(inner, KeyError)]
+    unknown = {
+        str(key)
+        for inner in error.exceptions
+        if isinstance(inner, ForbiddenExtraKeysError)
+        for key in inner.extra_fields
+    }
+    known = _names_of(error.cl)
+    return {name for name in missing for key in unknown if f"did you mean {name!r}" in near(key, known)}
 
 
 _SLIP = 0.9

@@ -11,15 +11,7 @@ from typing import Any, Dict, Iterator, Tuple
 from orchestrator.errors import UsageError
 from orchestrator.rounds.declared import MEAN_STRATEGIES, declared
 from orchestrator.rounds.stages import ANALYSIS, TRAINING, Stages
-from orchestrator.wire.bounds import (
-    MAX_NODES,
-    count,
-    not_negative,
-    one_of,
-    refuse,
-    seconds,
-    within,
-)
+from orchestrator.wire.bounds import MAX_NODES, at_least_one, count, not_negative, one_of, refuse, seconds, within
 from orchestrator.wire.codec import CODECS, ERROR_FEEDBACK, EXACT
 from orchestrator.wire.cross_scored import objections
 from orchestrator.wire.protection import Aggregation, Privacy
@@ -64,10 +56,11 @@ class Rounds:
     weights: str = field(default="float32", repr=False)
 
     def __post_init__(self) -> None:
-        wrong = [*within("nodes", self.nodes, 1, MAX_NODES)]
-        if not 1 <= self.quorum <= self.nodes:
+        wrong = [*within("nodes", self.nodes, 1, MAX_NODES), *at_least_one("quorum", self.quorum)]
+        wrong += not_negative("minimum_nodes", self.minimum_nodes)
+        if not wrong and self.quorum > self.nodes:
             wrong.append(f"quorum: {self.quorum}, expected 1 to nodes = {self.nodes}")
-        if self.minimum_nodes and not self.quorum <= self.minimum_nodes <= self.nodes:
+        elif not wrong and self.minimum_nodes and not self.quorum <= self.minimum_nodes <= self.nodes:
             wrong.append(
                 f"minimum_nodes: {self.minimum_nodes}, expected quorum = {self.quorum} to nodes = {self.nodes}, or 0 for all"
             )
@@ -150,7 +143,12 @@ class Task:
     analysis: Dict[str, Any] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
-        refuse([*self._own(), *self._pipeline()])
+        refuse(self.objections())
+
+    def objections(self) -> Iterator[str]:
+        """Why its tables, each of which makes sense by itself, make none together."""
+        yield from self._own()
+        yield from self._pipeline()
 
     def _own(self) -> Iterator[str]:
         yield from one_of("codec", self.codec, CODECS)
@@ -237,20 +235,21 @@ class Task:
             yield from objections(strategy, self.schema, self.evaluation.on, self.rounds.provided)
         if (aggregation.secure or privacy.unit == "node") and not declared(strategy).of_mean:
             why = "shows only the sum of updates" if aggregation.secure else "bounds only their mean"
-            what = f"aggregation {aggregation.method!r}" if aggregation.secure else "privacy.unit 'node'"
+            what = f"aggregation.method {aggregation.method!r}" if aggregation.secure else "privacy.unit 'node'"
             yield (
                 f"{what} {why}, strategy {strategy!r} needs each of them: choose one of {', '.join(MEAN_STRATEGIES)}"
             )
         if privacy.unit == "node" and self.training.personal != "none":
-            yield "personal parts together with privacy.unit 'node' are not supported"
+            yield "training.personal: personal parts together with privacy.unit 'node' are not supported"
         if privacy.distributed and self.training.personal != "none":
             yield (
-                "personal parts together with privacy.noise 'distributed' are not supported: a node's own step would have to be "
-                "clipped and noised apart; choose noise 'node', or personal 'none'"
+                "training.personal: personal parts together with privacy.noise 'distributed' are not supported: a "
+                "node's own step would have to be clipped and noised apart; choose noise 'node', or personal 'none'"
             )
         if privacy.unit == "node" and self.evaluation.on and privacy.noise == "gateway":
             yield (
-                "federated evaluation with privacy.noise 'gateway' is not supported: give [evaluation] rows, or leave it out"
+                "evaluation.share: federated evaluation with privacy.noise 'gateway' is not supported: give [evaluation] rows, "
+                "or leave it out"
             )
         if privacy.unit == "node" and self.standardizes:
             yield (
@@ -259,7 +258,7 @@ class Task:
             )
         if aggregation.secure and (self.rounds.provided or self.selection.sampling_rate):
             yield (
-                f"aggregation {aggregation.method!r} works neither through a relay nor with selection.sampling_rate: a "
+                f"aggregation.method {aggregation.method!r} works neither through a relay nor with selection.sampling_rate: a "
                 "sample may be smaller than a sum may be"
             )
         if aggregation.secure and self.rounds.quorum < aggregation.least:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Dict, Iterator, Tuple, Union
 
 from orchestrator.rounds.declared import declared
-from orchestrator.wire.bounds import at_least_one, count, not_negative, one_of, positive, refuse
+from orchestrator.wire.bounds import at_least_one, count, not_negative, one_of, positive, refuse, within
 from orchestrator.wire.schedule import SCHEDULES, learning_rate_at
 
 ONLY_OF_NUMBERS = ("mae", "rmse", "r2")
@@ -73,18 +73,24 @@ class Training:
             yield "personal_parameters: left out, or 0; the gateway plans it from the model"
         if self.parameters < 0:
             yield f"parameters: {self.parameters}; left out, or 0: the gateway plans it from the model"
-        if not 0 <= self.warmup_rounds < max(1, self.rounds):
+        if self.warmup_rounds < 0:
+            yield from not_negative("warmup_rounds", self.warmup_rounds)
+        elif self.rounds >= 1 and self.warmup_rounds >= self.rounds:
             yield f"warmup_rounds: {self.warmup_rounds}, expected 0 to rounds - 1 = {self.rounds - 1}"
         yield from count("decay_every", self.decay_every)
-        if not 0 < self.decay <= 1 or not 0 <= self.final_share <= 1:
-            yield "decay must be in (0, 1], final_share in [0, 1]"
+        if not 0 < self.decay <= 1:
+            yield f"decay: {self.decay}, expected a number in (0, 1]"
+        yield from within("final_share", self.final_share, 0, 1)
         yield from (f"options.{n}: {v}, not a finite number" for n, v in self.options.items() if not math.isfinite(v))
 
     def _combinations(self) -> Iterator[str]:
         if self.best and self.tail_average:
             yield "best and tail_average exclude each other: the result is one round's weights, or a mean"
         if self.personal != "none" and (self.best or self.tail_average):
-            yield "personal parts are those of the last round: best and tail_average do not go with them"
+            yield (
+                f"personal: parts that stay on a node ({self.personal}) are those of the last round: best and tail_average do "
+                "not go with them"
+            )
         if self.cross_scored and self.personal != "none":
             yield (
                 f"strategy {self.strategy!r} has whole models scored by other nodes: personal parts never leave theirs; "

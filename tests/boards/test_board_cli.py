@@ -83,7 +83,7 @@ def test_infer(port: str, sample: Sample, tmp_path: Path) -> None:
     assert board("infer", port, "--inputs", str(tmp_path / "f.npy"))["outputs"] == report["outputs"]
     np.save(tmp_path / "short.npy", sample.rows[:5, :7])
     done = edgeward("board", "infer", port, "--inputs", str(tmp_path / "short.npy"))
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "490" in done.stderr
     floats[3, 7] = np.nan
     np.save(tmp_path / "nan.npy", floats)
@@ -172,7 +172,7 @@ def test_simulate(model_file: Path, tmp_path: Path) -> None:
 
 def test_errors_name_the_way_out(tmp_path: Path) -> None:
     done = edgeward("board", "info", "/dev/ttyNOPE")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "/dev/ttyNOPE" in done.stderr
     done = edgeward("board", "verify", "/dev/ttyNOPE", str(tmp_path / "no.bin"))
     assert done.returncode == 1

@@ -388,7 +388,7 @@ def test_rows_of_nobody_are_said_and_no_patient_becomes_a_level(
 def test_names_of_columns_in_the_middle_are_no_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = write(tmp_path / "r.csv")
     path.write_text(path.read_text() * 2)
-    assert init(path, "--label", "sepsis") == 1
+    assert init(path, "--label", "sepsis") == 2
     assert "r.csv:242: the names of the columns again" in capsys.readouterr().err
 
 
@@ -406,5 +406,5 @@ def test_lines_that_are_no_rows_are_named(
 ) -> None:
     path = tmp_path / "t.csv"
     path.write_text(begin + "1,0\n2,1\n" * 20)
-    assert init(path, "--label", "y") == 1
+    assert init(path, "--label", "y") == 2
     assert reason in capsys.readouterr().err

@@ -225,7 +225,7 @@ def test_a_quotation_mark_that_is_never_closed_is_named_by_its_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], end: str
 ) -> None:
     (tmp_path / "t.csv").write_text("a,b,y\n" + "1,2,0\n2,1,1\n" * 150 + '1,"2,0\n' + end)
-    assert init(tmp_path, tmp_path / "t.csv") == 1
+    assert init(tmp_path, tmp_path / "t.csv") == 2
     assert "is a quotation mark of line 302 never closed?" in capsys.readouterr().err
 
 

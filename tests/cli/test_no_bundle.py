@@ -65,5 +65,5 @@ def test_a_label_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
 
 def test_a_folder_without_an_identity(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "d.csv").write_text("x,y\n1,0\n")
-    assert main(["node", "run", "--identity", str(tmp_path), "--data", str(tmp_path / "d.csv")]) == 1
+    assert main(["node", "run", "--identity", str(tmp_path), "--data", str(tmp_path / "d.csv")]) == 2
     assert "no identity is there: name the folder" in capsys.readouterr().err

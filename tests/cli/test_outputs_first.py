@@ -212,7 +212,7 @@ def test_what_is_wrong_with_a_keras_models_rows_is_said_before_tensorflow_starts
         assert main(export) == 2
         assert reason in capsys.readouterr().err
     np.save("x.npy", np.zeros((30, 4), np.float32))
-    assert main([*export, "--name", "x" * 33]) == 1
+    assert main([*export, "--name", "x" * 33]) == 2
     assert "needs 1 to 32 bytes" in capsys.readouterr().err
 
 
@@ -267,8 +267,8 @@ def test_data_that_a_node_cannot_read(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "d.csv").write_text("x,y\n1,0\n")
     node = ["node", "run", "--broker", "mqtt://127.0.0.1:1", "--name", "n", "--connect-timeout", "1", "--data"]
-    assert main([*node, "."]) == 1
+    assert main([*node, "."]) == 2
     assert "--data .: a folder; name the file in it" in capsys.readouterr().err
     monkeypatch.setattr("os.access", lambda *_: False)  # root may read all
-    assert main([*node, "d.csv"]) == 1
+    assert main([*node, "d.csv"]) == 2
     assert "--data d.csv: this user may not read it" in capsys.readouterr().err

@@ -58,6 +58,12 @@ def test_state_is_where_the_unit_may_write(tmp_path: Path) -> None:
     assert "ReadWritePaths=/var/log/ew\n" in own
 
 
+def test_a_node_begins_when_its_data_are_mounted() -> None:
+    """What it is given must be there: a file that is missing ends it with 2, after which systemd does not start it again."""
+    assert "RequiresMountsFor=/srv/wards\n" in unit("node", [*NODE, "/srv/wards/icu.csv"], "edgeward")
+    assert "RequiresMountsFor" not in unit("gateway", ["/etc/e.toml"], "edgeward")
+
+
 def test_what_systemd_would_expand_is_escaped() -> None:
     assert "%%h $$HOME" in exec_start(unit("node", [*NODE, "/data/%h $HOME.csv"], "edgeward"))
 

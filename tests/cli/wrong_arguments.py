@@ -24,6 +24,9 @@ kind = "mlp"
 KINDS = {
     "a folder": "@/folder",
     "a file": "@/file",
+    "an empty file": "@/empty.csv",
+    "one row": "@/one.csv",
+    "a binary file": "@/binary",
     "missing": "@/nowhere/at-all",
     "a loop": "@/loop",
     "a socket": "@/socket",
@@ -43,6 +46,9 @@ KINDS = {
 """What is put where something else is meant."""
 
 
+FILES = ("a file", "an empty file", "one row", "a binary file")
+
+
 class Case(NamedTuple):
     command: str  # its words
     argument: str  # an option, or a positional's name
@@ -60,6 +66,9 @@ def make_files(folder: Path) -> None:
     os.mknod(str(folder / "socket"), 0o600 | stat.S_IFSOCK)
     os.mkfifo(str(folder / "pipe"))
     (folder / "file").write_text("this is neither\nTOML, JSON,\nCSV nor a key\n")
+    (folder / "empty.csv").write_text("")
+    (folder / "one.csv").write_text("x,y\n0.5,0\n")
+    (folder / "binary").write_bytes(bytes(range(256)) * 20)
     (folder / "edgeward.toml").write_text(CONFIG)
     (folder / "data.csv").write_text("x,y\n0.5,0\n0.25,1\n")
 
@@ -90,6 +99,7 @@ def _kinds(action: argparse.Action, number: int) -> Iterator[str]:
     alike: Tuple[str, ...] = ()
     if action.choices:
         alike = (
+            *FILES,
             "a folder",
             "missing",
             "a loop",
@@ -109,6 +119,7 @@ def _kinds(action: argparse.Action, number: int) -> Iterator[str]:
         alike = ("nan", "1e99", "not a host", "no such port", "no digit", "too many digits")
     elif action.type is not None:
         alike = (
+            *FILES,
             "a folder",
             "missing",
             "a loop",

@@ -91,7 +91,7 @@ def test_persons_are_counted_not_rows(tmp_path: Path) -> None:
     lines = ["who,age,sex,place,ill,note", *(f"p{n % 3},{20 + n % 2},f,Bonn,no,x" for n in range(30))]
     table, rules = setting(tmp_path, 10, 1, 'patient = "who"')
     table.write_text("\n".join(lines) + "\n")
-    assert main(["anonymize", str(table), str(rules), "--out", str(tmp_path / "o.csv")]) == 1
+    assert main(["anonymize", str(table), str(rules), "--out", str(tmp_path / "o.csv")]) == 2
     rules.write_text(rules.read_text().replace('patient = "who"\n', ""))
     report, _ = run(table, rules)
     assert report["after"]["k"] == 15, "thirty rows, of three persons, would pass"
@@ -204,7 +204,7 @@ def test_mistakes_are_named(
     assert change[0] in rules.read_text()
     rules.write_text(rules.read_text().replace(*change))
     out = tmp_path / "out.csv"
-    assert main(["anonymize", str(table), str(rules), "--out", str(out)]) == 1
+    assert main(["anonymize", str(table), str(rules), "--out", str(out)]) == 2
     assert said in capsys.readouterr().err
     assert not out.exists()
 
@@ -222,7 +222,7 @@ def test_mistakes_are_named(
 def test_a_hierarchy_is_a_tree(tmp_path: Path, capsys: pytest.CaptureFixture[str], tree: str, said: str) -> None:
     table, rules = setting(tmp_path, 50, 1)
     (tmp_path / "places.csv").write_text(tree)
-    assert main(["anonymize", str(table), str(rules), "--out", str(tmp_path / "o.csv")]) == 1
+    assert main(["anonymize", str(table), str(rules), "--out", str(tmp_path / "o.csv")]) == 2
     assert said in capsys.readouterr().err
 
 
@@ -255,7 +255,7 @@ def test_rows_without_a_value_are_suppressed_as_far_as_that_is_allowed(
     cells = lines[5].split(",")
     lines[5] = ",".join([cells[0], "", *cells[2:]])
     table.write_text("\n".join(lines) + "\n")
-    assert main(["anonymize", str(table), str(rules), "--out", str(tmp_path / "o.csv")]) == 1
+    assert main(["anonymize", str(table), str(rules), "--out", str(tmp_path / "o.csv")]) == 2
     assert "1 of 100 rows lack a value" in capsys.readouterr().err
     rules.write_text(rules.read_text().replace("k = 5", "k = 5\nsuppression = 0.01"))
     report, written = run(table, rules)
@@ -300,7 +300,7 @@ def of_one_person(column: int, spellings: Sequence[str]) -> str:
 def test_a_person_in_many_spellings_is_one(tmp_path: Path, spellings: Tuple[str, ...]) -> None:
     table, rules = setting(tmp_path, 10, 1, 'patient = "who"', k=2)
     table.write_text(of_one_person(0, spellings))
-    assert main(["anonymize", str(table), str(rules), "--out", str(tmp_path / "o.csv")]) == 1
+    assert main(["anonymize", str(table), str(rules), "--out", str(tmp_path / "o.csv")]) == 2
 
 
 @pytest.mark.parametrize("spellings", [("flu", "Flu", "FLU"), ("flu", "1", "1.0", "Flu")])
@@ -308,7 +308,7 @@ def test_a_sensitive_value_in_many_spellings_is_no_diversity(tmp_path: Path, spe
     values = len({cell.casefold().replace("1.0", "1") for cell in spellings})
     table, rules = setting(tmp_path, 10, 1, f"l_diversity = {values + 1}", k=2)
     table.write_text(of_one_person(4, spellings))
-    assert main(["anonymize", str(table), str(rules), "--out", str(tmp_path / "o.csv")]) == 1
+    assert main(["anonymize", str(table), str(rules), "--out", str(tmp_path / "o.csv")]) == 2
     rules.write_text(RULES.format(k=2, more=f"l_diversity = {values}"))
     report, _ = run(table, rules)
     assert report["after"]["l_distinct"] == values
@@ -324,7 +324,7 @@ def test_no_value_is_none_in_any_spelling(
     cells = lines[5].split(",")
     cells[column] = cell
     table.write_text("\n".join([*lines[:5], ",".join(cells), *lines[6:]]) + "\n")
-    assert main(["anonymize", str(table), str(rules), "--out", str(tmp_path / "o.csv")]) == 1
+    assert main(["anonymize", str(table), str(rules), "--out", str(tmp_path / "o.csv")]) == 2
     said = capsys.readouterr().err
     assert "lack a value" in said if column == 1 else ":6: column" in said
     assert "Traceback" not in said
@@ -347,7 +347,7 @@ def test_a_histogram_that_is_none_is_refused(tmp_path: Path, capsys: pytest.Capt
     result = tmp_path / "result.json"
     histogram = {"name": "histogram age", "columns": ["from", "to", "records"], "rows": rows}
     result.write_text(json.dumps({"analysis": {"kind": "statistics", "tables": [histogram], "notes": []}}))
-    assert main(["anonymize", str(table), str(rules), "--out", str(tmp_path / "o.csv"), "--cuts", str(result)]) == 1
+    assert main(["anonymize", str(table), str(rules), "--out", str(tmp_path / "o.csv"), "--cuts", str(result)]) == 2
     assert "no result.json of a `statistics` analysis" in capsys.readouterr().err
 
 

@@ -101,26 +101,26 @@ def test_points_are_on_the_curve(tmp_path: Path) -> None:
 
 def test_single_persons_are_not_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     two = Two(tmp_path, ids(0, 9), ids(0, 60), capsys)
-    assert "fewer ask for single persons" in two.ask(code=1)
+    assert "fewer ask for single persons" in two.ask(code=2)
     assert not (tmp_path / "question.json").exists()
     one = linkage.raised(linkage.hashed(["p0001"], "icu"), linkage.new_key(), lambda *_: None)
     few = {"step": "question", "study": "icu", "session": "s", "points": one}
     (tmp_path / "question.json").write_bytes(linkage.written(few))
-    assert "the question has 1 identifiers" in two.answer("which", code=1)
+    assert "the question has 1 identifiers" in two.answer("which", code=2)
     assert not (tmp_path / "answer.json").exists()
 
 
 def test_files_of_another_exchange_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     two = Two(tmp_path, ids(0, 30), ids(20, 60), capsys)
     two.ask()
-    assert "is of study 'icu', and not of 'other'" in two.answer("count", study="other", code=1)
+    assert "is of study 'icu', and not of 'other'" in two.answer("count", study="other", code=2)
     two.answer("which")
     (tmp_path / "key").unlink()
     (tmp_path / "question.json").unlink()
     two.ask()
-    assert "the answer is to another question" in two.compare(code=1)
+    assert "the answer is to another question" in two.compare(code=2)
     assert "this is the file of an answer, and that of a question is expected" in two.run(
-        "answer", "b", "--question", "@answer.json", "--show", "count", "--out", "@x.json", code=1
+        "answer", "b", "--question", "@answer.json", "--show", "count", "--out", "@x.json", code=2
     )
     (tmp_path / "a.csv").write_text("id,age\n" + "".join(f"{each},50\n" for each in ids(0, 31)))
     (tmp_path / "answer.json").unlink()
@@ -138,7 +138,7 @@ def test_points_of_small_order_are_refused(tmp_path: Path, capsys: pytest.Captur
     said = json.loads((tmp_path / "question.json").read_text())
     said["points"][4] = point
     (tmp_path / "question.json").write_text(json.dumps(said))
-    assert "does not follow the protocol" in two.answer("which", code=1)
+    assert "does not follow the protocol" in two.answer("which", code=2)
 
 
 WRONG: List[Any] = [
@@ -155,7 +155,7 @@ WRONG: List[Any] = [
 def test_other_files_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], said: Any) -> None:
     two = Two(tmp_path, ids(0, 30), ids(20, 60), capsys)
     (tmp_path / "question.json").write_text(said if isinstance(said, str) and len(said) != 1 else json.dumps(said))
-    assert "no file of `edgeward link`" in two.answer("which", code=1)
+    assert "no file of `edgeward link`" in two.answer("which", code=2)
 
 
 @pytest.mark.parametrize(
@@ -178,15 +178,15 @@ def test_damaged_questions_are_refused(
     two.ask()
     said = json.loads((tmp_path / "question.json").read_text())
     (tmp_path / "question.json").write_text(json.dumps({**said, **change}))
-    assert "no file of `edgeward link`" in two.answer("which", code=1)
+    assert "no file of `edgeward link`" in two.answer("which", code=2)
 
 
 def test_whose_a_row_is_must_be_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     two = Two(tmp_path, [*ids(0, 20), "", "NA"], ids(0, 20), capsys)
-    said = two.ask(code=1)
+    said = two.ask(code=2)
     assert ":22: column 'id': empty; every record must say whose it is" in said
     assert ":23: column 'id': 'NA' stands for no value" in said
-    wrong = two.run("ask", "b", "--columns", "idd", "--key", "@k", "--out", "@q", code=1)
+    wrong = two.run("ask", "b", "--columns", "idd", "--key", "@k", "--out", "@q", code=2)
     assert "no column 'idd', did you mean 'id'?; the table has id, age" in wrong
 
 

@@ -72,12 +72,12 @@ def test_thirty_rows_of_four_patients_are_four(tmp_path: Path, capsys: pytest.Ca
     found = load_dataset(path, SCHEMA)
     assert (found.records, len(found.units("patient"))) == (30, 4)
     rules = table(tmp_path / "rules.toml", 'k = 10\npatient = "case"\nquasi = { sex = { levels = ["f", "m"] } }\n')
-    assert main(["anonymize", str(path), str(rules), "--out", str(tmp_path / "out.csv")]) == 1
+    assert main(["anonymize", str(path), str(rules), "--out", str(tmp_path / "out.csv")]) == 2
     assert "fewer than k = 10 persons" in capsys.readouterr().err
     rules.write_text(rules.read_text().replace("k = 10", "k = 2"))
     assert main(["anonymize", str(path), str(rules), "--out", str(tmp_path / "out.csv")]) == 0
     words = ["--columns", "case", "--study", "s", "--key", str(tmp_path / "k"), "--out", str(tmp_path / "q.json")]
-    assert main(["link", "ask", str(path), *words]) == 1
+    assert main(["link", "ask", str(path), *words]) == 2
     assert "4 " in capsys.readouterr().err
     assert not (tmp_path / "q.json").exists()
     for nobody in ("", "NULL", "?"):
@@ -167,7 +167,7 @@ def test_the_first_hundred_problems_are_listed_and_the_rest_is_counted(
         '[task.analysis]\nkind = "statistics"\n[task.privacy]\nunit = "none"\n'
     )
     config = table(tmp_path / "edgeward.toml", task)
-    assert main(["data", "validate", str(path), str(config), "--json"]) == 1
+    assert main(["data", "validate", str(path), str(config), "--json"]) == 2
     found = json.loads(capsys.readouterr().out)
     assert (found["problems"], len(found["listed"])) == (150, 100)
     assert [each["place"] for each in found["listed"]] == [str(2 * n + 3) for n in range(100)]

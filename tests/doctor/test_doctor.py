@@ -369,7 +369,7 @@ def test_a_missing_runtime_and_the_exit_code(tmp_path: Path) -> None:
 def test_a_gateway_with_a_mistake_in_its_file(tmp_path: Path) -> None:
     (tmp_path / "e.toml").write_text("[gateway]\nprot = 1\n")
     done = subprocess.run([*MAIN, str(tmp_path / "e.toml"), "--out", str(tmp_path)], capture_output=True, text=True)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "did you mean 'port'?" in done.stdout
     assert "fix: edit" in done.stdout
     assert "Traceback" not in done.stderr

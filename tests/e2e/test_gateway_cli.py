@@ -149,7 +149,7 @@ def test_a_gateway_asked_to_stop_ends_in_order_and_continues(federation: Tuple[P
 @pytest.mark.parametrize(
     ("change", "code", "reason"),
     [
-        (("rounds = 4", "rounds = -4"), 2, "task.training: rounds: -4"),
+        (("rounds = 4", "rounds = -4"), 2, "task.training.rounds: -4"),
         (("[task.model]", "[task.modle]"), 2, "did you mean 'model'?"),
         (('kind = "mlp"', 'kind = "transformer"'), 2, "transformer"),
         (("port = ", "broker = 'mqtt://127.0.0.1:1'\nport = "), 1, "no MQTT broker at mqtt://127.0.0.1:1"),
@@ -176,7 +176,7 @@ def test_what_cannot_work_is_said_before_any_round(
 @pytest.mark.parametrize(
     ("changed", "code", "reason"),
     [
-        ({"--data": "nowhere.csv"}, 1, "nowhere.csv: no such file"),
+        ({"--data": "nowhere.csv"}, 2, "nowhere.csv: no such file"),
         ({"--name": "Not A Name"}, 2, "use 1 to 64 of a-z"),
         ({"--broker": "ftp://x"}, 2, "expected mqtt://HOST"),
         ({"--broker": "mqtt://127.0.0.1:1"}, 1, "no MQTT broker at mqtt://127.0.0.1:1"),

@@ -2,7 +2,7 @@
 
 import struct
 from pathlib import Path
-from typing import Dict
+from typing import Any, Dict
 
 import pytest
 from network_talk import FEDERATION, NAME, PLACE, SECRET, Talk, flash, flipped, order, said_by
@@ -127,7 +127,7 @@ def test_other_settings_make_another_board(tmp_path: Path) -> None:
 
 
 def test_settings_are_never_read_back(tmp_path: Path) -> None:
-    keys = {"certificate": b"-----CERT-----", "key": b"-----PRIVATE-----", "ca": b"-----CA-----"}
+    keys: Dict[str, Any] = {"certificate": b"-----CERT-----", "key": b"-----PRIVATE-----", "ca": b"-----CA-----"}
     secret = bytes(range(100, 132))
     place = NetworkSettings(NAME, FEDERATION, "h", 8883, secret, ssid="cellar", password="under the mat", **keys)
     image = flash(tmp_path, place)

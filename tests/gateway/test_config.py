@@ -162,7 +162,7 @@ kind = "cnn1d"
         (("[task.model]", '[task.training]\nschedule = "cosin"\n[task.model]'), "did you mean 'cosine'"),
         (
             ("[task.model]", "[task.rounds]\nnodes = 1000000000\n[task.model]"),
-            "rounds: nodes: 1000000000, expected 1 to 100000",
+            "rounds.nodes: 1000000000, expected 1 to 100000",
         ),
         (("[task.model]", "[task.rounds]\ndeadline_s = nan\n[task.model]"), "rounds.deadline_s: nan is not a finite"),
         (

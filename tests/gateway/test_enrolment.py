@@ -256,7 +256,7 @@ def test_the_offline_way_through_the_commands(tmp_path: Path) -> None:
     edgeward("gateway", "sign", tmp_path / "a.csr", *signed, "--out", tmp_path / "a.json")
     wrong = [*MAIN, "node", "install", str(tmp_path / "a.json"), "--identity", str(tmp_path / "a"), "--ca", "00"]
     done = subprocess.run(wrong, capture_output=True, text=True, timeout=850)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "another authority" in done.stderr
     edgeward("node", "install", tmp_path / "a.json", "--identity", tmp_path / "a", "--ca", fingerprint)
     assert NodeIdentity(tmp_path / "a").broker == "mqtts://10.0.0.1:8883"

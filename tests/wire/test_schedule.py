@@ -55,7 +55,7 @@ def test_a_rate_is_positive_never_above_the_top_and_falls_after_the_warm_up(
     [
         ({"schedule": "exponential"}, "schedule 'exponential': expected one of constant, step, cosine, inverse-sqrt"),
         ({"rounds": 5, "warmup_rounds": 5}, "warmup_rounds: 5, expected 0 to rounds - 1 = 4"),
-        ({"decay": 0.0}, "decay must be"),
+        ({"decay": 0.0}, "decay: 0.0, expected a number in"),
     ],
 )
 def test_a_schedule_that_makes_no_sense_is_refused(options: Dict[str, Any], reason: str) -> None:

@@ -19,7 +19,7 @@ NUMBERS = [{"name": f"x{i}", "minimum": 0, "maximum": 1} for i in range(4097)]
 @pytest.mark.parametrize(
     ("schema", "reason"),
     [
-        ({"features": [many(1001)]}, "schema: feature 'z': categories: 1001, at most 1000"),
+        ({"features": [many(1001)]}, "schema.features: 'z': categories: 1001, at most 1000"),
         ({"features": NUMBERS}, "inputs in all, one for each number and each category: 4097, at most 4096"),
         ({"features": [{**many(1000), "name": f"z{i}"} for i in range(5)]}, "5000, at most 4096"),
         ({"label_values": {str(i): 0 for i in range(1001)}}, "label_values: 1001, at most 1000"),

@@ -10,9 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.errors import UsageError
-from orchestrator.gateway.checks import mistakes
-from orchestrator.gateway.config_parts import parts_of_text
-from orchestrator.gateway.settings import GatewaySettings
+from orchestrator.gateway.all_mistakes import all_mistakes
 from orchestrator.gateway.web.words import describe_task
 from orchestrator.node.approval import summary_of
 from orchestrator.privacy.noisy_sum import NoisyCounts, evaluation_counts
@@ -131,7 +129,7 @@ def test_what_goes_with_classes_only_is_refused() -> None:
 def test_the_label_is_no_feature() -> None:
     data = {"task": task_to_dict(task(NUMBER))}
     data["task"]["schema"]["label"] = "a"
-    found = mistakes(parts_of_text(data, GatewaySettings), None)
+    found = all_mistakes(data, None)
     assert any("'a' is the label" in line for line in found)
 
 
@@ -272,14 +270,12 @@ def test_noise_hides_a_threshold_it_could_move() -> None:
 
 def test_what_cannot_have_a_threshold_is_said_before_anything_begins() -> None:
     data: Dict[str, Any] = {"task": task_to_dict(replace(task(NUMBER), schema=schema({"kind": "none"}, "")))}
-    found = mistakes(parts_of_text(data, GatewaySettings), None)
+    found = all_mistakes(data, None)
     assert any("'none' needs records it is not trained on" in line for line in found)
     assert any("a model without a layer that is narrower" in line for line in found)
     data["task"]["model"] = {"kind": "mlp", "hidden": [1]}
     data["task"]["evaluation"]["share"] = 0.2
-    assert not [
-        line for line in mistakes(parts_of_text(data, GatewaySettings), None) if "target" in line or "hidden" in line
-    ]
+    assert not [line for line in all_mistakes(data, None) if "target" in line or "hidden" in line]
 
 
 def test_counts_are_counted() -> None:

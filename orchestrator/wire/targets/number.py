@@ -57,7 +57,7 @@ class Number(Declared):
             yield f"unit: {len(chosen.unit)} characters, at most {MOST_UNIT}"
         if not self.schema.label:
             yield "kind: 'number' needs schema.label, the column the number is in"
-        if chosen.transform and not chosen.minimum >= LEAST_OF_LOG:
+        if chosen.transform == "log" and not chosen.minimum >= LEAST_OF_LOG:
             yield (
                 f"transform: 'log' needs a minimum above 0 ({LEAST_OF_LOG:g} or more): values below it, zero included, count as "
                 "the minimum"
