@@ -26,6 +26,7 @@ FUZZ = (*SANITIZE, "-fsanitize-coverage=trace-pc", "-fexceptions")
 ENGINES = ("engine/direct/*.cpp", "engine/trees/*.cpp")
 
 PROGRAMS = {
+    "audio-stdio": ("test/audio_stdio.cpp", "audio/*.cpp"),
     "run-direct": ("src/run_direct.cpp", *ENGINES),
     "damage-plan": ("test/damage_plan.cpp", *ENGINES),
     "damage-trees": ("test/damage_trees.cpp", *ENGINES),
