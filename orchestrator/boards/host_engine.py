@@ -25,6 +25,8 @@ FUZZ = (*SANITIZE, "-fsanitize-coverage=trace-pc", "-fexceptions")
 
 ENGINES = ("engine/direct/*.cpp", "engine/trees/*.cpp")
 
+CORE = ("core/*.cpp", "audio/*.cpp")
+
 PROGRAMS = {
     "audio-stdio": ("test/audio_stdio.cpp", "audio/*.cpp"),
     "run-direct": ("src/run_direct.cpp", *ENGINES),
@@ -32,8 +34,8 @@ PROGRAMS = {
     "damage-trees": ("test/damage_trees.cpp", *ENGINES),
     "judge-profiles": ("test/judge_profiles.cpp", "core/input_profile.cpp", "core/logarithm.cpp"),
     "parse-stdio": ("test/parse_stdio.cpp", "core/input_parser.cpp", "core/crc.cpp"),
-    "power-cut": ("test/power_cut.cpp", "core/*.cpp", *ENGINES, "hal/host/source.cpp"),
-    "fuzz-board": ("test/fuzz_board.cpp", "core/*.cpp", *ENGINES),
+    "power-cut": ("test/power_cut.cpp", *CORE, *ENGINES, "hal/host/source.cpp"),
+    "fuzz-board": ("test/fuzz_board.cpp", *CORE, *ENGINES),
     "verify-stdio": ("test/verify_stdio.cpp", "core/ed25519.cpp", "core/sha512.cpp"),
     "stream-stdio": (
         "test/stream_stdio.cpp",
@@ -42,12 +44,12 @@ PROGRAMS = {
     "unit": ("test/unit.cpp", "core/crc.cpp", "core/metrics.cpp", "core/sha256.cpp"),
     "board-stdio": (
         "test/board_stdio.cpp",
-        "core/*.cpp",
+        *CORE,
         *ENGINES,
         "hal/host/flash.cpp",
         "hal/host/source.cpp",
     ),
-    "edgeward-board": ("src/main_host.cpp", "core/*.cpp", *ENGINES, "hal/host/*.cpp"),
+    "edgeward-board": ("src/main_host.cpp", *CORE, *ENGINES, "hal/host/*.cpp"),
 }
 """Program -> its sources below `firmware/`."""
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from model_export.plan import compile_plan
 from model_export.trees import is_trees, parse_trees
-from orchestrator.boards.host_engine import ENGINES, HostBuildError, cache_dir, digest_of, firmware_dir, make
+from orchestrator.boards.host_engine import CORE, ENGINES, HostBuildError, cache_dir, digest_of, firmware_dir, make
 from orchestrator.boards.partitions import SECTOR_BYTES
 
 COMPILER = "riscv64-unknown-elf-gcc"
@@ -200,7 +200,7 @@ def c3_elf(model_bin: bytes, path: Path) -> Path:
         raise HostBuildError(
             f"{len(model_bin)} bytes do not fit the model slot of the simulated ESP32-C3, which holds {room}"
         )
-    elf = build_elf("src/main_c3_bare.cpp", "-O2", target="c3_bare", extra=("core/*.cpp", "hal/c3_bare/*.cpp"))
+    elf = build_elf("src/main_c3_bare.cpp", "-O2", target="c3_bare", extra=(*CORE, "hal/c3_bare/*.cpp"))
     slot = path.with_suffix(".slot")
     slot.write_bytes(model_bin.ljust(_C3_SLOT_BYTES, b"\xff"))
     objcopy = COMPILER.replace("gcc", "objcopy")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, Iterator
+from typing import TYPE_CHECKING, Any, Dict, Iterator, Optional
 
 from orchestrator.errors import EdgewardError, UsageError
+from orchestrator.wire.toml_file import read_toml
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,6 +20,24 @@ def load_rows(path: Path) -> np.ndarray:
 
     with naming(path):
         return read_array(path)
+
+
+MICRO_WAKE_WORD = "micro-wake-word"
+
+
+def read_audio(said: Optional[str]) -> Optional[Dict[str, Any]]:
+    """Of --audio: what a bundle is to say of sound. UsageError for a file that says something else."""
+    from model_export.audio.hearing import read_hearing
+    from model_export.errors import AudioError
+
+    if said is None or said == MICRO_WAKE_WORD:
+        return None if said is None else {}
+    declared = read_toml(Path(said))[0]
+    try:
+        read_hearing(declared)
+    except AudioError as error:
+        raise UsageError(f"{said}: {error}") from error
+    return declared
 
 
 def read_file(path: Path) -> bytes:

@@ -6,17 +6,22 @@ tests/model_export/test_audio.py holds the one in numpy to TensorFlow's own.
 import math
 import struct
 import subprocess
+from pathlib import Path
 from typing import Dict, Iterable, List, Sequence, Tuple
 
 import numpy as np
 import pytest
 from sounds import PARAMETERS, by_micro_features, random_tables, sounds
+from state_models import streaming
 
 from model_export.audio.front_end import AudioFrontEnd, features, nearest_root
 from model_export.audio.parameters import MICRO_WAKE_WORD, AudioParameters
 from model_export.audio.tables import make_tables, pack_tables
-from orchestrator.boards.host_engine import SANITIZE, build
+from model_export.bundle import write_bundle
+from orchestrator.boards.client import BoardClient
+from orchestrator.boards.host_engine import SANITIZE, build, run_direct
 from orchestrator.boards.rv32 import missing, run_audio
+from orchestrator.boards.virtual import VirtualBoard
 
 RESET = struct.pack("<I", 0xFFFFFFFF)
 PACKED = pack_tables(make_tables(MICRO_WAKE_WORD))
@@ -115,6 +120,25 @@ def test_roots_are_the_nearest_whole_numbers() -> None:
     expected = [min(root, 0xFFFF) if v < 2**32 else root for root, v in zip(nearest, values)]
     np.testing.assert_array_equal(np.frombuffer(found.stdout, "<u4"), expected)
     np.testing.assert_array_equal(nearest_root(np.array(values, np.uint64)), expected)
+
+
+def test_a_model_with_state_hears_step_by_step(tmp_path: Path) -> None:
+    """A window of one step, as streaming models have it: its state goes on through the stream, and begins again with each."""
+    model, said = streaming(), {"channels": 8, "unit": 0.02}
+    manifest = write_bundle(tmp_path / "b", tflite=model, name="n", audio=said)
+    samples = np.concatenate([sounds(0.5, 2)[name] for name in ("like speech", "sweep", "noise", "clicks")])
+    heard = features(samples, AudioParameters(channels=8)).astype(np.float32) * np.float32(said["unit"])
+    edge = manifest["input"]
+    rows = np.clip(np.rint(heard / np.float32(edge["scale"])) + edge["zero_point"], -128, 127).astype(np.int8)
+    labels = run_direct(model, rows).argmax(1)
+    changed = np.append(0, np.flatnonzero(np.diff(labels)) + 1)
+    assert len(changed) > 4
+    model_bin = (tmp_path / "b" / "model.bin").read_bytes()
+    with VirtualBoard(model_bin) as board, BoardClient(board.port) as client:
+        for _ in range(2):
+            assert client.stream()["hop_samples"] == 160
+            found = [record.fields for record in client.feed(samples) if record.kind == "detect"]
+            assert [(each["window"], each["label"]) for each in found] == [(at + 1, labels[at]) for at in changed]
 
 
 def with_word(at: int, value: int) -> bytes:
