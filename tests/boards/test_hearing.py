@@ -69,6 +69,15 @@ def test_detections_are_those_of_features_computed_here(sample: Sample, hop: int
         assert record.fields["sample"] == (steps - 1) * 320 + 480
 
 
+@pytest.mark.parametrize("scale", [0.10196078568696976, 0.10217524319887161, 0.1015625])
+def test_a_unit_makes_inputs_as_esphome_does(scale: float) -> None:
+    """docs/audio.md: with scale * 256 / 666. The scales are those of models of micro-wake-word."""
+    heard = np.arange(1000)
+    unit = np.float32(scale * 256 / 666)
+    ours = np.rint(heard.astype(np.float32) * unit / np.float32(scale)) - 128
+    np.testing.assert_array_equal(ours, (heard * 256 + 333) // 666 - 128)
+
+
 def test_a_stream_begins_in_silence_each_time(sample: Sample) -> None:
     model_bin = with_profile(sample.model_bin, profile_of(unit=0.2, averaged=3))
     with VirtualBoard(model_bin) as board, BoardClient(board.port) as client:
