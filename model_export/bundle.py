@@ -16,6 +16,7 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from model_export.arena32 import predict_arena
+from model_export.audio.hearing import read_hearing, said_of
 from model_export.bundle_check import check_files
 from model_export.edges import fold_edges
 from model_export.errors import BundleError, ExportError
@@ -45,6 +46,8 @@ from model_export.tflm import Quantized, TflmModel, check_rows
 from model_export.trees import is_trees, parse_trees, run_trees
 
 ARENA_MARGIN_BYTES = 2048
+MOST_CLASSES = 32
+"""That a board counts, and averages the probabilities of (firmware/core/budget.h)."""
 
 
 def write_bundle(
@@ -67,6 +70,7 @@ def write_bundle(
     data_schema: Optional[Mapping[str, Any]] = None,
     anomaly: Optional[Mapping[str, Any]] = None,
     heads: Optional[Mapping[str, int]] = None,
+    audio: Optional[Mapping[str, Any]] = None,
 ) -> Dict[str, Any]:
     """Write a bundle for an int8 .tflite model to `out_dir` and return its manifest.
 
@@ -84,6 +88,7 @@ def write_bundle(
     `anomaly` {threshold, quantile, of} is of a model that gives back its input: what larger score is unusual, which quantile that
     is, and of what; it goes into the manifest, the threshold into model.bin as well.
     `heads` {count, left_out} is of a model whose output is (heads, classes).
+    `audio` is of a model that takes features of sound: parameters of the front end, unit and averaged (audio/hearing.py).
     `float_model` has the bytes of the two FLOAT_FILES, and `data_schema` says how raw rows become inputs (model_export.manifest).
     An existing bundle at `out_dir` is replaced; anything else there is refused. Raises ExportError.
     """
@@ -104,6 +109,8 @@ def write_bundle(
         raise ExportError(
             "no representative rows: give some, or none at all, and the bundle is without a drift reference"
         )
+    if audio is not None:
+        _check_audio(audio, model, bool(described or anomaly or heads))
     plan, refused = _direct_plan(tflite, engine)
     direct_bytes = plan.arena_bytes if plan else 0
     tflm_bytes = arena_with_margin(model.arena.total)
@@ -114,7 +121,7 @@ def write_bundle(
         plan=plan.blob if plan else None,
         arena_direct_bytes=direct_bytes,
         known_answers=answers,
-        input_profile=profile_of(model.input.shape, described, reference, anomaly, heads),
+        input_profile=profile_of(model.input.shape, described, reference, anomaly, heads, audio),
         sign=sign,
     )
     claim = claim_with_page(privacy, privacy_page)
@@ -161,6 +168,7 @@ def write_bundle(
             **({} if data_schema is None else {"data_schema": dict(data_schema)}),
             **({} if anomaly is None else {"anomaly": dict(anomaly)}),
             **({} if heads is None else {"heads": dict(heads)}),
+            **({} if audio is None else {"audio": said_of(audio)}),
         }
     )
     contents.update(float_model or {})
@@ -256,14 +264,33 @@ def profile_of(
     reference: Optional["np.ndarray"],
     anomaly: Optional[Mapping[str, Any]],
     heads: Optional[Mapping[str, int]] = None,
+    audio: Optional[Mapping[str, Any]] = None,
 ) -> Optional[InputProfile]:
     """What lets a board make inputs of raw samples, and judge scores; None where nothing is known of either."""
-    if not (features or reference is not None or anomaly is not None or heads is not None):
+    if not features and all(part is None for part in (reference, anomaly, heads, audio)):
         return None
     profile = make_profile(shape, features, reference)
     if anomaly is not None:
         profile = replace(profile, threshold=float(np.float32(anomaly["threshold"])))
+    if audio is not None:
+        profile = replace(profile, hearing=read_hearing(audio))
     return profile if heads is None else replace(profile, heads=heads["count"])
+
+
+def _check_audio(audio: Mapping[str, Any], model: TflmModel, described: bool) -> None:
+    """As a board does when it loads such a model."""
+    said = said_of(audio)
+    if described:
+        raise ExportError("audio: inputs of sound are neither standardized nor scored, and their model has no heads")
+    if _size(model.input) % said["channels"]:
+        raise ExportError(
+            f"audio: {said['channels']} channels do not divide the {_size(model.input)} values the model takes"
+        )
+    probabilities = (
+        model.output.scale == 1 / 256 and model.output.zero_point == -128 and _size(model.output) <= MOST_CLASSES
+    )
+    if said["averaged"] > 1 and not probabilities:
+        raise ExportError(f"audio: averaged {said['averaged']} is for probabilities of up to {MOST_CLASSES} classes")
 
 
 def _size(edge: Quantized) -> int:

@@ -7,6 +7,7 @@ from typing import Any, Dict, Iterator, Mapping, Optional, Tuple
 
 import numpy as np
 
+from model_export.audio.hearing import Hearing, read_hearing
 from model_export.errors import BundleError, ExportError
 from model_export.input_profile import make_profile
 from model_export.manifest import MANIFEST, TREES, check_features, check_labels, read_manifest, recorded_files
@@ -75,6 +76,12 @@ def _said_of_the_model(packed: ModelBin, manifest: Mapping[str, Any]) -> Iterato
     yield "threshold", scored, None if anomaly is None else float(np.float32(anomaly["threshold"]))
     heads = manifest.get("heads", {}).get("count", 0)
     yield "number of heads", 0 if profile is None else profile.heads, heads
+    hearing = None if profile is None or profile.hearing is None else profile.hearing
+    try:
+        audio = read_hearing(manifest["audio"]) if "audio" in manifest else None
+    except ExportError as error:
+        raise BundleError(f"{MANIFEST}: {error}") from error
+    yield "what it hears", _digest(hearing), _digest(audio)
     if heads:
         yield "heads in the output", list(outputs[:-1]), [1, heads]
     if described and profile is not None and profile.mean is not None and profile.std is not None:
@@ -86,6 +93,10 @@ def _said_of_the_model(packed: ModelBin, manifest: Mapping[str, Any]) -> Iterato
         yield "ranges of logarithms", _listed(profile.ranges), _listed(made.ranges)
         in_bin, in_manifest = (None if p.cuts is None else [_listed(cuts) for cuts in p.cuts] for p in (profile, made))
         yield "cuts of inputs", in_bin, in_manifest
+
+
+def _digest(hearing: Optional[Hearing]) -> Optional[str]:
+    return None if hearing is None else hashlib.sha256(hearing.packed()).hexdigest()
 
 
 def _graph(tflite: bytes) -> Tuple[Dict[str, Any], Dict[str, int]]:

@@ -39,3 +39,7 @@ class TfliteError(ExportError):
 
 class ArrayFileError(ExportError):
     """A .npy or .npz file cannot be read. The message says what is wrong with it."""
+
+
+class AudioError(ExportError):
+    """An audio front end cannot work with its parameters or a file of sound. The message names the parameter or the file."""

@@ -3,7 +3,8 @@ its inputs drift. Read by firmware/core/input_profile.h.
 
 Little-endian:
 
-    u32 version (1, or 2 with logarithms; 256 more with a threshold, 512 more with cuts, 1024 more with heads)
+    u32 version (1, or 2 with logarithms; 256 more with a threshold, 512 more with cuts, 1024 more with heads, 2048 more with
+                      sound)
                       u32 channels: the input's last axis    u32 standardized (0 or 1)
     u32 groups        u32 bins (1 to 16)                     u32 rows of the reference
     if standardized: float32 mean[channels], float32 std[channels]: x = (raw - mean) / std
@@ -14,6 +15,7 @@ Little-endian:
     with cuts, of a model of trees: u16 number[channels], zero bytes up to a multiple of 4, float32 cuts[sum of them], ascending
         in each channel: the input is -127 + how many of its cuts are not above the value. -128 is a value that is missing
     with heads: u32, how many: the output is (heads, classes), and the model's answer their mean (heads.py, firmware/core/heads.h)
+    with sound, and then without any of the parts above: how samples become features (audio/hearing.py, firmware/audio/)
     int8 edges[groups][bins - 1], ascending; bin k of a group holds values above edge k - 1 and not above edge k
     zero bytes up to a multiple of 4
     u16 shares[groups][bins]: the reference's, in 1/65535
@@ -29,6 +31,7 @@ from typing import Any, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
+from model_export.audio.hearing import Hearing, parse_hearing
 from model_export.errors import ExportError
 from model_export.manifest import CUTS, LEAST, MOST_HEADS, RANGE
 
@@ -42,6 +45,8 @@ MOST_CUTS = 254
 """Of a channel."""
 HEADS = 0x400
 """And where the model has several heads."""
+HEARS = 0x800
+"""And where its inputs are features of sound."""
 BINS = 10
 MAX_BINS = 16
 MAX_GROUPS = 32
@@ -67,6 +72,8 @@ class InputProfile:
     """float32 of each channel, ascending; None where inputs are not counted in cuts."""
     heads: int = 0
     """How many output layers the model has over one body; 0 where it is a plain one."""
+    hearing: Optional[Hearing] = None
+    """How sound becomes inputs; None where they are something else."""
 
 
 def make_profile(
@@ -120,6 +127,7 @@ def pack_profile(profile: InputProfile) -> bytes:
     standardized = profile.mean is not None
     version = (PLAIN if profile.ranges is None else LOGARITHMS) + (0 if profile.threshold is None else SCORED)
     version += (0 if profile.cuts is None else CUT) + (HEADS if profile.heads else 0)
+    version += 0 if profile.hearing is None else HEARS
     head = _HEAD.pack(version, profile.channels, int(standardized), groups, bins, profile.rows)
     if profile.mean is not None and profile.std is not None:
         head += profile.mean.astype("<f4").tobytes() + profile.std.astype("<f4").tobytes()
@@ -132,6 +140,8 @@ def pack_profile(profile: InputProfile) -> bytes:
         head += counts + bytes(-len(counts) % 4) + np.concatenate(profile.cuts).astype("<f4").tobytes()
     if profile.heads:
         head += struct.pack("<I", profile.heads)
+    if profile.hearing is not None:
+        head += profile.hearing.packed()
     edges = profile.edges.astype(np.int8).tobytes()
     return head + edges + bytes(-len(edges) % 4) + profile.shares.astype("<u2").tobytes()
 
@@ -142,7 +152,12 @@ def parse_profile(section: bytes) -> InputProfile:
         raise ExportError(f"input profile of {len(section)} bytes has no head")
     version, channels, standardized, groups, bins, rows = _HEAD.unpack_from(section)
     cut, score_bytes, heads_bytes = bool(version & CUT), 4 if version & SCORED else 0, 4 if version & HEADS else 0
-    version &= ~(SCORED | CUT | HEADS)
+    hears = bool(version & HEARS)
+    version &= ~(SCORED | CUT | HEADS | HEARS)
+    if hears and (version != PLAIN or standardized or cut or score_bytes or heads_bytes):
+        raise ExportError(
+            "input profile: features of sound are neither standardized nor cut, nor scored, nor for heads"
+        )
     if version not in (PLAIN, LOGARITHMS):
         raise ExportError(f"input profile of version {version}, this reader knows {PLAIN} and {LOGARITHMS}")
     if not 1 <= bins <= MAX_BINS or groups > MAX_GROUPS or standardized > 1 or not 1 <= channels <= 1 << 20:
@@ -154,7 +169,8 @@ def parse_profile(section: bytes) -> InputProfile:
     before_cuts = at + 2 * scale_bytes + range_bytes + score_bytes
     cuts = _cuts(section, before_cuts, channels) if cut else None
     cut_bytes = 0 if cuts is None else -(-2 * channels // 4) * 4 + 4 * sum(map(len, cuts))
-    wanted = before_cuts + cut_bytes + heads_bytes + -(-edge_bytes // 4) * 4 + 2 * groups * bins
+    hearing, hearing_bytes = parse_hearing(section, at) if hears else (None, 0)
+    wanted = before_cuts + cut_bytes + heads_bytes + hearing_bytes + -(-edge_bytes // 4) * 4 + 2 * groups * bins
     if len(section) != wanted:
         raise ExportError(f"input profile of {len(section)} bytes does not hold {groups} groups of {bins} bins")
     mean = np.frombuffer(section, "<f4", channels, at) if standardized else None
@@ -165,7 +181,7 @@ def parse_profile(section: bytes) -> InputProfile:
     threshold = _threshold(section, at) if score_bytes else None
     at += score_bytes + cut_bytes
     heads = _heads(section, at) if heads_bytes else 0
-    at += heads_bytes
+    at += heads_bytes + hearing_bytes
     edges = np.frombuffer(section, np.int8, edge_bytes, at).reshape(groups, bins - 1)
     if groups and np.any(np.diff(edges.astype(int), axis=1) < 0):
         raise ExportError("input profile: edges of a group do not ascend")
@@ -175,7 +191,7 @@ def parse_profile(section: bytes) -> InputProfile:
         raise ExportError("input profile: a mean or a standard deviation is not finite")
     if std is not None and np.any(std <= 0):
         raise ExportError("input profile: a standard deviation is not above 0")
-    return InputProfile(channels, mean, std, edges, shares, rows, ranges, threshold, cuts, heads)
+    return InputProfile(channels, mean, std, edges, shares, rows, ranges, threshold, cuts, heads, hearing)
 
 
 def _cuts(section: bytes, at: int, channels: int) -> Tuple[np.ndarray, ...]:

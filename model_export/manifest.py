@@ -5,9 +5,11 @@ import json
 import math
 import re
 import struct
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
+from model_export.audio.parameters import AudioParameters
 from model_export.errors import BundleError, ExportError
 
 SCHEMA = 1
@@ -77,13 +79,19 @@ _OPTIONAL: Dict[str, Any] = {
     "data_schema": dict,
     "anomaly": {"threshold": NUMBER, "quantile": NUMBER, "of": str},
     "heads": {"count": int, "left_out": int},
+    "audio": {
+        **{field.name: type(field.default) if field.type != "float" else NUMBER for field in fields(AudioParameters)},
+        "unit": NUMBER,
+        "averaged": int,
+    },
 }
 """`float_model`: the model before quantization, and in which units it takes its input. `data_schema`: the schema of the data
 files the model was trained on (orchestrator.wire.task.Schema), so that raw rows can be read as the nodes read theirs.
 `anomaly`: of a model that gives back its input, the largest score that is not unusual, which quantile it is, and of what.
 `kind` and `trees`: of a bundle of trees, how many there are, and which analysis they are of.
 `heads`: of a model with several output layers over one body: how many, and how many more were left out because their hospitals'
-models did not generalise."""
+models did not generalise.
+`audio`: how sound becomes inputs, and over how many windows answers are averaged (audio/parameters.py, audio/hearing.py)."""
 
 
 def recorded_files(manifest: Mapping[str, Any]) -> Dict[str, str]:
@@ -167,7 +175,7 @@ def check_schema(content: Any, schema: Any = None, where: str = MANIFEST) -> Non
             raise BundleError(f"{where}: key '{key}' is missing")
         if isinstance(kind, dict):
             check_schema(content[key], kind, f"{where}: {key}")
-        elif not isinstance(content[key], kind) or isinstance(content[key], bool):
+        elif not isinstance(content[key], kind) or (isinstance(content[key], bool) and kind is not bool):
             raise BundleError(f"{where}: key '{key}' is {content[key]!r}, of the wrong type")
     unknown = sorted(set(content) - set(schema) - set(optional))
     if unknown:

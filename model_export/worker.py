@@ -66,6 +66,7 @@ BUNDLE_KEYS = {
     "anomaly": False,
     "heads": False,
     "heads_left_out": False,
+    "audio": False,
 }
 
 
@@ -112,7 +113,7 @@ def bundle(spec_path: Path, out_dir: Path) -> Result:
 
     Spec: model, name, representative (.npy, float32 (rows, *input_shape)); input_shape, classes and weights (.npy,
     float32 (P,)), which only a model of kind keras can do without; labels, features, privacy, privacy_page, engine, origin,
-    data_schema (see bundle.write_bundle); reference (.npy in the model's units, or null for none; default: the
+    data_schema, audio (see bundle.write_bundle); reference (.npy in the model's units, or null for none; default: the
     representative rows): what a board measures drift against; evaluation {x, y (.npy files), outputs (a folder)};
     anomaly {quantile[, threshold, of]} of a model that gives back its input; signing_key (PEM, Ed25519: signs model.bin). Paths
     are relative to the spec file.
@@ -198,6 +199,7 @@ def bundle(spec_path: Path, out_dir: Path) -> Result:
         data_schema=spec.get("data_schema"),
         anomaly=anomaly,
         heads=heads,
+        audio=spec.get("audio"),
         sign=None if key is None else key.sign,
         signer=None if key is None else key.public_key(),
     )

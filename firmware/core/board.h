@@ -31,6 +31,7 @@
 
 #include <cstdint>
 
+#include "audio/front_end.h"
 #include "core/drift.h"
 #include "core/heads.h"
 #include "core/input_parser.h"
@@ -43,6 +44,7 @@
 #include "core/model_header.h"
 #include "core/output.h"
 #include "core/rules.h"
+#include "core/running_mean.h"
 #include "core/settings.h"
 #include "core/slots.h"
 #include "core/stream.h"
@@ -136,10 +138,15 @@ class Board {
 
   // board_stream.cpp: windows of samples through the engine.
   void stream_command(char* arguments);
+  Refusal start_hearing(const StreamSettings& settings, uint32_t rate_hz);
   void stop_stream();
   void feed(const Frame& frame);
   void read_source();
   void take_value(int16_t counts);
+  void hear(int16_t sample);
+  void run_window();
+  uint32_t stream_samples() const { return front_end_.on() ? heard_ : stream_.samples(); }
+  uint32_t stream_channels() const { return front_end_.on() ? 1 : profile_.channels; }
 
   // board_rules.cpp: what it does about what its model says.
   void load_rules();
@@ -190,6 +197,9 @@ class Board {
   uint32_t drift_rows_ = kDriftRows;
   double last_index_ = -1.0;  // of the last drift record; none yet
   Stream stream_;
+  AudioFrontEnd front_end_;  // on while a model that hears has a stream
+  uint32_t heard_ = 0;       // samples it has been given since; wraps
+  RunningMean mean_;
   bool source_open_ = false;
   Recording recording_;
   RuleSet rules_;
@@ -215,7 +225,7 @@ class Board {
   MlperfRunner runner_;
 };
 
-static_assert(sizeof(Board) <= kCoreBudgetBytes, "core/budget.h says what the core may use");
+static_assert(sizeof(Board) <= kCoreBudgetBytes + kAudioFrontEndBytes, "core/budget.h says what the core may use");
 
 // start() and step() for ever.
 [[noreturn]] void run_board(Board& board);

@@ -77,6 +77,10 @@ Refusal Board::prepare(const uint8_t* data, const uint8_t* header_bytes, const M
   if (!read_input_profile(data, header.input_profile, &profile)) {
     return Refusal{"bad_input_profile", "what the model says about its inputs is damaged"};
   }
+  AudioTables heard;
+  if (profile.audio != nullptr) {
+    if (const Refusal refusal = read_audio_tables(profile.audio, profile.audio_bytes, &heard)) return refusal;
+  }
   LoadGuard guard(system_.retained, u32(header.sha256));
   guard.begin();
   const Result result = engine_.load(view_of(data, header), arena_, arena_bytes_);
@@ -87,6 +91,10 @@ Refusal Board::prepare(const uint8_t* data, const uint8_t* header_bytes, const M
     refusal = Refusal{"bad_input_profile", "a threshold is for a model that gives as many values as it takes"};
   } else if (profile.heads > 0 && !are_heads(engine_.output(), profile.heads)) {
     refusal = Refusal{"bad_input_profile", "heads are for a model that gives probabilities of each of them"};
+  } else if (heard.channels > 0 && engine_.input().bytes % heard.channels != 0) {
+    refusal = Refusal{"bad_input_profile", "the front end's channels do not divide the input"};
+  } else if (profile.averaged > 1 && !Answers::are_probabilities(engine_.output())) {
+    refusal = Refusal{"bad_input_profile", "what is averaged over windows are probabilities"};
   } else if (prove && header.known_answers.bytes > 0) {
     const KnownAnswers answers = run_known_answers(engine_, data, header);
     refusal = answers.refusal;

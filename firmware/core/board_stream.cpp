@@ -8,7 +8,7 @@ namespace edgeward {
 namespace {
 
 constexpr uint32_t kIndexBytes = 4;
-constexpr uint32_t kMaxRateHz = 10000;
+constexpr uint32_t kMaxRateHz = 10000, kMaxSoundHz = 48000;
 constexpr size_t kValuesAtOnce = 64;
 
 uint32_t u32(const uint8_t* p) {
@@ -33,11 +33,12 @@ void Board::stream_command(char* arguments) {
   }
   StreamSettings settings;
   uint32_t rate_hz = 0;
+  const uint32_t most_rate_hz = profile_.audio == nullptr ? kMaxRateHz : kMaxSoundHz;
   const bool whole = (count == 4 || count == 6) && next_word(&rest) == nullptr &&
                      parse_count(words[0], 1000000, &settings.counts_per_unit) &&
                      parse_count(words[1], 1000000, &settings.hop) && parse_count(words[2], 1000, &settings.agree) &&
                      parse_count(words[3], 256, &settings.least_of_256) &&
-                     (count == 4 || (parse_count(words[5], kMaxRateHz, &rate_hz) && rate_hz > 0));
+                     (count == 4 || (parse_count(words[5], most_rate_hz, &rate_hz) && rate_hz > 0));
   if (!whole) {
     return error("bad_argument", "stream off, or COUNTS_PER_UNIT HOP AGREE LEAST_OF_256 and maybe SOURCE RATE_HZ");
   }
@@ -45,20 +46,39 @@ void Board::stream_command(char* arguments) {
   if (!profile_.scored && profile_.heads == 0 && !Answers::are_probabilities(engine_.output())) {
     return error("no_probabilities", "detections need a classifier with softmax or sigmoid outputs, or a score");
   }
-  Refusal refusal = stream_.start(profile_, engine_.input(), settings);
+  Refusal refusal = start_hearing(settings, count == 6 ? rate_hz : 0);
+  if (!refusal) refusal = stream_.start(profile_, engine_.input(), settings, front_end_.tables().channels);
   if (!refusal && count == 6) {
-    source_open_ = hal::source_open(words[4], rate_hz, profile_.channels, hal::Missed::repeated);
+    source_open_ = hal::source_open(words[4], rate_hz, stream_channels(), hal::Missed::repeated);
     if (!source_open_) refusal = Refusal{"no_source", "this board does not have the source, or it does not answer"};
   }
   if (refusal) {
-    stream_.stop();
+    stop_stream();
     return error(refusal.code, refusal.reason);
+  }
+  uint32_t window = stream_.window_samples(), hop = stream_.settings().hop;
+  if (front_end_.on()) {
+    window = (window - 1) * front_end_.tables().step_samples + front_end_.tables().window_samples;
+    hop *= front_end_.tables().step_samples;
   }
   Record(output_, head_, "ok")
       .text("command", "stream")
-      .number("window_samples", stream_.window_samples())
-      .number("channels", profile_.channels)
-      .number("hop_samples", stream_.settings().hop);
+      .number("window_samples", window)
+      .number("channels", stream_channels())
+      .number("hop_samples", hop);
+}
+
+// Of a model whose inputs are features of sound. `rate_hz` is the source's, 0 where samples come in frames.
+Refusal Board::start_hearing(const StreamSettings& settings, uint32_t rate_hz) {
+  mean_.start(profile_.averaged);
+  heard_ = 0;
+  if (profile_.audio == nullptr) return Refusal{};
+  if (settings.counts_per_unit != 1) return Refusal{"bad_argument", "sound is heard as it is: counts per unit are 1"};
+  const Refusal refusal = front_end_.start(profile_.audio, profile_.audio_bytes);
+  if (!refusal && rate_hz > 0 && rate_hz != front_end_.tables().sample_rate_hz) {
+    return Refusal{"bad_argument", "the model hears sound of another rate"};
+  }
+  return refusal;
 }
 
 void Board::stop_stream() {
@@ -67,12 +87,13 @@ void Board::stop_stream() {
   source_open_ = false;
   stream_.stop();
   rest_rules();
+  front_end_.stop();
 }
 
 // Samples from the host. Those accepted already are passed over, so a frame can be sent again; one ahead of its turn is
 // refused, and `next_sample` says from where.
 void Board::feed(const Frame& frame) {
-  const uint32_t sample_bytes = 2 * profile_.channels;
+  const uint32_t sample_bytes = 2 * stream_channels();
   const bool whole = frame.body_bytes > kIndexBytes && stream_.on();
   const bool fits = whole && (frame.body_bytes - kIndexBytes) % sample_bytes == 0;
   if (!fits || source_open_) {
@@ -85,12 +106,12 @@ void Board::feed(const Frame& frame) {
   }
   const uint32_t first = u32(frame.body);
   const uint32_t count = (frame.body_bytes - kIndexBytes) / sample_bytes;
-  const uint32_t known = stream_.samples() - first;
+  const uint32_t known = stream_samples() - first;
   if (known <= count) {
     const uint8_t* const values = frame.body + kIndexBytes;
     for (uint32_t i = known * sample_bytes; i < count * sample_bytes; i += 2) take_value(i16(values + i));
   }
-  Record(output_, head_, "fed").number("id", frame.id).number("next_sample", stream_.samples());
+  Record(output_, head_, "fed").number("id", frame.id).number("next_sample", stream_samples());
 }
 
 void Board::read_source() {
@@ -102,7 +123,21 @@ void Board::read_source() {
 }
 
 void Board::take_value(int16_t counts) {
-  if (!stream_.push(counts, profile_)) return;
+  if (front_end_.on()) return hear(counts);
+  if (stream_.push(counts, profile_)) run_window();
+}
+
+void Board::hear(int16_t sample) {
+  ++heard_;
+  front_end_.feed(&sample, 1);
+  if (!front_end_.complete()) return;
+  for (uint32_t i = 0; i < front_end_.tables().channels; ++i) {
+    if (stream_.push_feature(front_end_.features()[i], profile_)) run_window();
+  }
+}
+
+// The last window through the model.
+void Board::run_window() {
   const TensorView input = engine_.input();
   stream_.copy_window(input.data);
   observe_input(input.data);
@@ -121,9 +156,14 @@ void Board::take_value(int16_t counts) {
     score = reconstruction_error([this](uint32_t i) { return stream_.window_at(i); }, input, engine_.output());
     choice = Answers::Choice{observe_score(score) ? 1u : 0u, 256};
   }
-  if (stream_.detect(choice)) {
+  bool whole = true;  // as many windows as are averaged
+  if (profile_.averaged > 1) {
+    whole = mean_.add(engine_.output());
+    choice = mean_.choice();
+  }
+  if (whole && stream_.detect(choice)) {
     Record record(output_, head_, "detect");
-    record.number("sample", stream_.samples())
+    record.number("sample", stream_samples())
         .number("window", stream_.windows())
         .number("label", choice.label)
         .decimal("confidence", choice.of_256 / 256.0)
@@ -132,7 +172,7 @@ void Board::take_value(int16_t counts) {
     if (profile_.scored) record.real("score", score);
     if (profile_.heads > 0) record.decimal("spread", said.spread);
   }
-  act(is_number(score) ? choice : kNothingSaid);
+  act(whole && is_number(score) ? choice : kNothingSaid);
   observe_output();
 }
 

@@ -53,9 +53,12 @@ constexpr uint32_t kTimedOperators = 64;
 // Output layers over one body.
 constexpr uint32_t kMaxHeads = 64;
 
+// Windows whose probabilities are averaged.
+constexpr uint32_t kMostAveraged = 16;
+
 constexpr uint32_t kCoreBudgetBytes = kFrameBytes + kLineBytes + kReadBytes + kRecordBytes + kOutputBytes +
                                       4 * kLatencyOctaves * kLatencySteps + 4 * kDriftGroups * kDriftBins +
                                       24 * kTimedOperators + kStreamBytes + 2 * kRecordingValues + kUplinkBytes + kMessageBytes +
-                                      4096 + 512;
+                                      kMostAveraged * kCountedClasses + 4096 + 512 + 256;
 
 }  // namespace edgeward

@@ -10,8 +10,9 @@ namespace {
 constexpr uint32_t kHeadBytes = 24;
 constexpr uint32_t kMaxChannels = 1u << 20;
 constexpr uint32_t kPlain = 1, kLogarithms = 2;  // versions
-constexpr uint32_t kScored = 0x100, kCut = 0x200, kHeads = 0x400;  // added to either
+constexpr uint32_t kScored = 0x100, kCut = 0x200, kHeads = 0x400, kHears = 0x800;  // added to either
 constexpr uint32_t kMostCuts = 254;
+constexpr uint32_t kHearingBytes = 12;
 constexpr float kLeast = 1e-37f;                 // above the least normal number, 2^-126
 
 uint32_t u32(const uint8_t* p) {
@@ -60,6 +61,19 @@ uint32_t cut_bytes(const uint8_t* at, uint32_t room, uint32_t channels) {
   return bytes;
 }
 
+// How many bytes tell of sound, and of what they tell; 0 where they are not whole. The tables are judged where a model is loaded.
+uint32_t hearing_bytes(const uint8_t* at, uint32_t room, InputProfile* profile) {
+  if (room < kHearingBytes) return 0;
+  profile->averaged = u32(at);
+  profile->audio_bytes = u32(at + 8);
+  if (profile->averaged < 1 || profile->averaged > kMostAveraged) return 0;
+  if (!finite(at + 4) || !(real(at + 4) >= 1e-30f && real(at + 4) <= 1e30f)) return 0;
+  if (profile->audio_bytes % 4 != 0 || profile->audio_bytes > room - kHearingBytes) return 0;
+  profile->feature_unit = real(at + 4);
+  profile->audio = at + kHearingBytes;
+  return kHearingBytes + profile->audio_bytes;
+}
+
 }  // namespace
 
 int8_t InputProfile::counted(uint32_t channel, float value) const {
@@ -95,7 +109,7 @@ bool read_input_profile(const uint8_t* model, Section section, InputProfile* out
   const uint8_t* const head = model + section.offset;
   InputProfile profile;
   profile.channels = u32(head + 4);
-  const uint32_t version = u32(head) & ~(kScored | kCut | kHeads), standardized = u32(head + 8);
+  const uint32_t version = u32(head) & ~(kScored | kCut | kHeads | kHears), standardized = u32(head + 8);
   profile.scored = (u32(head) & kScored) != 0;
   profile.groups = u32(head + 12);
   profile.bins = u32(head + 16);
@@ -112,7 +126,13 @@ bool read_input_profile(const uint8_t* model, Section section, InputProfile* out
   const uint32_t cuts_bytes = cut ? cut_bytes(head + cuts_at, section.bytes - cuts_at, profile.channels) : 0;
   if (cut && cuts_bytes == 0) return false;
   const uint32_t heads_at = cuts_at + cuts_bytes;
-  const uint32_t edges_at = heads_at + ((u32(head) & kHeads) != 0 ? 4 : 0);
+  const uint32_t hearing_at = heads_at + ((u32(head) & kHeads) != 0 ? 4 : 0);
+  if (hearing_at > section.bytes) return false;
+  const bool hears = (u32(head) & kHears) != 0;
+  if (hears && (version != kPlain || standardized != 0 || profile.scored || cut || hearing_at > heads_at)) return false;
+  const uint32_t hearing = hears ? hearing_bytes(head + hearing_at, section.bytes - hearing_at, &profile) : 0;
+  if (hears && hearing == 0) return false;
+  const uint32_t edges_at = hearing_at + hearing;
   const uint32_t shares_at = edges_at + (edge_bytes + 3) / 4 * 4;
   if (section.bytes != shares_at + 2 * profile.groups * profile.bins) return false;
   if (standardized != 0) profile.scales = head + kHeadBytes;
@@ -125,7 +145,7 @@ bool read_input_profile(const uint8_t* model, Section section, InputProfile* out
     profile.cut_counts = head + cuts_at;
     profile.cuts = head + cuts_at + (2 * profile.channels + 3) / 4 * 4;
   }
-  if (edges_at > heads_at) {
+  if (hearing_at > heads_at) {
     profile.heads = u32(head + heads_at);
     if (profile.heads < 2 || profile.heads > kMaxHeads) return false;
   }

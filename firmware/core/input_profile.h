@@ -24,6 +24,11 @@ struct InputProfile {
 
   uint32_t heads = 0;               // output layers over one body (core/heads.h); 0: a plain model
 
+  const uint8_t* audio = nullptr;   // tables of the front end whose features are the inputs (audio/front_end.h); null: none are
+  uint32_t audio_bytes = 0;
+  float feature_unit = 0;           // an input is a feature times this
+  uint32_t averaged = 1;            // the answer is the mean over so many windows (core/running_mean.h)
+
   // What is standardized of a raw value: the value, or the logarithm of the nearest one in the channel's range.
   float transformed(uint32_t channel, float raw) const;
   // -127 + how many of the channel's cuts are not above the value.

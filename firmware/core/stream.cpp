@@ -5,17 +5,18 @@
 
 namespace edgeward {
 
-Refusal Stream::start(const InputProfile& profile, const TensorView& input, const StreamSettings& settings) {
+Refusal Stream::start(const InputProfile& profile, const TensorView& input, const StreamSettings& settings, uint32_t features) {
   stop();
   if (profile.channels == 0) return Refusal{"no_profile", "the model does not say how samples become its inputs"};
   if (input.bytes > kStreamBytes) return Refusal{"window_too_large", "the window buffer is smaller than the input"};
-  if (input.bytes % profile.channels != 0) return Refusal{"bad_input_profile", "its channels do not divide the input"};
+  const uint32_t channels = features > 0 ? features : profile.channels;
+  if (input.bytes % channels != 0) return Refusal{"bad_input_profile", "its channels do not divide the input"};
   if (settings.counts_per_unit == 0 || settings.agree == 0) {
     return Refusal{"bad_argument", "counts per unit and windows that agree are 1 or more"};
   }
   *this = Stream{};
   settings_ = settings;
-  channels_ = profile.channels;
+  channels_ = channels;
   window_values_ = input.bytes;
   scale_ = input.scale;
   zero_point_ = input.zero_point;
@@ -25,8 +26,15 @@ Refusal Stream::start(const InputProfile& profile, const TensorView& input, cons
 }
 
 bool Stream::push(int16_t counts, const InputProfile& profile) {
-  if (!on()) return false;
-  ring_[at_] = quantize(counts, profile);
+  return on() && accept(quantize(counts, profile));
+}
+
+bool Stream::push_feature(uint16_t feature, const InputProfile& profile) {
+  return on() && accept(scaled(static_cast<float>(feature) * profile.feature_unit));
+}
+
+bool Stream::accept(int8_t value) {
+  ring_[at_] = value;
   if (++at_ == window_values_) at_ = 0;
   if (++channel_ < channels_) return false;
   channel_ = 0;
@@ -41,8 +49,11 @@ bool Stream::push(int16_t counts, const InputProfile& profile) {
 int8_t Stream::quantize(int16_t counts, const InputProfile& profile) const {
   const float value = static_cast<float>(counts) / static_cast<float>(settings_.counts_per_unit);
   if (profile.cut_counts != nullptr) return profile.counted(channel_, profile.transformed(channel_, value));
-  const float standardized = (profile.transformed(channel_, value) - profile.mean(channel_)) / profile.deviation(channel_);
-  const float q = std::nearbyint(standardized / scale_) + static_cast<float>(zero_point_);
+  return scaled((profile.transformed(channel_, value) - profile.mean(channel_)) / profile.deviation(channel_));
+}
+
+int8_t Stream::scaled(float value) const {
+  const float q = std::nearbyint(value / scale_) + static_cast<float>(zero_point_);
   return static_cast<int8_t>(q >= 127.0f ? 127.0f : q > -128.0f ? q : -128.0f);
 }
 

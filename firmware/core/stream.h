@@ -1,5 +1,6 @@
 // Samples in, windows for the model out, and its answers debounced into detections. Pure: no clock, no engine.
 //
+// Of a model that hears, a row of features takes the place of a sample (audio/front_end.h; core/board_stream.cpp feeds it).
 // A sample is a value per channel, as counts of a converter: value = counts / counts per unit. Of it, or of its logarithm, the
 // mean and deviation of the model's input profile make an input, quantized with its scale, so a board needs no host.
 #pragma once
@@ -23,13 +24,17 @@ struct StreamSettings {
 
 class Stream {
  public:
-  // Begins again with an empty window. The profile and the input are those of the model in use.
-  Refusal start(const InputProfile& profile, const TensorView& input, const StreamSettings& settings);
+  // Begins again with an empty window. The profile and the input are those of the model in use; `features` of how many a row
+  // consists, 0 where the model does not hear.
+  Refusal start(const InputProfile& profile, const TensorView& input, const StreamSettings& settings, uint32_t features);
   void stop() { window_values_ = 0; }
   bool on() const { return window_values_ > 0; }
 
   // Takes one value, channel after channel; true when a window is complete.
   bool push(int16_t counts, const InputProfile& profile);
+
+  // Likewise one feature of a row.
+  bool push_feature(uint16_t feature, const InputProfile& profile);
 
   // The last window, oldest sample first: as many bytes as the model's input.
   void copy_window(int8_t* out) const;
@@ -49,6 +54,8 @@ class Stream {
 
  private:
   int8_t quantize(int16_t counts, const InputProfile& profile) const;
+  int8_t scaled(float value) const;
+  bool accept(int8_t value);
 
   StreamSettings settings_;
   uint32_t channels_ = 0;

@@ -63,7 +63,7 @@ int main() {
   edgeward::StreamSettings settings;
   settings.counts_per_unit = 10;
   static edgeward::Stream stream;
-  stream.start(profile, input, settings);
+  stream.start(profile, input, settings, 0);
   for (uint32_t i = 0; i < kValues; ++i) {
     stream.push(static_cast<int16_t>(8 * i - 100), profile);
     stream.copy_window(g_inputs + i);

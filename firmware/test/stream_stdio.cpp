@@ -38,7 +38,7 @@ int window() {
   edgeward::StreamSettings settings;
   settings.counts_per_unit = counts_per_unit;
   static edgeward::Stream stream;
-  if (stream.start(profile, input, settings)) return 1;
+  if (stream.start(profile, input, settings, 0)) return 1;
   for (const int16_t value : counts) stream.push(value, profile);
   std::vector<int8_t> out(values);
   stream.copy_window(out.data());

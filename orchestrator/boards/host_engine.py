@@ -28,7 +28,8 @@ ENGINES = ("engine/direct/*.cpp", "engine/trees/*.cpp")
 NO_NETWORK = "hal/no_network/network.cpp"
 NO_HOOKS = "hooks/none/*.cpp"
 
-_BOARD = ("src/main_host.cpp", "core/*.cpp", *ENGINES, NO_HOOKS, "hal/host/*.cpp")
+CORE = ("core/*.cpp", "audio/*.cpp")
+_BOARD = ("src/main_host.cpp", *CORE, *ENGINES, NO_HOOKS, "hal/host/*.cpp")
 
 LIBRARIES = {"edgeward-board-network": ("-lmosquitto",)}
 """Program -> what it is linked with: libmosquitto."""
@@ -37,13 +38,14 @@ _WRAPPED = {"fuzz-board": ("-Wl,--wrap=_ZN8edgeward14ed25519_verifyEPKhS1_S1_m",
 """Program -> functions of the core that it stands in front of."""
 
 PROGRAMS = {
+    "audio-stdio": ("test/audio_stdio.cpp", "audio/*.cpp"),
     "run-direct": ("src/run_direct.cpp", *ENGINES),
     "damage-plan": ("test/damage_plan.cpp", *ENGINES),
     "damage-trees": ("test/damage_trees.cpp", *ENGINES),
     "judge-profiles": ("test/judge_profiles.cpp", "core/input_profile.cpp", "core/logarithm.cpp"),
     "parse-stdio": ("test/parse_stdio.cpp", "core/input_parser.cpp", "core/crc.cpp"),
-    "power-cut": ("test/power_cut.cpp", "core/*.cpp", *ENGINES, NO_HOOKS, "hal/host/source.cpp", NO_NETWORK),
-    "fuzz-board": ("test/fuzz_board.cpp", "core/*.cpp", *ENGINES, NO_HOOKS),
+    "power-cut": ("test/power_cut.cpp", *CORE, *ENGINES, NO_HOOKS, "hal/host/source.cpp", NO_NETWORK),
+    "fuzz-board": ("test/fuzz_board.cpp", *CORE, *ENGINES, NO_HOOKS),
     "verify-stdio": ("test/verify_stdio.cpp", "core/ed25519.cpp", "core/sha512.cpp"),
     "stream-stdio": (
         "test/stream_stdio.cpp",
@@ -56,7 +58,7 @@ PROGRAMS = {
     ),
     "board-stdio": (
         "test/board_stdio.cpp",
-        "core/*.cpp",
+        *CORE,
         *ENGINES,
         NO_HOOKS,
         *(f"hal/host/{name}.cpp" for name in ("flash", "pins", "source")),
@@ -70,10 +72,10 @@ PROGRAMS = {
         for console in ("uart", "usb")
     },
     "network-stdio": (
-        *("test/network_stdio.cpp", "core/*.cpp", *ENGINES, NO_HOOKS),
+        *("test/network_stdio.cpp", *CORE, *ENGINES, NO_HOOKS),
         *(f"hal/host/{name}.cpp" for name in ("flash", "pins", "source")),
     ),
-    "network-power-cut": ("test/network_power_cut.cpp", "core/*.cpp", *ENGINES, NO_HOOKS, "hal/host/source.cpp"),
+    "network-power-cut": ("test/network_power_cut.cpp", *CORE, *ENGINES, NO_HOOKS, "hal/host/source.cpp"),
     "edgeward-board": (*_BOARD, NO_NETWORK),
     "edgeward-board-network": (*_BOARD, "hal/host_network/network.cpp"),
 }

@@ -13,13 +13,14 @@ import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, Optional, Sequence
+from typing import Dict, List, Optional, Sequence
 
 import numpy as np
 
 from model_export.plan import compile_plan
 from model_export.trees import is_trees, parse_trees
 from orchestrator.boards.host_engine import (
+    CORE,
     ENGINES,
     NO_HOOKS,
     NO_NETWORK,
@@ -86,7 +87,12 @@ def run_rv32(model_tflite: bytes, rows: np.ndarray, optimize: str = "-O2") -> Rv
     problem = missing()
     if problem is not None:
         raise HostBuildError(problem)
-    elf = build_elf("src/run_direct_rv32.cpp", optimize)
+    lines = _run_on(build_elf("src/run_direct_rv32.cpp", optimize), image, f"{len(table)} rows")
+    return _parse(lines, outputs)
+
+
+def _run_on(elf: Path, image: bytes, what: str) -> List[str]:
+    """The lines a program prints that finds `image` in its memory. Raises HostBuildError where it does not come to its end."""
     with tempfile.TemporaryDirectory(prefix="edgeward-rv32-") as folder:
         path = Path(folder) / "image.bin"
         path.write_bytes(image)
@@ -98,24 +104,51 @@ def run_rv32(model_tflite: bytes, rows: np.ndarray, optimize: str = "-O2") -> Rv
         try:
             done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_RUN_S, check=False)
         except subprocess.TimeoutExpired as error:
-            raise HostBuildError(f"qemu did not finish {len(table)} rows in {_RUN_S} s") from error
-    return _parse(done.stdout.decode("ascii", "replace"), done.stderr.decode("utf-8", "replace"), outputs)
+            raise HostBuildError(f"qemu did not finish {what} in {_RUN_S} s") from error
+    lines = done.stdout.decode("ascii", "replace").split("\n")
+    if "end" not in lines:
+        said = "\n".join(lines)[-300:].strip() or done.stderr.decode("utf-8", "replace").strip() or "it said nothing"
+        raise HostBuildError(f"the rv32 program failed: {said}")
+    return lines
 
 
 def _padded(data: bytes) -> bytes:
     return data + bytes(-len(data) % 16)
 
 
-def _parse(printed: str, complaints: str, output_bytes: int) -> Rv32Run:
-    lines = printed.split("\n")
-    if "end" not in lines:
-        raise HostBuildError(
-            f"the rv32 program failed: {printed[-300:].strip() or complaints.strip() or 'it said nothing'}"
-        )
+def _parse(lines: Sequence[str], output_bytes: int) -> Rv32Run:
     rows = [line.split() for line in lines if line.startswith("row ")]
     outputs = np.frombuffer(bytes.fromhex("".join(row[2] for row in rows)), np.int8).reshape(len(rows), output_bytes)
     load = next(int(line.split()[1]) for line in lines if line.startswith("load "))
     return Rv32Run(outputs, np.array([int(row[1]) for row in rows], np.int64), load)
+
+
+@dataclass(frozen=True)
+class AudioRun:
+    features: np.ndarray
+    """uint16 (steps, channels)"""
+    instructions: np.ndarray
+    """int64 (steps,): retired by the feed() that completes a step"""
+    start_instructions: int
+
+
+def run_audio(tables: bytes, samples: np.ndarray, piece: int, optimize: str = "-O2") -> AudioRun:
+    """int16 `samples` (n,) through firmware/audio/, `piece` at a time. `tables` as model_export/audio/tables.py packs them.
+
+    Raises HostBuildError, also where the tables are refused.
+    """
+    table = np.ascontiguousarray(samples, "<i2")
+    image = struct.pack("<4I", len(tables), len(table), piece, 0) + _padded(tables) + table.tobytes()
+    problem = missing()
+    if problem is not None:
+        raise HostBuildError(problem)
+    if len(image) > _IMAGE_BYTES:
+        raise HostBuildError(f"tables and samples are {len(image)} bytes, the simulated machine has {_IMAGE_BYTES}")
+    lines = _run_on(build_elf("test/audio_rv32.cpp", optimize, extra=("audio/*.cpp",)), image, f"{len(table)} samples")
+    words = [line.split() for line in lines if line.startswith("step ")]
+    features = np.frombuffer(bytes.fromhex("".join(row[2] for row in words)), ">u2").astype(np.uint16)
+    start = next(int(line.split()[1]) for line in lines if line.startswith("start "))
+    return AudioRun(features.reshape(len(words), -1), np.array([int(row[1]) for row in words], np.int64), start)
 
 
 @dataclass(frozen=True)
@@ -180,7 +213,7 @@ def c3_elf(model_bin: bytes, path: Path, hooks: str = NO_HOOKS) -> Path:
         raise HostBuildError(
             f"{len(model_bin)} bytes do not fit the model slot of the simulated ESP32-C3, which holds {room}"
         )
-    extra = ("core/*.cpp", "hal/c3_bare/*.cpp", NO_NETWORK, hooks)
+    extra = (*CORE, "hal/c3_bare/*.cpp", NO_NETWORK, hooks)
     elf = build_elf("src/main_c3_bare.cpp", "-O2", target="c3_bare", extra=extra)
     slot = path.with_suffix(".slot")
     slot.write_bytes(model_bin.ljust(_C3_SLOT_BYTES, b"\xff"))

@@ -5,6 +5,7 @@ from typing import Any, Mapping
 
 from orchestrator.cli.tables import table
 from orchestrator.gateway.score_tables import rows, shown_of
+from orchestrator.wire.plain import many
 
 
 def manifest_text(path: Path, manifest: Mapping[str, Any]) -> str:
@@ -30,6 +31,12 @@ def manifest_text(path: Path, manifest: Mapping[str, Any]) -> str:
         said = manifest["anomaly"]
         lines.append(
             f"  threshold  {said['threshold']:.6g}: a larger score is unusual; quantile {said['quantile']:g} of {said['of']}"
+        )
+    if "audio" in manifest:
+        said = manifest["audio"]
+        lines.append(
+            f"  sound      {said['sample_rate_hz']} Hz, {said['channels']} features of {said['window_ms']} ms every "
+            f"{said['step_ms']} ms; answers averaged over {many(said['averaged'], 'window')}"
         )
     if "float_model" in manifest:
         lines.append(f"  float      {', '.join(manifest['float_model']['files'])}: {manifest['float_model']['input']}")

@@ -14,7 +14,7 @@ from orchestrator.cli import model_registry
 from orchestrator.cli.arguments import check_output, check_output_folder
 from orchestrator.cli.commands import COMMANDS
 from orchestrator.cli.model_check import run_preflight, run_verify
-from orchestrator.cli.model_files import load_rows, naming, read_file, read_model
+from orchestrator.cli.model_files import load_rows, naming, read_audio, read_file, read_model
 from orchestrator.cli.model_library import run_library
 from orchestrator.errors import GivenError, UsageError
 from orchestrator.wire.plain import many
@@ -72,6 +72,11 @@ def register(subparsers: Any) -> None:
         "--engine",
         choices=("direct", "tflm"),
         help="for firmware with this engine: direct refuses a model it cannot run, tflm leaves its plan out (default: both)",
+    )
+    export.add_argument(
+        "--audio",
+        metavar="micro-wake-word|FILE.toml",
+        help="the model takes features of sound: with micro-wake-word's parameters, or with those a file has in place of them",
     )
     export.add_argument("--json", action="store_true", help="print the manifest as JSON, or what is in the library")
     export.set_defaults(run=run_export)
@@ -151,7 +156,7 @@ def _export(arguments: argparse.Namespace) -> Dict[str, Any]:
 
     if arguments.model.suffix.lower() == ".json" or (arguments.model / "result.json").is_file():
         return _export_trees(arguments)
-    labels = named_labels(arguments)
+    labels, audio = named_labels(arguments), read_audio(arguments.audio)
     suffix = arguments.model.suffix.lower()
     with naming(arguments.model):
         name = arguments.name if arguments.name is not None else name_of_file(arguments.model.stem)
@@ -181,9 +186,9 @@ def _export(arguments: argparse.Namespace) -> Dict[str, Any]:
             calibration_rows(rows, rows.shape[1:])
     with naming(arguments.model):
         if suffix == ".keras":
-            _export_keras(arguments, name, labels)
+            _export_keras(arguments, name, labels, audio)
         else:
-            _export_tflite(arguments, name, labels)
+            _export_tflite(arguments, name, labels, audio)
         return verify_bundle(arguments.out, run=False)
 
 
@@ -316,7 +321,9 @@ def run_model(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _export_keras(arguments: argparse.Namespace, name: str, labels: Optional[List[str]]) -> None:
+def _export_keras(
+    arguments: argparse.Namespace, name: str, labels: Optional[List[str]], audio: Optional[Dict[str, Any]]
+) -> None:
     from model_export.client import run_worker
 
     spec: Dict[str, Any] = {
@@ -330,10 +337,14 @@ def _export_keras(arguments: argparse.Namespace, name: str, labels: Optional[Lis
         spec["engine"] = arguments.engine
     if arguments.softmax is not None:
         spec["softmax"] = arguments.softmax
+    if audio is not None:
+        spec["audio"] = audio
     run_worker("bundle", spec, arguments.out, lambda line: print(line, file=sys.stderr))
 
 
-def _export_tflite(arguments: argparse.Namespace, name: str, labels: Optional[List[str]]) -> None:
+def _export_tflite(
+    arguments: argparse.Namespace, name: str, labels: Optional[List[str]], audio: Optional[Dict[str, Any]]
+) -> None:
     from model_export.bundle import write_bundle
     from model_export.errors import RowsError
     from model_export.given_rows import check_numbers
@@ -362,4 +373,5 @@ def _export_tflite(arguments: argparse.Namespace, name: str, labels: Optional[Li
         labels=labels,
         reference_rows=rows,
         engine=arguments.engine,
+        audio=audio,
     )

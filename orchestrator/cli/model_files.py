@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, Iterator
+from typing import TYPE_CHECKING, Any, Dict, Iterator, Optional
 
-from orchestrator.errors import EdgewardError, GivenError
+from orchestrator.errors import EdgewardError, GivenError, UsageError
+from orchestrator.wire.toml_file import read_toml
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,6 +39,24 @@ def load_numbers(path: Path) -> np.ndarray:
         if given.dtype.kind != "f":
             raise RowsError(f"the rows are {given.dtype}; accepted are {accepted}")
         return check_numbers(given, "the rows hold", accepted)
+
+
+MICRO_WAKE_WORD = "micro-wake-word"
+
+
+def read_audio(said: Optional[str]) -> Optional[Dict[str, Any]]:
+    """Of --audio: what a bundle is to say of sound. UsageError for a file that says something else."""
+    from model_export.audio.hearing import read_hearing
+    from model_export.errors import AudioError
+
+    if said is None or said == MICRO_WAKE_WORD:
+        return None if said is None else {}
+    declared = read_toml(Path(said))[0]
+    try:
+        read_hearing(declared)
+    except AudioError as error:
+        raise UsageError(f"{said}: {error}") from error
+    return declared
 
 
 def read_file(path: Path) -> bytes:

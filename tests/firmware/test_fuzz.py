@@ -8,8 +8,10 @@ EDGEWARD_FUZZ_SECONDS sets how long, 15 by default. firmware/test/corpus/inputs 
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+from model_export.audio.hearing import read_hearing
 from model_export.input_profile import make_profile
 from model_export.model_bin import KnownAnswers, pack_model_bin, parse_model_bin
 from model_export.trees import pack_trees, run_trees
@@ -44,6 +46,27 @@ def test_no_input_breaks_the_firmware_with_trees(tmp_path: Path) -> None:
         arena_direct_bytes=trees.arena_bytes,
         known_answers=KnownAnswers(rows, run_trees(trees, rows)),
         input_profile=make_profile((1, trees.channels), features, rows),
+    )
+    (tmp_path / "model.bin").write_bytes(model)
+    seed = int.from_bytes(os.urandom(2), "little")
+    check(fuzz(max(1, SECONDS // 3), seed, keep, tmp_path / "model.bin"), keep)
+
+
+def test_no_input_breaks_the_firmware_of_a_model_that_hears(tmp_path: Path) -> None:
+    """Of a window as short as there is, so that frames make steps."""
+    keep = tmp_path / "keep"
+    keep.mkdir()
+    corpus = parse_model_bin((CORPUS / "model.bin").read_bytes())
+    assert corpus.input_profile is not None
+    short = {"sample_rate_hz": 8000, "window_ms": 4, "step_ms": 1, "channels": 3, "highest_hz": 3500, "averaged": 3}
+    model = pack_model_bin(
+        name="sound",
+        tflite=corpus.tflite,
+        plan=corpus.plan,
+        arena_tflm_bytes=corpus.arena_tflm_bytes,
+        arena_direct_bytes=corpus.arena_direct_bytes,
+        known_answers=corpus.known_answers,
+        input_profile=replace(corpus.input_profile, hearing=read_hearing(short)),
     )
     (tmp_path / "model.bin").write_bytes(model)
     seed = int.from_bytes(os.urandom(2), "little")

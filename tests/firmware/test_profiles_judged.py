@@ -1,5 +1,6 @@
 """Input profiles of every form, damaged at every byte: Python and the firmware judge them alike, under AddressSanitizer."""
 
+import dataclasses
 import itertools
 import struct
 import subprocess
@@ -8,12 +9,29 @@ from typing import Iterator, List
 import numpy as np
 import pytest
 
+from model_export.audio.hearing import Hearing
 from model_export.errors import ExportError
 from model_export.input_profile import InputProfile, pack_profile, parse_profile
 from orchestrator.boards.host_engine import SANITIZE, build
 
 BINS = 4
-WORDS = [0x80000000, 0x7FC00000, 0x7F800000, 0xFFFFFFFF, 0x7F7FFFFF, 0x00800000, 1, 2, 64, 65, 0x200, 0x601, 0x702]
+WORDS = [
+    0x80000000,
+    0x7FC00000,
+    0x7F800000,
+    0xFFFFFFFF,
+    0x7F7FFFFF,
+    0x00800000,
+    1,
+    2,
+    64,
+    65,
+    0x200,
+    0x601,
+    0x702,
+    0x801,
+    0xA01,
+]
 """-0.0, what is not finite, the ends of a float32, and forms of a profile."""
 
 
@@ -35,6 +53,11 @@ def profile_of(
         tuple(np.arange(channel % 4, dtype=np.float32) - 1 for channel in range(channels)) if cut else None,
         4 if heads else 0,
     )
+
+
+def hearing_profile(channels: int, compared: bool) -> InputProfile:
+    plain = profile_of(channels, *(False,) * 5, compared)
+    return dataclasses.replace(plain, hearing=Hearing(bytes(range(20)), 0.0390625, 3))
 
 
 def damaged(section: bytes) -> Iterator[bytes]:
@@ -62,6 +85,7 @@ def passes(section: bytes) -> bool:
 @pytest.mark.parametrize("channels", [1, 2, 3])
 def test_python_and_firmware_judge_profiles_alike(channels: int) -> None:
     whole = [pack_profile(profile_of(channels, *form)) for form in itertools.product((False, True), repeat=6)]
+    whole += [pack_profile(hearing_profile(channels, compared)) for compared in (False, True)]
     assert all(map(passes, whole))
     sections: List[bytes] = [each for section in whole for each in damaged(section)]
     stdin = b"".join(struct.pack("<I", len(section)) + section for section in sections)

@@ -14,6 +14,7 @@ namespace {
 
 // 2 s of six channels at 125 Hz: longer than most inferences. Full, it drops the newest sample and says so when closed.
 constexpr uint32_t kRingValues = 2048;
+constexpr uint32_t kMostRateHz = 10000;  // that a timer's callback keeps up with; there is no I2S here
 
 const Sensor* g_sensor = nullptr;
 esp_timer_handle_t g_timer = nullptr;
@@ -68,6 +69,7 @@ bool start_timer(uint32_t rate_hz) {
 
 bool source_open(const char* name, uint32_t rate_hz, uint32_t channels, Missed missed) {
   source_close();
+  if (rate_hz > kMostRateHz) return false;
   for (uint32_t i = 0; i < kSensorCount; ++i) {
     const Sensor* const sensor = kSensors[i];
     if (std::strcmp(sensor->name, name) == 0 && channels <= kMostChannels && sensor->open(channels)) g_sensor = sensor;

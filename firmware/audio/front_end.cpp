@@ -1,0 +1,39 @@
+#include "audio/front_end.h"
+
+#include "audio/filter_bank.h"
+#include "audio/gain_control.h"
+#include "audio/log_scale.h"
+#include "audio/spectrum.h"
+
+namespace edgeward {
+
+Refusal AudioFrontEnd::start(const uint8_t* section, uint32_t bytes) {
+  const Refusal refusal = read_audio_tables(section, bytes, &tables_);
+  reset();
+  return refusal;
+}
+
+void AudioFrontEnd::reset() {
+  window_.reset();
+  noise_.reset();
+  complete_ = false;
+}
+
+uint32_t AudioFrontEnd::feed(const int16_t* samples, uint32_t count) {
+  complete_ = false;
+  if (!on()) return 0;
+  const uint32_t accepted = window_.feed(samples, count, tables_);
+  if (!window_.full(tables_)) return accepted;
+  const uint32_t shift = window_.headroom(tables_);
+  window_.load(shift, tables_, spectrum_);
+  window_.advance(tables_);
+  spectrum(tables_, spectrum_);
+  filter(tables_, spectrum_, shift, channels_);
+  noise_.apply(tables_, channels_);
+  if (tables_.gain_control != 0) control_gain(tables_, noise_.estimates(), channels_);
+  scale(tables_, channels_, features_);
+  complete_ = true;
+  return accepted;
+}
+
+}  // namespace edgeward
