@@ -322,7 +322,7 @@ def run_simulate(args: argparse.Namespace) -> int:
     model = read_model_bin(args.model) if args.model is not None else None
     if args.samples is not None and len(read_file(args.samples)) % 2:
         raise EdgewardError(f"--samples {args.samples}: no whole number of int16 values")
-    _check_pins(args.pins)
+    board_rule.check_pins(args.pins)
     given = {
         "flash": args.flash,
         "arena_bytes": args.arena,
@@ -342,18 +342,6 @@ def run_simulate(args: argparse.Namespace) -> int:
         except (KeyboardInterrupt, Stopped):
             return 0
     raise EdgewardError("the virtual board ended by itself")
-
-
-def _check_pins(path: Optional[Path]) -> None:
-    """Whether lines can be added to it: the virtual board would only complain where nobody reads it."""
-    from orchestrator.errors import UsageError
-
-    check_output(path, "--pins")
-    try:
-        if path is not None:
-            path.open("ab").close()
-    except OSError as error:
-        raise UsageError(f"--pins {path}: {error.strerror}") from error
 
 
 def _board(args: argparse.Namespace) -> BoardClient:

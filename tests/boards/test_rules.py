@@ -155,11 +155,12 @@ def test_a_locked_board_acts_on_its_own_sensor_only(pins: Path, tmp_path: Path) 
         set_rule(client, LEVEL)
         client.set_key(raw_public(Ed25519PrivateKey.generate().public_key()))
         client.lock_keys()
-        for attempt in (
+        refused: List[Callable[[], Rules]] = [
             lambda: set_rule(client, PULSE),
             lambda: remove_rule(client, 1),
             lambda: clear_rules(client),
-        ):
+        ]
+        for attempt in refused:
             with pytest.raises(BoardError, match="rules_locked"):
                 attempt()
         assert read_rules(client).locked
