@@ -113,8 +113,8 @@ def build(program: str, extra_flags: Sequence[str] = (), hooks: Optional[Path] =
     patterns = [pattern for pattern in PROGRAMS[program] if hooks is None or pattern != NO_HOOKS]
     sources = sorted(path for pattern in patterns for path in root.glob(pattern))
     if hooks is not None:
-        if not hooks.is_file():
-            raise HostBuildError(f"{hooks}: no such file; docs/hooks.md says what is in it")
+        if hooks.suffix != ".cpp" or not hooks.is_file():
+            raise HostBuildError(f"{hooks}: expected a C++ file, NAME.cpp; docs/hooks.md says what is in it")
         sources.append(hooks.resolve())
     compiler = shutil.which("g++")
     if compiler is None:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence
 
-from orchestrator.cli.arguments import number, seconds, whole
+from orchestrator.cli.arguments import check_output, number, seconds, whole
 from orchestrator.wire.plain import many
 
 if TYPE_CHECKING:
@@ -236,3 +236,15 @@ def _line(each: Standing, labels: Sequence[str]) -> str:
         f"class {_named(rule.label, labels)}{least}, {many(rule.agree, 'window')} in a row: {what}; "
         f"cool-down {rule.cool_ms / 1000:g} s{state}"
     )
+
+
+def check_pins(path: Optional[Path]) -> None:
+    """Whether lines can be added to it: the virtual board would only complain where nobody reads it."""
+    from orchestrator.errors import UsageError
+
+    check_output(path, "--pins")
+    try:
+        if path is not None:
+            path.open("ab").close()
+    except OSError as error:
+        raise UsageError(f"--pins {path}: {error.strerror}") from error

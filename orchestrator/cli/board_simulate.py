@@ -39,6 +39,7 @@ def run(args: argparse.Namespace) -> int:
 
     from orchestrator.boards.partitions import FLASH_BYTES
     from orchestrator.boards.virtual import VirtualBoard
+    from orchestrator.cli.board_rule import check_pins
     from orchestrator.cli.model_files import read_file, read_model_bin
     from orchestrator.cli.stopping import Stopped, stop_on_sigterm
     from orchestrator.errors import EdgewardError, GivenError
@@ -47,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     if args.samples is not None and len(read_file(args.samples) or b"0") % 2:
         raise GivenError(f"--samples {args.samples}: empty, or no whole number of int16 values")
     check_output(args.flash, "--flash", size=FLASH_BYTES)
-    check_output(args.pins, "--pins")
+    check_pins(args.pins)
     with VirtualBoard(
         model,
         flash=args.flash,

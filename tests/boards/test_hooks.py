@@ -82,8 +82,10 @@ def test_what_the_compiler_says_of_ones_own_file_is_shown(tmp_path: Path) -> Non
     (tmp_path / "mine.cpp").write_text(GAPS.replace("++g_next;", "++g_previous;"))
     with pytest.raises(HostBuildError, match="g_previous"), VirtualBoard(hooks=tmp_path / "mine.cpp"):
         pass
-    with pytest.raises(HostBuildError, match=r"docs/hooks\.md"), VirtualBoard(hooks=tmp_path / "none.cpp"):
-        pass
+    (tmp_path / "mine.txt").write_text(GAPS)
+    for other in ("none.cpp", "mine.txt", ""):
+        with pytest.raises(HostBuildError, match=r"docs/hooks\.md"), VirtualBoard(hooks=tmp_path / other):
+            pass
 
 
 @pytest.mark.skipif(missing(COMPILER) is not None, reason=str(missing(COMPILER)))

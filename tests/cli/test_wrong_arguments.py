@@ -81,6 +81,7 @@ RIGHT: Dict[Tuple[str, str], Set[str]] = {
     ("gateway dashboard", "out"): {"a folder"},
     ("board simulate", "--flash"): NEW_PATH,
     ("board simulate", "--samples"): {"a file", "one row", "a binary file"},
+    ("board simulate", "--pins"): {"a file", "an empty file", "one row", "a binary file", "-1"},
 }
 MACHINE = ("check_runtime", "check_confinement", "check_packages", "check_mosquitto", "check_serial")
 OF_MACHINE: Dict[str, Callable[..., Any]] = {name: lru_cache(maxsize=None)(getattr(examine, name)) for name in MACHINE}
