@@ -8,7 +8,8 @@
 // `metrics` as the log takes and one sector more, numbered from 1. An operation is cut as in power-cut.
 //
 // After every cut: the place is the one before, the new one or none, and the new one if the board had said so; an order that was
-// obeyed is refused, a later one obeyed; one of the two models works. stdout: how many cuts were made in each scenario.
+// obeyed is refused, a later one obeyed; one of the two models works. Then each operation fails while the power stays. stdout: how many
+// cuts, and failures, were made in each scenario.
 #include <csetjmp>
 #include <cstdio>
 #include <cstdlib>
@@ -28,6 +29,7 @@ uint64_t g_now_us = 0;
 std::vector<Bytes> g_messages;
 size_t g_messages_at = 0;
 bool g_started = false;
+bool g_restarted = false;
 std::jmp_buf g_restart;
 
 }  // namespace
@@ -56,7 +58,10 @@ bool network_send(Topic, const uint8_t* data, size_t bytes) {
   return true;
 }
 
-void restart() { std::longjmp(g_restart, 1); }
+void restart() {
+  g_restarted = true;
+  std::longjmp(g_restart, 1);
+}
 
 }  // namespace edgeward::hal
 
@@ -76,7 +81,7 @@ std::string run(const Bytes& serial, const Messages& messages = {}) {
   hal::g_input_at = 0;
   hal::g_messages = messages;
   hal::g_messages_at = 0;
-  hal::g_started = false;
+  hal::g_started = hal::g_restarted = false;
   hal::g_now_us = 0;
   hal::g_output.clear();
   if (setjmp(hal::g_restart) == 0) {
@@ -151,6 +156,25 @@ int try_every_cut(const Scenario& scenario) {
     }
   }
   std::printf("%s %u\n", scenario.name, cuts);
+  return 0;
+}
+
+// With each operation failing while the power stays.
+int try_every_failure(const char* name, const Flash& flash, const Bytes& serial, const Messages& messages,
+                      const std::function<bool(const std::string& said)>& well) {
+  uint32_t failures = 0;
+  for (;; ++failures) {
+    set_flash(flash);
+    hal::g_operations = 0;
+    hal::g_fails_at = failures;
+    const std::string said = run(serial, messages);
+    hal::g_fails_at = hal::kNever;
+    if (hal::g_operations <= failures) break;
+    if (well(said)) continue;
+    std::printf("%s, operation %u\n%s\n", name, failures, said.c_str());
+    return 1;
+  }
+  std::printf("%s %u\n", name, failures);
   return 0;
 }
 
@@ -293,5 +317,14 @@ int main(int count, char** arguments) {
   for (const Scenario& scenario : scenarios) {
     if (const int failed = try_every_cut(scenario)) return failed;
   }
-  return 0;
+  // A board whose flash fails obeys no order that it cannot note, and does not go on with a place whose settings are gone.
+  const auto not_obeyed = [&](const std::string& said) {
+    return holds(said, "\"code\":\"flash_failed\"") && !holds(said, obeyed(kFull + 1)) && is_obeyed(order(kFull + 1));
+  };
+  const auto gone = [&](const std::string& said) {
+    return hal::g_restarted && holds(said, "\"code\":\"flash_failed\"") && !holds(said, "\"state\":\"obeyed\"") &&
+           working_model() == digest_of(old_model);
+  };
+  if (try_every_failure("failed-order", full, {}, {order(kFull + 1)}, not_obeyed) != 0) return 1;
+  return try_every_failure("failed-settings", three, settings(parts[2]), {order(4)}, gone);
 }

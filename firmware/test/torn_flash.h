@@ -34,6 +34,7 @@ ResetReason g_reason = ResetReason::power_on;
 bool g_power = true;
 uint32_t g_operations = 0;
 uint32_t g_cut_at = kNever;
+uint32_t g_fails_at = kNever;  // the operation that does nothing and says so, while the power stays
 Tear g_tear = kBefore;
 uint32_t g_random = 1;
 
@@ -52,6 +53,7 @@ void tear(uint8_t* target, const Bytes& after) {
 bool change(Slot slot, uint32_t offset, const Bytes& after) {
   if (!g_power || uint64_t{offset} + after.size() > flash_of(slot).size()) return false;
   uint8_t* const target = flash_of(slot).data() + offset;
+  if (g_operations == g_fails_at) return ++g_operations, false;
   if (g_operations++ == g_cut_at) {
     g_power = false;
     tear(target, after);

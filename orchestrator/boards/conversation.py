@@ -173,7 +173,8 @@ class Conversation:
     ) -> Iterator[Record]:
         """Send frames; yields the records of `kind` that answer one of `ids`, until all came or `timeout_s` passed.
 
-        Other records go to `passing`. Raises BoardError for an error record about one of `ids`.
+        Other records go to `passing`; without it, those behind the last answer are for who waits next. Raises BoardError for an
+        error record about one of `ids`.
         """
         for frame in frames:
             self.write(frame)
@@ -190,6 +191,8 @@ class Conversation:
                     raise BoardError(f"{self.port}: {record.fields.get('code')}: {record.fields.get('reason')}")
                 elif passing is not None:
                     passing.append(record)
+                elif not open_ids:
+                    self._unread.append(record)  # behind the last answer, such as the boot that follows it
 
     def new_ids(self, count: int) -> range:
         """Frame numbers nobody used before on this port."""

@@ -35,6 +35,17 @@ def record(seq: int, kind: str = "selftest", **fields: Any) -> Record:
     return Record("0a0b0c0d", seq, None, 1, kind, 1, fields)
 
 
+def test_what_came_at_once_with_an_answer_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A board that restarts when it has answered: its boot may come in the same piece."""
+
+    far = board([])
+    piece = [record(1, "error", code="x"), record(2, "settings", id=7), record(3, "boot")]
+    monkeypatch.setattr(far, "read", lambda: piece)
+    assert [answer.kind for answer in far.exchange([], [7], "settings", 1.0)] == ["settings"]
+    piece = []
+    assert far.wait_for("boot", "settings").seq == 3
+
+
 def refused(code: str, **number: int) -> Record:
     return record(1, "order", state="refused", code=code, reason="so", **number)
 

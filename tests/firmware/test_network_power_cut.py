@@ -29,7 +29,9 @@ def test_settings_orders_and_updates_after_every_cut(tmp_path: Path) -> None:
     assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
     cuts = {scenario: int(count) for scenario, count in (line.split() for line in done.stdout.splitlines())}
     settings = {f"{which}-settings" for which in ("first", "other", "same", "no")}
-    assert set(cuts) == {*settings, "order", "full-sector", "full-log", "update"}
+    failed = {"failed-order": 2, "failed-settings": 3}
+    assert set(cuts) == {*settings, "order", "full-sector", "full-log", "update", *failed}
+    assert {name: cuts[name] for name in failed} == failed
     assert min(cuts[name] for name in settings) >= 8
     assert cuts["full-log"] >= cuts["full-sector"] > cuts["order"] >= 8
     assert cuts["update"] > 60

@@ -190,7 +190,8 @@ def test_nothing_too_long_or_empty_disturbs(tmp_path: Path) -> None:
 
 BY_CABLE = (
     *("key list", "key lock", f"key set {'11' * 32}", f"key remove {'11' * 32}", "network", "reset", "bench 1"),
-    *("record file 100 1 10", "record off", "record forbid", "stream 1 0 1 0", "stream off", "infer", "results"),
+    *("record file 100 1 10", "record off", "record forbid", "stream 1 0 1 0", "stream off", "rule list"),
+    *("rule clear", "rule set 1 1 128 1 0 hook", "infer", "results"),
     *("info ", "INFO", "metrics rate", "metrics  clear", "reboot now", "drift rows", "rollback b", "x" * 160),
 )
 
