@@ -16,7 +16,7 @@ from typing import Iterable, Optional, Sequence, Tuple
 import numpy as np
 
 from model_export.plan import compile_plan
-from orchestrator.errors import EdgewardError
+from orchestrator.errors import EdgewardError, GivenError
 
 FLAGS = ("-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror", "-fno-exceptions", "-fno-rtti")
 SANITIZE = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
@@ -114,7 +114,7 @@ def build(program: str, extra_flags: Sequence[str] = (), hooks: Optional[Path] =
     sources = sorted(path for pattern in patterns for path in root.glob(pattern))
     if hooks is not None:
         if hooks.suffix != ".cpp" or not hooks.is_file():
-            raise HostBuildError(f"{hooks}: expected a C++ file, NAME.cpp; docs/hooks.md says what is in it")
+            raise GivenError(f"{hooks}: expected a C++ file, NAME.cpp; docs/hooks.md says what is in it")
         sources.append(hooks.resolve())
     compiler = shutil.which("g++")
     if compiler is None:

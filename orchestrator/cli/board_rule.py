@@ -123,7 +123,7 @@ def _described(folder: Optional[Path]) -> tuple[List[str], str]:
     from model_export.bundle import verify_bundle
     from model_export.errors import ExportError
     from model_export.model_bin import parse_model_bin
-    from orchestrator.errors import EdgewardError, UsageError
+    from orchestrator.errors import GivenError, UsageError
 
     if folder is None:
         return [], ""
@@ -133,7 +133,7 @@ def _described(folder: Optional[Path]) -> tuple[List[str], str]:
         labels = [str(label) for label in verify_bundle(folder, run=False)["labels"]]
         digest = parse_model_bin((folder / "model.bin").read_bytes()).digest
     except (ExportError, OSError) as error:
-        raise EdgewardError(f"--model {folder}: {error}") from error
+        raise GivenError(f"--model {folder}: {error}") from error
     return ["not " + labels[0], *labels] if len(labels) == 1 else labels, digest
 
 
