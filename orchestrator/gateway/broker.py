@@ -36,6 +36,10 @@ _PORT_TIMEOUT_S = 3.0
 """The broker of a gateway that was killed a moment ago may still be ending."""
 
 
+LOOK_S = 5.0
+"""Between two looks at who was enrolled."""
+
+
 class OwnBroker:
     """A broker process on `host:port`; port 0 takes a free one."""
 
@@ -67,6 +71,8 @@ class OwnBroker:
             at = "127.0.0.1" if host in ("0.0.0.0", "::") else host
             self.address = authority.secure(BrokerAddress(at, self.address.port))
         self._outside: Set[str] = set()
+        self._beside: Set[str] = set()
+        self._looked = -LOOK_S
         self.restarts = 0
 
     def start(self) -> None:
@@ -156,18 +162,30 @@ class OwnBroker:
         return True
 
     def keep_out(self, nodes: Set[str]) -> None:
-        """From now on these nodes, and no others, read nothing of what is for all: they declined the run.
+        """From now on these nodes, and no others, read nothing of what is for all: they declined the run. And who is no node, and
+        was enrolled since it was looked last, a board for example, has its rights.
 
         A broker without an identity does not know who reads.
         """
-        if self._authority is None or nodes == self._outside:
+        if self._authority is None:
+            return
+        beside = self._enrolled_beside(self._authority)
+        if nodes == self._outside and beside == self._beside:
             return
         from orchestrator.gateway.mosquitto import write_access_list
 
-        self._outside = set(nodes)
+        self._outside, self._beside = set(nodes), beside
         write_access_list(self._authority, self._outside)
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(signal.SIGHUP)
+
+    def _enrolled_beside(self, authority: "Authority") -> Set[str]:
+        """Monitors, boards and fleets: nodes have their rights by a pattern."""
+        now = time.monotonic()
+        if now - self._looked < LOOK_S:
+            return self._beside
+        self._looked = now
+        return {name for name in authority.active() if ":" in name}
 
     def restart(self) -> None:
         """Ends every connection and starts with the configuration as it is now; clients come back by themselves."""

@@ -274,6 +274,19 @@ def events_until(link: Link, last: bytes) -> List[Message]:
     return found
 
 
+def test_a_board_that_is_enrolled_while_the_broker_runs_has_its_rights(
+    ward: Ward, sample: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestrator.gateway.broker.LOOK_S", 0.0)
+    ward.enroll("board:late")
+    ward.board("late", models(ward, sample)[0])
+    with ward.link() as link:
+        time.sleep(1.0)
+        assert not link.presence("late").here
+        ward.broker.keep_out(set())
+        until(lambda: link.presence("late").here)
+
+
 def test_settings_do_not_change_where_keys_are_locked(ward: Ward, sample: Sample) -> None:
     first, _ = models(ward, sample)
     with VirtualBoard(first, network=True) as board, BoardClient(board.port, timeout_s=20.0) as client:

@@ -29,7 +29,7 @@ OPERATOR = "fleet:operator"
 class Ward:
     """An authority, its mosquitto, a fleet's owner with a key, and boards. `with` ends all of it.
 
-    `boards`: who gets a certificate, besides the operator and `others`; all before the broker starts, which reads their rights.
+    `boards`: who gets a certificate, besides the operator and `others`; before the broker starts, which reads their rights.
     """
 
     def __init__(self, folder: Path, boards: Sequence[str], others: Sequence[str] = ()) -> None:
@@ -39,11 +39,15 @@ class Ward:
         self.boards: Dict[str, VirtualBoard] = {}
         self.authority = Authority.create(folder / "identity", FEDERATION, ["127.0.0.1"])
         self.identities: Dict[str, NodeIdentity] = {}
+        self._folder = folder
         for name in (*(f"board:{board}" for board in boards), OPERATOR, *others):
-            place = folder / name.replace(":", "-")
-            answer = self.authority.sign(make_node_request(place, name, FEDERATION), name)
-            self.identities[name] = install(place, answer)
+            self.enroll(name)
         self._stack = ExitStack()
+
+    def enroll(self, name: str) -> None:
+        place = self._folder / name.replace(":", "-")
+        answer = self.authority.sign(make_node_request(place, name, FEDERATION), name)
+        self.identities[name] = install(place, answer)
 
     def __enter__(self) -> "Ward":
         self._stack.callback(self.authority.close)
