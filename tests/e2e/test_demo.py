@@ -108,9 +108,9 @@ def test_without_privacy_the_report_says_so(tmp_path: Path) -> None:
     ("arguments", "code", "reason"),
     [
         (["--task", "heart-disease"], 2, "needs --data DIR"),
-        (["--task", "heart-disease", "--data", "/nonexistent"], 1, "no such folder"),
+        (["--task", "heart-disease", "--data", "/nonexistent"], 2, "no such folder"),
         (["--task", "heart-disease", "--data", ".", "--nodes", "5"], 2, "one node for each of its four hospitals"),
-        (["--task", "ecg-beats", "--data", "."], 1, "beats.npz: no such file"),
+        (["--task", "ecg-beats", "--data", "."], 2, "beats.npz: no such file"),
         (["--nodes", "0"], 2, "--nodes: 0: expected a whole number from 1 to 100000"),
         (["--epsilon", "-1"], 2, "a positive number"),
         (["--nodes", "500"], 2, "too few for 500 nodes"),
@@ -142,5 +142,5 @@ def test_a_ragged_hospital_file_is_named_with_its_line(tmp_path: Path, shared_da
     damaged.write_text("\n".join(lines))
     command = [*EDGEWARD, "demo", "--task", "heart-disease", "--data", str(tmp_path), "--out", str(tmp_path / "out")]
     done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "processed.va.data:17: 13 values, expected 14" in done.stderr
