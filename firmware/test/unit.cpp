@@ -11,8 +11,6 @@
 #include "core/rules.h"
 #include "core/sha256.h"
 #include "core/uplink.h"
-#include "engine/direct/plan.h"
-#include "engine/engine.h"
 
 using namespace edgeward;
 
@@ -88,26 +86,6 @@ void digests() {
   check(std::memcmp(out, "\x24\x8d\x6a\x61\xd2\x06\x38\xb8", 8) == 0, "SHA-256 of two blocks");
   sha256(nullptr, 0, out);
   check(std::memcmp(out, "\xe3\xb0\xc4\x42\x98\xfc\x1c\x14", 8) == 0, "SHA-256 of nothing");
-}
-
-// All variables of a damaged plan lie in the same place: 4 GiB of them, of which 32 bits say that there are none.
-void kept_of_a_damaged_plan() {
-  constexpr uint32_t kArena = 1u << 24, kVariables = 256;
-  struct {
-    direct::PlanHeader header;
-    direct::Record records[kVariables];
-  } plan{};
-  direct::Record& fill = plan.records[0];
-  fill.kind = direct::Kind::fill;
-  fill.in = fill.out = direct::Shape{1, 1u << 12, 1u << 12};
-  for (direct::Record& record : plan.records) record = fill;
-  plan.header = direct::PlanHeader{direct::kPlanMagic, direct::kPlanVersionWithState, sizeof plan, kArena, 0, kVariables,
-                                   sizeof(direct::PlanHeader), kVariables, {}, {}};
-  std::vector<uint8_t> arena(kArena);
-  const ModelView model{nullptr, 0, reinterpret_cast<const uint8_t*>(&plan), sizeof plan};
-  check(static_cast<bool>(engine().load(model, arena.data(), kArena)), "a plan whose variables overlap is loaded");
-  check(engine().state_bytes() == kArena, "no model keeps more than its arena, nor nothing where it keeps something");
-  engine().unload();
 }
 
 void uplink() {
@@ -332,7 +310,6 @@ int main() {
   load_guard();
   percentiles();
   digests();
-  kept_of_a_damaged_plan();
   pins();
   rules_as_text_and_in_flash();
   rules_of_newer_firmware();

@@ -108,8 +108,7 @@ class BrokerAddress:
             raise UsageError(f"broker address {url!r}: expected mqtt://HOST[:PORT] or mqtts://HOST[:PORT]{meant}")
         tls = parts.scheme == "mqtts"
         password = _password(parts)
-        if tls:
-            check_ca(ca_file)
+        check_ca(ca_file)
         return cls(parts.hostname, port or (8883 if tls else 1883), tls, parts.username, password, ca_file)
 
     def link(self, client_id: str, subscriptions: Iterable[str], will: Optional[Tuple[str, bytes]] = None) -> "Link":

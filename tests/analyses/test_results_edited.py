@@ -139,5 +139,5 @@ def test_what_is_no_result_is_refused_in_words(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes
 ) -> None:
     (tmp_path / "result.json").write_bytes(content)
-    assert main(["model", "export", str(tmp_path / "result.json"), "--out", str(tmp_path / "out")]) == 1
+    assert main(["model", "export", str(tmp_path / "result.json"), "--out", str(tmp_path / "out")]) == 2
     assert "result.json: not " in capsys.readouterr().err

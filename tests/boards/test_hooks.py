@@ -17,6 +17,7 @@ from orchestrator.boards.recording import Recording, Source, record
 from orchestrator.boards.rules import Rule, set_rule
 from orchestrator.boards.rv32 import COMPILER, c3_elf, missing
 from orchestrator.boards.virtual import VirtualBoard
+from orchestrator.errors import GivenError
 
 EXAMPLE = firmware_dir() / "hooks/example/hooks.cpp"
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "hooks.md"
@@ -84,7 +85,7 @@ def test_what_the_compiler_says_of_ones_own_file_is_shown(tmp_path: Path) -> Non
         pass
     (tmp_path / "mine.txt").write_text(GAPS)
     for other in ("none.cpp", "mine.txt", ""):
-        with pytest.raises(HostBuildError, match=r"docs/hooks\.md"), VirtualBoard(hooks=tmp_path / other):
+        with pytest.raises(GivenError, match=r"docs/hooks\.md"), VirtualBoard(hooks=tmp_path / other):
             pass
 
 

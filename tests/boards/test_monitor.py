@@ -202,7 +202,7 @@ def test_standard_output_on_a_full_disk_costs_its_lines_and_nothing_else(tmp_pat
 
 def test_command_line_errors(tmp_path: Path) -> None:
     done = cli("/dev/ttyNOPE", "--seconds", "1")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "/dev/ttyNOPE" in done.stderr
     assert "Traceback" not in done.stderr
     assert cli("/dev/ttyNOPE", "--rate", "-3").returncode == 2

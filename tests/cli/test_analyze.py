@@ -146,5 +146,5 @@ def test_what_is_no_analysis_is_refused(study: List[str], tmp_path: Path, capsys
         main(["analyze", str(Path(__file__).resolve().parents[2] / "docs" / "edgeward.toml"), "--data", study[1]]) == 2
     )
     assert "has no [task.analysis]: edgeward gateway run" in capsys.readouterr().err
-    assert main(["analyze", study[0], "--data", str(tmp_path / "nothing.csv")]) == 1
+    assert main(["analyze", study[0], "--data", str(tmp_path / "nothing.csv")]) == 2
     assert "no such file" in capsys.readouterr().err

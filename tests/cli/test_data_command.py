@@ -59,7 +59,7 @@ def test_of_an_analysis_cells_may_be_missing(tmp_path: Path, capsys: pytest.Capt
     assert main(["data", "validate", str(out), str(config)]) == 0
     assert "300 records of 100 patients fit the schema" in capsys.readouterr().out
     out.write_text("age,crp,sex,who\n200,1,f,p\n30,x,f,p\n30,1,d,p\n")
-    assert main(["data", "validate", str(out), str(config)]) == 1
+    assert main(["data", "validate", str(out), str(config)]) == 2
     said = capsys.readouterr().err
     assert "2 problems" in said
     assert ":3: column 'crp'" in said
@@ -117,7 +117,7 @@ def test_from_an_export_to_records_in_two_commands(tmp_path: Path, capsys: pytes
     assert 'delimiter = ";"' in draft
     assert 'column = "Patient"  # CONFIRM' in draft
     assert 'missing = ["n/a"]' in draft
-    assert main(["data", "validate", str(ward), str(config)]) == 1
+    assert main(["data", "validate", str(ward), str(config)]) == 2
     capsys.readouterr()
     ward.write_text(
         draft.replace('#? column = "..."', 'column = "Alter"\ndecimal_comma = true')
@@ -161,7 +161,7 @@ def test_what_is_wrong_in_a_joined_table_has_its_file_and_who_is_a_stranger_is_s
     assert "labs.csv: left out: 1 row of 1 key that the patients' table does not have (column 'who')" in said.stderr
     assert main(["doctor", "--data", str(ward)]) == 0
     labs.write_text("who,glucose\np1,5\np2,high\np2,7\n")
-    assert main(["data", "validate", str(ward), str(config), "--json"]) == 1
+    assert main(["data", "validate", str(ward), str(config), "--json"]) == 2
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert found["listed"] == [{"place": f"{labs}:3", "problem": found["listed"][0]["problem"]}]
     assert "column 'glucose': 'high' is not a number" in found["listed"][0]["problem"]
@@ -198,7 +198,7 @@ def test_each_of_400_bad_cells_among_200_000_rows_is_listed(tmp_path: Path) -> N
         "--json",
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
+    assert done.returncode == 2
     found = json.loads(done.stdout)
     assert found["problems"] == len(bad) == 400
     assert [each["place"] for each in found["listed"]] == [str(row + 2) for row in sorted(bad)]
@@ -295,7 +295,7 @@ def test_mistakes_of_a_codebook_are_named(
     assert change[0] in CODEBOOK
     path = tmp_path / "codebook.csv"
     path.write_text(CODEBOOK.replace(*change))
-    assert main(["data", "schema", str(path)]) == 1
+    assert main(["data", "schema", str(path)]) == 2
     assert said in capsys.readouterr().err
 
 
@@ -305,7 +305,7 @@ def test_mistakes_of_a_codebook_are_named(
 def test_other_json_is_no_table_schema(tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str) -> None:
     path = tmp_path / "schema.json"
     path.write_text(text)
-    assert main(["data", "schema", str(path)]) == 1
+    assert main(["data", "schema", str(path)]) == 2
     assert "schema.json" in capsys.readouterr().err
 
 
@@ -323,7 +323,7 @@ def test_a_database_has_names_of_columns_in_no_line(tmp_path: Path, capsys: pyte
     with closing(sqlite3.connect(str(database))) as ward, ward:
         ward.execute("CREATE TABLE visits (who, age, crp)")
         ward.execute("INSERT INTO visits VALUES ('p', 30, 1)")
-    assert main(["data", "validate", f"{database}#visits", str(config)]) == 1
+    assert main(["data", "validate", f"{database}#visits", str(config)]) == 2
     assert f"{database}: no column 'sex'; the task needs it" in capsys.readouterr().err
     assert main(["data", "describe", f"{database}#visits"]) == 0
     assert capsys.readouterr().out.splitlines()[0].endswith(": 1 row")

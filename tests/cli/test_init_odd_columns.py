@@ -150,7 +150,7 @@ def test_names_that_differ_by_case_or_spaces_only(tmp_path: Path, capsys: pytest
     assert init(write(tmp_path, {**columns, "y": ["no", "yes"] * 30}), "y", "--json") == 0
     warnings = json.loads(capsys.readouterr().out)["warnings"]
     assert [line for line in warnings if "columns 'Age', 'age', 'b p', 'bp' differ by case or by spaces only" in line]
-    assert init(write(tmp_path, {"age": range(ROWS), " age": range(ROWS), "y": ["no", "yes"] * 30})) == 1
+    assert init(write(tmp_path, {"age": range(ROWS), " age": range(ROWS), "y": ["no", "yes"] * 30})) == 2
     assert "'age' occurs twice, but for the spaces around it (columns 1, 2)" in capsys.readouterr().err
 
 

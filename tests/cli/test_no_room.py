@@ -241,25 +241,21 @@ def test_who_fails_beside_another_removes_nothing_of_what_that_one_made(here: Pa
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_who_is_ended_while_it_writes_leaves_nothing(here: Path, number: signal.Signals) -> None:
     """A file that nobody looks for would hold what is private for good."""
-    words = [
-        sys.executable,
-        "-m",
-        "orchestrator.cli.main",
-        "data",
-        "mock",
-        "e.toml",
-        "--rows",
-        "1000000",
-        "--out",
-        "m.csv",
-    ]
+    writes = """
+import time
+from pathlib import Path
+from orchestrator.files import new_file
+with new_file(Path("m.csv")) as fresh:
+    fresh.write_text("half")
+    print("writing", flush=True)
+    time.sleep(600)
+"""
     before = names(here)
-    process = subprocess.Popen(words, env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])})
-    for _ in range(600):
-        if any(name.startswith(".m.") for name in names(here)):
-            break
-        time.sleep(0.05)
-    time.sleep(0.1)
+    path = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    process = subprocess.Popen([sys.executable, "-c", writes], env=path, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"writing\n"
+    assert names(here) != before
     process.send_signal(number)
     assert process.wait(60) == 128 + number
     assert names(here) == before

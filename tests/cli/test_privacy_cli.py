@@ -165,7 +165,7 @@ def test_the_statement_of_a_bundle_is_its_page(tmp_path: Path, capsys: pytest.Ca
     assert main(["privacy", "statement", str(tmp_path)]) == 0
     assert capsys.readouterr().out == page.decode()
     (bundle / "privacy.md").write_bytes(page + b"and more\n")
-    assert main(["privacy", "statement", str(tmp_path)]) == 1
+    assert main(["privacy", "statement", str(tmp_path)]) == 2
     assert "not the page the manifest records" in capsys.readouterr().err
     (bundle / MANIFEST).write_bytes(dump_manifest({**manifest, "privacy": None}))
     assert main(["privacy", "statement", str(tmp_path)]) == 2

@@ -212,7 +212,7 @@ def test_what_keys_have_opened_outlives_the_process(
     decrypt = ("decrypt", "--key", keys, "--manifest", manifest, "--answer")
     assert [score(*decrypt, tmp_path / name) for name in ("first", "first", "second")] == [0, 0, 1]
     assert "these keys have opened another answer" in capsys.readouterr().err
-    assert score(*to_encrypt, "-o", tmp_path / "again.enc") == 1
+    assert score(*to_encrypt, "-o", tmp_path / "again.enc") == 2
     assert "make new ones for another request" in capsys.readouterr().err
 
 
@@ -230,7 +230,7 @@ def test_from_keys_to_labels(models: Path, tmp_path: Path, capsys: pytest.Captur
     keys, request, answer = tmp_path / "keys", tmp_path / "request.enc", tmp_path / "answer.enc"
     assert score("keygen", "--out", keys) == 0
     assert stat.S_IMODE((keys / "secret.key").stat().st_mode) == 0o600
-    assert score("keygen", "--out", keys) == 1
+    assert score("keygen", "--out", keys) == 2
     assert "never overwritten" in capsys.readouterr().err
 
     (tmp_path / "patients.json").write_text(json.dumps(PATIENTS))
@@ -268,12 +268,12 @@ def test_from_keys_to_labels(models: Path, tmp_path: Path, capsys: pytest.Captur
     assert shown[1].split() == ["1", scored[0]["label"], *(f"{p:.4f}" for p in softmax[0])]
 
     assert score("keygen", "--out", tmp_path / "other") == 0
-    assert score("decrypt", "--key", tmp_path / "other", "--answer", answer, "--manifest", models / "linear") == 1
+    assert score("decrypt", "--key", tmp_path / "other", "--answer", answer, "--manifest", models / "linear") == 2
     assert "an answer for key" in capsys.readouterr().err
     answer.unlink()
     assert (
         score("run", "--public", keys / "secret.key", "--request", request, "--bundle", models / "linear", "-o", answer)
-        == 1
+        == 2
     )
     assert "no public context" in capsys.readouterr().err
     assert score("run", "--public", keys / "public.ctx", "--request", request, "-o", answer) == 2
@@ -297,7 +297,7 @@ def test_a_record_that_does_not_fit_names_the_column(
     path = tmp_path / "record.json"
     path.write_text(json.dumps(record))
     options = ["--key", tmp_path, "--manifest", models / "linear", "-o", tmp_path / "out"]
-    assert score("encrypt", "--record", path, *options) == 1
+    assert score("encrypt", "--record", path, *options) == 2
     assert complaint in capsys.readouterr().err
 
 
@@ -372,7 +372,7 @@ def test_records_with_spaces_and_lines_in_quotes(tmp_path: Path) -> None:
 def test_a_file_for_the_other_side_that_is_none_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "x").write_text("nothing of the kind")
     words = ["score", "run", "--public", "x", "--request", "x", "--bundle", "none", "-o", "y"]
-    assert main([word if word != "x" else str(tmp_path / "x") for word in words]) == 1
+    assert main([word if word != "x" else str(tmp_path / "x") for word in words]) == 2
     assert f"edgeward: {tmp_path / 'x'}: this is no public context" in capsys.readouterr().err
 
 
@@ -381,5 +381,5 @@ def test_nothing_is_encrypted_for_a_model_that_is_not_linear(
 ) -> None:
     (tmp_path / "p.csv").write_text("a\n1\n")
     words = ["--record", tmp_path / "p.csv", "--manifest", models / "mlp", "--key", tmp_path, "-o", tmp_path / "y"]
-    assert main(["score", "encrypt", *map(str, words)]) == 1
+    assert main(["score", "encrypt", *map(str, words)]) == 2
     assert "not of a linear model, but 2 FULLY_CONNECTED, 1 SOFTMAX" in capsys.readouterr().err

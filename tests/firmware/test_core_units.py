@@ -1,10 +1,13 @@
-"""The firmware's own unit tests (firmware/test/unit.cpp), built with sanitizers."""
+"""The firmware's own unit tests (firmware/test/unit.cpp, unit_engine.cpp), built with sanitizers."""
 
 import subprocess
+
+import pytest
 
 from orchestrator.boards.host_engine import SANITIZE, build
 
 
-def test_core() -> None:
-    done = subprocess.run([str(build("unit", SANITIZE))], capture_output=True, text=True, timeout=600)
+@pytest.mark.parametrize("program", ["unit", "unit-engine"])
+def test_core(program: str) -> None:
+    done = subprocess.run([str(build(program, SANITIZE))], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -204,9 +204,9 @@ def test_models_it_does_not_take(tmp_path: Path, monkeypatch: Any, capsys: Any) 
     write_trees_bundle(tmp_path / "trees", model=trees, name="trees", of="forest", features=features)
     (tmp_path / "empty").mkdir()
     export = ["model", "export", "--as", "arduino", "--out", "lib"]
-    assert main([*export, "empty"]) == 1
+    assert main([*export, "empty"]) == 2
     assert "empty: holds no manifest.json, so it is no bundle" in capsys.readouterr().err
-    assert main([*export, "nowhere.tflite"]) == 1
+    assert main([*export, "nowhere.tflite"]) == 2
     assert "nowhere.tflite: there is no such file" in capsys.readouterr().err
     (tmp_path / "m.tflite").write_bytes(one_op("ABS", Edge(0.1, 0), Edge(0.1, 0)))
     for absolute in ("absolute", "m.tflite"):
@@ -246,7 +246,7 @@ def test_a_damaged_bundle(bundle: Path, capsys: Any) -> None:
     content = bytearray((bundle / "model.tflite").read_bytes())
     content[-1] ^= 1
     (bundle / "model.tflite").write_bytes(content)
-    assert main(["model", "export", str(bundle), "--as", "zephyr", "--out", str(bundle.parent / "lib")]) == 1
+    assert main(["model", "export", str(bundle), "--as", "zephyr", "--out", str(bundle.parent / "lib")]) == 2
     assert "model.tflite: SHA-256 is" in capsys.readouterr().err
     assert not (bundle.parent / "lib").exists()
 

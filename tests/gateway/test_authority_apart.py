@@ -171,7 +171,7 @@ def test_the_whole_way_through_the_commands(tmp_path: Path) -> None:
     assert "2 in all" in edgeward("gateway", "install", "authority/certificates.json", "--identity", "identity")
     assert Authority(tmp_path / "identity").active() == {"a"}
     for verb in (["invite", "b"], ["revoke", "a"], ["sign", "a.csr", "--name", "b", "--out", "b.json"]):
-        refused = edgeward("gateway", verb[0], *verb[1:], "--identity", "identity", code=1)
+        refused = edgeward("gateway", verb[0], *verb[1:], "--identity", "identity", code=2)
         assert "authority is on another machine" in refused
     edgeward("authority", "revoke", "a", *apart)
     edgeward("gateway", "install", "authority/certificates.json", "--identity", "identity")
