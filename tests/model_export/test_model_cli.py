@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any, Callable, Dict, List
 
@@ -19,7 +20,7 @@ from model_export.preflight import preflight
 from model_export.tflite_file import read_tflite
 from model_export.tflm import TflmModel
 from orchestrator.cli import model as model_cli
-from orchestrator.errors import EdgewardError, UsageError
+from orchestrator.errors import EdgewardError, GivenError, UsageError
 
 
 def edgeward(*arguments: Any) -> int:
@@ -227,13 +228,14 @@ def test_bad_input_is_explained_before_anything_runs(tmp_path: Path, tflite: Pat
         (np.zeros((0, 13), np.int8), "no representative rows"),
     ],
 )
-@pytest.mark.filterwarnings("error")
 def test_rows_that_drift_cannot_be_measured_against_are_refused(
     tmp_path: Path, tflite: Path, rows: np.ndarray, reason: str
 ) -> None:
     np.save(tmp_path / "x.npy", rows)
-    with pytest.raises(EdgewardError, match=reason):
-        edgeward("export", tflite, "--out", tmp_path / "out", "--representative", tmp_path / "x.npy")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(EdgewardError, match=reason):
+            edgeward("export", tflite, "--out", tmp_path / "out", "--representative", tmp_path / "x.npy")
     assert not (tmp_path / "out").exists()
 
 
@@ -254,14 +256,15 @@ def test_rows_that_drift_cannot_be_measured_against_are_refused(
         (np.array([["a"] * 13]), "x.npy: the rows are <U1"),
     ],
 )
-@pytest.mark.filterwarnings("error")
 def test_rows_are_checked_before_any_work_and_are_a_usage_error(
     tmp_path: Path, tflite: Path, rows: np.ndarray, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("model_export.tflm.TflmModel.__init__", lambda *_: pytest.fail("the model was prepared"))
     np.save(tmp_path / "x.npy", rows)
-    with pytest.raises(UsageError, match=reason):
-        edgeward("export", tflite, "--out", tmp_path / "out", "--representative", tmp_path / "x.npy")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(GivenError, match=reason):
+            edgeward("export", tflite, "--out", tmp_path / "out", "--representative", tmp_path / "x.npy")
 
 
 def test_a_bundle_is_not_replaced_by_one_of_its_own_model(tmp_path: Path, tflite: Path) -> None:

@@ -74,7 +74,7 @@ def test_without_softmax_the_output_is_logits(built: Callable[[str], Any]) -> No
         (np.zeros((4, 12), np.float32), r"has shape \(4, 12\); accepted is \(rows, 13\)"),
         (np.zeros((0, 13), np.float32), r"has shape \(0, 13\)"),
         (np.array([["a"] * 13]), "accepted is float32"),
-        (np.vstack([np.zeros((2, 13)), np.full((1, 13), np.nan)]), "NaN or infinity in row 2"),
+        (np.vstack([np.zeros((2, 13)), np.full((1, 13), np.nan)]), "NaN or infinity, first in row 2"),
     ],
 )
 def test_bad_representative_data_is_refused(rows: Any, message: str, built: Callable[[str], Any]) -> None:
