@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, Iterator, Optional
+from typing import TYPE_CHECKING, Any, Dict, Iterator, Optional, Type
 
 from orchestrator.errors import EdgewardError, GivenError, UsageError
 from orchestrator.wire.toml_file import read_toml
@@ -94,13 +94,17 @@ def quantized_rows(given: np.ndarray, info: Dict[str, Any], path: Path) -> np.nd
 @contextlib.contextmanager
 def naming(path: Path) -> Iterator[None]:
     """Give model_export's errors the file they are about, and the type the command line reports."""
-    from model_export.errors import ExportError, GradientMismatchError, WorkerError
+    from model_export.errors import ExportError, GradientMismatchError, ModelFileError, RowsError, WorkerError
 
     try:
         yield
     except ExportError as error:
-        text, failed = str(error), isinstance(error, (GradientMismatchError, WorkerError))
-        kind = EdgewardError if failed else GivenError
+        text = str(error)
+        kind: Type[EdgewardError] = GivenError
+        if isinstance(error, (GradientMismatchError, WorkerError)):
+            kind = EdgewardError
+        elif isinstance(error, (ModelFileError, RowsError)):
+            kind = UsageError
         named = text.startswith((str(path), str(path.resolve())))
         raise kind(text if named else f"{path}: {text}") from error
 

@@ -369,8 +369,8 @@ def test_every_mistake_is_named_with_its_place(tmp_path: Path) -> None:
     for part in (
         f"{path}:",
         "budget.epsilon_totl: unknown, did you mean 'epsilon_total'?",
-        "require: units: 'hospital', expected of none, record, patient, node",
-        "allow: signers: 'me', expected the 16 hex digits",
+        "require.units: 'hospital', expected of none, record, patient, node",
+        "allow.signers: 'me', expected the 16 hex digits",
         "approval.required",
     ):
         assert part in said

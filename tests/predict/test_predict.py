@@ -163,7 +163,7 @@ def test_rows_that_do_not_fit_are_refused_with_their_place(
     data = tmp_path / "new.csv"
     if content is not None:
         data.write_text(content)
-    assert main(["predict", str(known_table.bundle), "--data", str(data), "--out", str(tmp_path / "out.csv")]) == 1
+    assert main(["predict", str(known_table.bundle), "--data", str(data), "--out", str(tmp_path / "out.csv")]) == 2
     said = capsys.readouterr().err
     assert reason in said
     assert str(data) in said
@@ -179,18 +179,18 @@ def test_a_bundle_that_cannot_say_how_it_is_used_is_refused(
     for name in ("data_schema", "float_model"):
         del manifest[name]
         (old / MANIFEST).write_bytes(dump_manifest(manifest))
-    assert main(["predict", str(old), "--data", data]) == 1
+    assert main(["predict", str(old), "--data", data]) == 2
     assert "made by an earlier version" in capsys.readouterr().err
     other = Path(shutil.copytree(known_table.bundle, tmp_path / "other"))
     change(other, classes=["yes", "no"])
-    assert main(["predict", str(other), "--data", data]) == 1
+    assert main(["predict", str(other), "--data", data]) == 2
     assert "data_schema is not of this model" in capsys.readouterr().err
     change(other, standardization="wrong")
-    assert main(["predict", str(other), "--data", data]) == 1
+    assert main(["predict", str(other), "--data", data]) == 2
     assert "standardization 'wrong'" in capsys.readouterr().err
     for name in FLOAT_FILES:
         (other / name).write_bytes(b"damaged")
-        assert main(["predict", str(other), "--data", data]) == 1
+        assert main(["predict", str(other), "--data", data]) == 2
         assert f"{name}: SHA-256 is" in capsys.readouterr().err
         shutil.copy(known_table.bundle / name, other / name)
     assert main(["predict", str(tmp_path / "nowhere"), "--data", data]) == 2
@@ -207,12 +207,12 @@ def test_a_damaged_file_of_a_bundle_is_named(
     content[len(content) // 2] ^= 1
     for damaged in (bytes(content), bytes(content[: len(content) // 2]), b""):
         (bundle / name).write_bytes(damaged)
-        assert main(["predict", str(bundle), "--data", data]) == 1
+        assert main(["predict", str(bundle), "--data", data]) == 2
         said = capsys.readouterr()
         assert f"{name}: " in said.err
         assert said.out == ""
     (bundle / name).unlink()
-    assert main(["predict", str(bundle), "--data", data]) == 1
+    assert main(["predict", str(bundle), "--data", data]) == 2
     assert name in capsys.readouterr().err
 
 
@@ -224,7 +224,7 @@ def test_a_signed_bundle_is_whole_or_refused_and_a_key_says_whose_it_must_be(
     for key in (ours, theirs):
         assert main(["model", "keygen", str(key)]) == 0
     words = ["predict", str(bundle), "--data", data]
-    assert main([*words, "--key", f"{ours}.pub"]) == 1
+    assert main([*words, "--key", f"{ours}.pub"]) == 2
     assert "is not signed" in capsys.readouterr().err
     assert main(["model", "sign", str(bundle), "--key", str(ours)]) == 0
     capsys.readouterr()
@@ -233,13 +233,13 @@ def test_a_signed_bundle_is_whole_or_refused_and_a_key_says_whose_it_must_be(
     assert main([*words, "--key", f"{ours}.pub"]) == 0
     assert "compare" not in capsys.readouterr().err
     assert as_json(capsys, bundle, "--data", data)["signed_by"]
-    assert main([*words, "--key", f"{theirs}.pub"]) == 1
+    assert main([*words, "--key", f"{theirs}.pub"]) == 2
     assert "did not sign" in capsys.readouterr().err
     change(bundle, classes=["nein", "ja"])
-    assert main(words) == 1
+    assert main(words) == 2
     assert "did not sign this manifest.json" in capsys.readouterr().err
     (bundle / SIGNATURE).unlink()
-    assert main(words) == 1
+    assert main(words) == 2
     assert "signed in part" in capsys.readouterr().err
     for wrong in (data, str(tmp_path), str(tmp_path / "none")):
         assert main([*words, "--key", wrong]) == 2
@@ -281,7 +281,7 @@ def test_a_manifest_that_does_not_fit_itself_is_refused(
         place = place[part]
     place[path[-1]] = value
     (bundle / MANIFEST).write_bytes(dump_manifest(manifest))
-    assert main(["predict", str(bundle), "--data", str(write(tmp_path / "new.csv"))]) == 1
+    assert main(["predict", str(bundle), "--data", str(write(tmp_path / "new.csv"))]) == 2
     said = capsys.readouterr().err
     assert reason in said, said
 
@@ -291,7 +291,7 @@ def test_a_model_of_other_outputs_is_refused(
 ) -> None:
     monkeypatch.setattr(engines, "run_graph", lambda model, calls: {"rows": np.zeros((5, 3), np.float32)})
     data = str(write(tmp_path / "new.csv"))
-    assert main(["predict", str(known_table.bundle), "--data", data, "--model", "float"]) == 1
+    assert main(["predict", str(known_table.bundle), "--data", data, "--model", "float"]) == 2
     assert "does not give 2 values a record" in capsys.readouterr().err
 
 
