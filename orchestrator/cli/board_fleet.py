@@ -58,7 +58,11 @@ def register(verbs: Any) -> None:
     update.add_argument("model", type=Path, metavar="BUNDLE|model.bin", help="what they get, signed by --key")
     update.add_argument("--boards", metavar="A,B", help="only these (default: all of the fleet)")
     update.add_argument(
-        "--stages", type=_stages, default=(5.0, 25.0, 100.0), metavar="P,P,100", help="percent (default: 5,25,100)"
+        "--stages",
+        type=_stages,
+        default=(5.0, 25.0, 100.0),
+        metavar="P,P,100",
+        help="percent of the boards at the end of each (default: 5,25,100)",
     )
     update.add_argument(
         "--failures", type=int, default=0, metavar="N", help="it ends when more than N boards failed (default: 0)"

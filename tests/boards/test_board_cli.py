@@ -89,7 +89,7 @@ def test_infer(port: str, sample: Sample, tmp_path: Path) -> None:
     np.save(tmp_path / "nan.npy", floats)
     done = edgeward("board", "infer", port, "--inputs", str(tmp_path / "nan.npy"))
     assert done.returncode == 2
-    assert "row 3 holds NaN or infinity" in done.stderr
+    assert "NaN or infinity, first in row 3" in done.stderr
 
 
 def test_bench_says_that_it_is_simulated(port: str) -> None:

@@ -251,8 +251,11 @@ def test_such_a_task_is_refused_where_it_cannot_be() -> None:
         "set share in [task.evaluation]": {"evaluation": Evaluation()},
         "works through no relay": {"rounds": Rounds(provided=True)},
         "reads models that others score off whole updates": {"codec": "top10"},
-        "aggregation 'masked' shows only the sum": {"aggregation": Aggregation("masked"), "rounds": Rounds(5, 5)},
-        "aggregation 'ckks' shows only the sum": {
+        "aggregation.method 'masked' shows only the sum": {
+            "aggregation": Aggregation("masked"),
+            "rounds": Rounds(5, 5),
+        },
+        "aggregation.method 'ckks' shows only the sum": {
             "aggregation": Aggregation("ckks", key_holder="k"),
             "rounds": Rounds(5, 5),
         },
