@@ -115,7 +115,7 @@ def test_selftest_and_verify(port: str, sample: Sample, model_file: Path, tmp_pa
 def test_an_untested_model_is_not_called_good(sample: Sample) -> None:
     with VirtualBoard(repack(sample.model_bin, "bare", None)) as bare:
         done = edgeward("board", "selftest", bare.port)
-        assert done.returncode == 2
+        assert done.returncode == 1
         assert "no_known_answers" in done.stderr
 
 
@@ -131,7 +131,7 @@ def test_update_and_rollback(sample: Sample, model_file: Path, tmp_path: Path) -
         wrong = tmp_path / "wrong.bin"
         wrong.write_bytes(repack(sample.model_bin, "kws03", KnownAnswers(sample.rows[:2], sample.outputs[:2] ^ 1)))
         done = edgeward("board", "update", running.port, str(wrong))
-        assert done.returncode == 2
+        assert done.returncode == 1
         assert "Traceback" not in done.stderr
         assert board("info", running.port)["model"] == first
 
@@ -140,7 +140,7 @@ def test_a_board_without_a_model(tmp_path: Path) -> None:
     with VirtualBoard() as empty:
         assert board("info", empty.port)["state"] == "empty_slot"
         done = edgeward("board", "bench", empty.port)
-        assert done.returncode == 2
+        assert done.returncode == 1
         assert "empty_slot" in done.stderr
 
 
