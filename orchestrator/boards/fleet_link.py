@@ -104,7 +104,7 @@ class FleetLink:
             return
         secret = self.fleet.secrets.get(name)
         if secret is None:
-            if name in self.strangers or len(self.strangers) < MOST_STRANGERS:
+            if message.payload != GONE and (name in self.strangers or len(self.strangers) < MOST_STRANGERS):
                 self.strangers[name] += 1
             return
         if presence is not None and message.payload == GONE:

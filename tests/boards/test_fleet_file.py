@@ -151,6 +151,9 @@ def test_names_that_a_broker_makes_up_take_no_memory(fleet: Fleet) -> None:
         link._message(Message(f"edgeward/1/icu/board/b{number}/record", b"{}"))
     assert len(link.strangers) == MOST_STRANGERS
     assert link.strangers["b0"] == 1
+    link.strangers.clear()
+    link._message(Message("edgeward/1/icu/board/ward-9/presence", b'{"kind":"gone"}'))  # one that was there once
+    assert not link.strangers
 
 
 class Nowhere:

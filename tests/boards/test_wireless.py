@@ -76,7 +76,9 @@ def test_a_board_that_restarts_is_there_afterwards(ward: Ward, sample: Sample) -
     gateway = Link(ward.authority.secure(ward.broker.address), client_id("gateway"), [f"{ROOT}/board/+/presence"])
     gateway.open(20.0)
     here: List[bytes] = []
-    until(lambda: any(b'"info"' in said for said in here) or here.extend(heard(gateway, f"{ROOT}/board/ward-2/presence")))
+    until(
+        lambda: any(b'"info"' in said for said in here) or here.extend(heard(gateway, f"{ROOT}/board/ward-2/presence"))
+    )
     here.clear()
     with BoardClient(board.port, timeout_s=20.0) as client:
         boot = str(client.reboot()["boot"]).encode()
