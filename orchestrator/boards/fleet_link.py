@@ -65,6 +65,10 @@ class FleetLink:
         self._link.close()
         self._reader.join(5.0)
 
+    @property
+    def connected(self) -> bool:
+        return self._connected
+
     def send(self, board: str, message: bytes) -> None:
         """Raises BrokerError while the broker is away: who sends an order waits for its answer, so none is kept for later."""
         if not self._connected:
