@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import re
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Dict
+from typing import Dict, Iterator, Optional
 
 from orchestrator.boards.settings import SECRET_BYTES
 from orchestrator.errors import UsageError
@@ -31,12 +34,14 @@ class Fleet:
     @classmethod
     def read(cls, folder: Path, federation: str = "") -> Fleet:
         """The fleet of a folder; an empty one of `federation` where there is no file and it is given. UsageError for another
-        federation, and for a file that is damaged."""
+        federation, and for a file that is damaged or that others can read."""
         path = folder / FILE
         if not path.is_file():
             if not federation:
                 raise UsageError(f"{path}: there is no such file: `edgeward board connect --fleet {folder}` makes it")
             return cls(folder, check_name(federation, "federation"))
+        if path.stat().st_mode & 0o077:
+            raise UsageError(f"{path}: others can read the boards' secrets in it: chmod 600 {path}")
         try:
             content = json.loads(read_file(path))
             if content["version"] != _VERSION:
@@ -45,11 +50,22 @@ class Fleet:
                 check_name(name, "board"): _secret(content["boards"][name]["secret"]) for name in content["boards"]
             }
             fleet = cls(folder, check_name(content["federation"], "federation"), secrets)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UsageError(f"{path}: is damaged, or no file of `edgeward board connect`: {error}") from None
         if federation not in ("", fleet.federation):
             raise UsageError(f"{path}: its boards are of federation {fleet.federation!r}, not {federation!r}")
         return fleet
+
+    @classmethod
+    def keep(cls, folder: Path, federation: str, name: str, secret: Optional[bytes]) -> None:
+        """Puts a board in or, without a secret, takes it out; what others put in meanwhile stays. UsageError as `read`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        with _one_at_a_time(folder):
+            fleet = cls.read(folder, federation)
+            fleet.secrets.pop(name, None)
+            if secret is not None:
+                fleet.secrets[name] = secret
+            fleet.write()
 
     def write(self) -> None:
         """Whole or not at all, for its owner's eyes only."""
@@ -57,6 +73,17 @@ class Fleet:
         boards = {name: {"secret": secret.hex()} for name, secret in sorted(self.secrets.items())}
         content = {"version": _VERSION, "federation": self.federation, "boards": boards}
         replace_file(self.folder / FILE, (json.dumps(content, indent=1) + "\n").encode(), mode=0o600)
+
+
+@contextmanager
+def _one_at_a_time(folder: Path) -> Iterator[None]:
+    """Waits until no other process changes the file; nobody does for long."""
+    place = os.open(str(folder), os.O_RDONLY)
+    try:
+        fcntl.flock(place, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(place)
 
 
 def _secret(value: object) -> bytes:

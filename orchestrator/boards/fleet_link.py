@@ -22,6 +22,7 @@ OPEN_S = 10.0
 GONE = b'{"kind":"gone"}'
 _MOST_BYTES = 4096
 _MOST_UNREAD = 1000
+MOST_STRANGERS = 1000
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class FleetLink:
         self.foreign: Counter[str] = Counter()
         """Messages under a board's name without its mark: somebody else wrote them, or it was given other settings."""
         self.strangers: Counter[str] = Counter()
-        """Messages of boards that are not in the fleet's file."""
+        """Messages of boards that are not in the fleet's file, by the first MOST_STRANGERS names: a broker can make up any."""
         self._topics = Topics(fleet.federation)
         self._broker = broker
         self._link = Link(broker, client_id("fleet"), [self._topics.every_board, self._topics.every_board_presence])
@@ -63,6 +64,10 @@ class FleetLink:
         self._closing = True
         self._link.close()
         self._reader.join(5.0)
+
+    @property
+    def connected(self) -> bool:
+        return self._connected
 
     def send(self, board: str, message: bytes) -> None:
         """Raises BrokerError while the broker is away: who sends an order waits for its answer, so none is kept for later."""
@@ -103,7 +108,8 @@ class FleetLink:
             return
         secret = self.fleet.secrets.get(name)
         if secret is None:
-            self.strangers[name] += 1
+            if message.payload != GONE and (name in self.strangers or len(self.strangers) < MOST_STRANGERS):
+                self.strangers[name] += 1
             return
         if presence is not None and message.payload == GONE:
             with self._lock:

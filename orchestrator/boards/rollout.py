@@ -156,25 +156,31 @@ class Updater:
         self._retry_s = retry_s
 
     def update(self, name: str) -> BoardResult:
-        """Again from the beginning where the board went away meanwhile and comes back in time."""
+        """Again from the beginning where the board, or the broker, went away meanwhile and comes back in time."""
         if not self._link.presence(name).here:
             return BoardResult(name, Outcome.ABSENT, "it is not connected")
         deadline = time.monotonic() + self._retry_s
         while True:
             try:
                 return self._once(name)
-            except NoAnswerError as error:
+            except (NoAnswerError, BrokerError) as error:
                 if time.monotonic() >= deadline or not self._back(name, deadline):
                     return BoardResult(name, Outcome.FAILED, f"it was lost on the way: {error}")
-            except (BoardError, BrokerError) as error:
+            except BoardError as error:
                 return BoardResult(name, Outcome.FAILED, str(error))
 
     def still_well(self, name: str) -> str:
         """Why a board does not go on with the model, or nothing."""
-        try:
-            info = self._board_of(name).info()
-        except (BoardError, BrokerError) as error:
-            return f"after the update it does not answer: {error}"
+        deadline = time.monotonic() + self._retry_s
+        while True:
+            try:
+                info = self._board_of(name).info()
+                break
+            except BrokerError as error:  # says nothing about the board
+                if time.monotonic() >= deadline or not self._back(name, deadline):
+                    return f"after the update it does not answer: {error}"
+            except BoardError as error:
+                return f"after the update it does not answer: {error}"
         if info["model"] != self._digest:
             return f"after the update it went to model {info['model']}: {info.get('state')}"
         return ""
@@ -187,9 +193,9 @@ class Updater:
         return BoardResult(name, Outcome.UNCHANGED if same else Outcome.UPDATED, f"slot {info.get('slot')}")
 
     def _back(self, name: str, deadline: float) -> bool:
-        """Waits until a board is connected."""
+        """Waits until the broker is there, and the board at it."""
         while time.monotonic() < deadline:
-            if self._link.presence(name).here:
+            if self._link.connected and self._link.presence(name).here:
                 return True
             time.sleep(0.1)
         return False

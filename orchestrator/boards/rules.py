@@ -9,6 +9,7 @@ from orchestrator.boards.conversation import BoardError, Conversation
 from orchestrator.errors import UsageError
 
 MOST_RULES = 8
+MOST_AGREE = 1000
 ACTIONS = RECORD, HOOK, LEVEL, PULSE, PWM = "record", "hook", "level", "pulse", "pwm"
 _LEVELS = HIGH, LOW = "high", "low"
 _WORDS = {RECORD: 6, HOOK: 6, LEVEL: 9, PULSE: 9, PWM: 11}

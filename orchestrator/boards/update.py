@@ -90,7 +90,7 @@ def _send_whole(
             log.warning("%s: the board restarted during the update, which begins again", board.port)
         except NoAnswerError as error:
             noise = board.damaged - damaged_before
-            raise BoardError(f"{error}{_noise(noise)}") from error
+            raise NoAnswerError(f"{error}{_noise(noise)}") from error
     noise = board.damaged - damaged_before
     if noise:
         log.warning("%s: the update took longer%s", board.port, _noise(noise))

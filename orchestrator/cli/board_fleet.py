@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 import time
 from contextlib import contextmanager
@@ -31,8 +32,18 @@ finish it, no other begins, and the same command goes on later."""
 
 _HEADS = ("board", "connected", "model", "name", "state", "signature", "chip", "simulated", "firmware", "foreign")
 
-_ANSWERS = {"metrics clear": "metrics", "reload": "model", "rollback": "ok", "metrics rate": "ok", "drift rows": "ok"}
-"""Kind of the record that answers a command, where it is not the command's name."""
+_ANSWERS = {
+    "info": "info",
+    "metrics": "metrics",
+    "metrics clear": "metrics",
+    "metrics rate MS": "ok",
+    "drift rows N": "ok",
+    "selftest": "selftest",
+    "reload": "model",
+    "rollback": "ok",
+    "reboot": "reboot",
+}
+"""Kind of the record that answers an order, of every one there is."""
 
 
 def register(verbs: Any) -> None:
@@ -52,7 +63,7 @@ def register(verbs: Any) -> None:
         "command",
         nargs="+",
         metavar="COMMAND",
-        help="info, metrics, metrics clear, metrics rate MS, drift rows N, selftest, reload, rollback or reboot",
+        help=", ".join(_ANSWERS),
     )
     update = _verb(inner, "update", run_update, "a new model to all boards, or some, in stages")
     update.add_argument("model", type=Path, metavar="BUNDLE|model.bin", help="what they get, signed by --key")
@@ -106,6 +117,8 @@ def _stages(text: str) -> Sequence[float]:
 
 
 def run_list(args: argparse.Namespace) -> int:
+    from orchestrator.boards.fleet_link import MOST_STRANGERS
+
     with _linked(args) as link:
         time.sleep(args.wait)
         rows = [_row(link, name) for name in sorted(link.fleet.secrets)]
@@ -117,7 +130,8 @@ def run_list(args: argparse.Namespace) -> int:
 
     print(table([_HEADS, *([_cell(row[name]) for name in _HEADS] for row in rows)]))
     if strangers:
-        print(f"{many(len(strangers), 'board')} there, but not in {args.fleet}: {', '.join(strangers[:10])}")
+        more = " or more" if len(strangers) >= MOST_STRANGERS else ""
+        print(f"{many(len(strangers), 'board')}{more} there, but not in {args.fleet}: {', '.join(strangers[:10])}")
     return 0
 
 
@@ -150,19 +164,15 @@ def run_order(args: argparse.Namespace) -> int:
     from orchestrator.errors import UsageError
 
     key = _key(args.key)
-    command = " ".join(args.command)
-    words = " ".join(word for word in args.command if not word.isdecimal())
+    command = " ".join(" ".join(args.command).split())
+    answered_by = _answer_to(command)
     with _linked(args) as link:
         if args.board not in link.fleet.secrets:
             raise UsageError(
-                f"{args.board}: {args.fleet} has no such board; it has {', '.join(sorted(link.fleet.secrets)[:10])}"
+                f"{args.board}: {args.fleet} has no such board; it has {', '.join(sorted(link.fleet.secrets)[:10]) or 'none'}"
             )
         board = NetworkBoard(link, args.board, key, Numbers(), timeout_s=args.timeout)
-        answer = (
-            board.reboot()
-            if command == "reboot"
-            else board.ask(command, _ANSWERS.get(words, words), attempts=1).as_dict()
-        )
+        answer = board.reboot() if command == "reboot" else board.ask(command, answered_by, attempts=1).as_dict()
     answer.pop("mac", None)
     if args.json:
         print(json.dumps({"board": args.board, **answer}))
@@ -172,7 +182,24 @@ def run_order(args: argparse.Namespace) -> int:
     return 0
 
 
+def _answer_to(command: str) -> str:
+    """Kind of the record that answers it. UsageError for what is no order, before anybody is asked."""
+    from orchestrator.errors import UsageError
+    from orchestrator.wire.bounds import near
+
+    for order, answer in _ANSWERS.items():
+        words = re.escape(order).replace("MS", "[0-9]+").replace("N", "[0-9]+")
+        if re.fullmatch(words, command):
+            return answer
+    raise UsageError(
+        f"{command!r} is no order{near(command, _ANSWERS)}; orders are {', '.join(_ANSWERS)}. A model is sent by `edgeward board "
+        "fleet update`, and everything else takes a cable"
+    )
+
+
 def run_update(args: argparse.Namespace) -> int:
+    from concurrent.futures import ThreadPoolExecutor
+
     from orchestrator.boards.network_board import NetworkBoard
     from orchestrator.boards.orders import Numbers
     from orchestrator.boards.rollout import Outcome, Rollout, Updater
@@ -191,12 +218,15 @@ def run_update(args: argparse.Namespace) -> int:
 
         updater = Updater(link, board_of, blob, digest, args.retry)
         show = (lambda result: None) if args.json else _show
-        try:
-            with stop_on_sigterm():
-                results = rollout.run(names, updater.update, updater.still_well, show)
-        except (KeyboardInterrupt, Stopped):
-            rollout.halted.set()
-            raise
+        with ThreadPoolExecutor(1) as pool:
+            under_way = pool.submit(rollout.run, names, updater.update, updater.still_well, show)
+            try:
+                with stop_on_sigterm():
+                    results = under_way.result()
+            except (KeyboardInterrupt, Stopped):
+                rollout.halted.set()
+                print("no further board begins; those whose update has begun finish it", file=sys.stderr)
+                results = under_way.result()
     counts = {outcome.value: sum(result.outcome is outcome for result in results) for outcome in Outcome}
     well = counts["updated"] + counts["unchanged"] == len(results)
     if args.json:
@@ -218,6 +248,8 @@ def _chosen(args: argparse.Namespace, fleet: Fleet) -> List[str]:
     from orchestrator.errors import UsageError
     from orchestrator.wire.bounds import near
 
+    if not fleet.secrets:
+        raise UsageError(f"{args.fleet} has no board: `edgeward board connect --fleet {args.fleet}` puts one in")
     if args.boards is None:
         return sorted(fleet.secrets)
     names = [name.strip() for name in args.boards.split(",")]
@@ -259,9 +291,11 @@ def _linked(args: argparse.Namespace) -> Iterator[FleetLink]:
 
     fleet = Fleet.read(args.fleet)
     with FleetLink(fleet, _address(args, fleet)) as link:
-        yield link
-    for name, count in sorted(link.foreign.items()):
-        print(f"warning: {many(count, 'message')} in the name of {name} were not {name}'s", file=sys.stderr)
+        try:
+            yield link
+        finally:  # an order that got no answer, too, may be one that somebody disturbs
+            for name, count in sorted(link.foreign.items()):
+                print(f"warning: {many(count, 'message')} in the name of {name} were not {name}'s", file=sys.stderr)
 
 
 def _address(args: argparse.Namespace, fleet: Fleet) -> BrokerAddress:

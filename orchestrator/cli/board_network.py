@@ -73,24 +73,27 @@ def _port(parser: argparse.ArgumentParser) -> None:
 
 def run_connect(args: argparse.Namespace) -> int:
     from orchestrator.boards.client import BoardClient
-    from orchestrator.boards.connect import wait_until_connected, write_settings
+    from orchestrator.boards.connect import network_state, wait_until_connected, write_settings
     from orchestrator.boards.fleet_file import Fleet
 
     settings = _settings(args)
     fleet = Fleet.read(args.fleet, args.federation)
-    fleet.write()  # what cannot be kept is not given out
+    if args.name not in fleet.secrets:
+        Fleet.keep(args.fleet, args.federation, args.name, None)  # what cannot be kept is not given out
     with BoardClient(args.port, timeout_s=args.timeout) as board:
         keys = board.keys()["keys"]
+        replaces = args.name in fleet.secrets and network_state(board).get("name") != args.name
         write_settings(board, settings)
-        fleet.secrets[args.name] = settings.secret
-        fleet.write()
+        Fleet.keep(args.fleet, args.federation, args.name, settings.secret)
         board.wait_for("boot", "its settings")
         state = wait_until_connected(board, args.timeout)
-    report = {"port": args.port, "name": args.name, "keys": keys, **_shown(state)}
+    report = {"port": args.port, "name": args.name, "keys": keys, "replaces": replaces, **_shown(state)}
     if args.json:
         print(json.dumps(report))
         return 0 if state["state"] == "connected" else 1
     print(f"{args.port} is {args.name} of {args.federation}, at {settings.host}:{settings.port}: {state['state']}")
+    if replaces:
+        print(f"  it takes the place of another {args.name}, which gets no orders of {args.fleet} any more")
     if not settings.ca:
         print(
             "  its connection is not encrypted, and anybody at the broker can pass for it: for trials on one's own machine"
@@ -100,13 +103,16 @@ def run_connect(args: argparse.Namespace) -> int:
             "  without a key it obeys no orders and accepts no models over the network: `edgeward board key PORT set KEY.pub`"
         )
     if state["state"] != "connected":
-        print("  it goes on trying; is the broker there, and are Wi-Fi and certificates right?")
+        print(
+            "  it goes on trying; is the broker there, are Wi-Fi and certificates right, and does a broker of your own know its "
+            f"rights (`edgeward gateway broker-config`, after {args.name} was enrolled)?"
+        )
     return 0 if state["state"] == "connected" else 1
 
 
 def run_disconnect(args: argparse.Namespace) -> int:
     from orchestrator.boards.client import BoardClient
-    from orchestrator.boards.connect import write_settings
+    from orchestrator.boards.connect import network_state, write_settings
     from orchestrator.boards.fleet_file import Fleet
     from orchestrator.errors import UsageError
 
@@ -116,10 +122,12 @@ def run_disconnect(args: argparse.Namespace) -> int:
     if fleet is not None and args.name not in fleet.secrets:
         raise UsageError(f"--name {args.name}: {args.fleet} has no such board")
     with BoardClient(args.port, timeout_s=args.timeout) as board:
+        name = network_state(board).get("name", args.name)
+        if fleet is not None and name != args.name:
+            raise UsageError(f"--name {args.name}: the board at {args.port} is {name}")
         write_settings(board, None)
     if fleet is not None:
-        del fleet.secrets[args.name]
-        fleet.write()
+        Fleet.keep(args.fleet, fleet.federation, args.name, None)
     print(json.dumps({"port": args.port, "state": "off"}) if args.json else f"{args.port} is on no network")
     return 0
 

@@ -105,6 +105,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> None:
+    from orchestrator.boards.rules import MOST_AGREE, MOST_RULES
     from orchestrator.errors import UsageError
 
     given = [name for name in _ONLY_ADD if getattr(args, name) is not None]
@@ -114,6 +115,10 @@ def _check(args: argparse.Namespace) -> None:
         )
     if args.action == "remove" and args.number is None:
         raise UsageError("rule remove takes the number of a rule; rule list shows them")
+    if args.number is not None and not 1 <= args.number <= MOST_RULES:
+        raise UsageError(f"rule {args.action} {args.number}: rules have the numbers 1 to {MOST_RULES}")
+    if args.agree is not None and not 1 <= args.agree <= MOST_AGREE:
+        raise UsageError(f"--agree {args.agree}: 1 to {MOST_AGREE} windows in a row")
     if args.action in ("list", "clear") and args.number is not None:
         raise UsageError(f"rule {args.action} takes no number")
 
@@ -143,7 +148,7 @@ def _rule(args: argparse.Namespace, labels: Sequence[str]) -> Rule:
     from orchestrator.boards.rules import ACTIONS, HIGH, PWM, Rule
     from orchestrator.errors import UsageError
 
-    action = next((name for name in ACTIONS if getattr(args, name) not in (None, False)), None)
+    action = next((name for name in ACTIONS if getattr(args, name) is not None), None)
     if args.class_name is None or action is None:
         raise UsageError("rule add takes --class, and one of --record, --hook, --level, --pulse and --pwm")
     least = 0.0 if args.least is None else args.least

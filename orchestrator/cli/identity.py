@@ -43,7 +43,7 @@ def register_gateway(verbs: Any) -> None:
     installed.set_defaults(run=_install_gateway)
 
     invite = verbs.add_parser("invite", help="print a one-time token for a node")
-    invite.add_argument("name", help="the node's name, or monitor:NAME for `edgeward monitor --forward`")
+    invite.add_argument("name", help="the node's name, or monitor:NAME, board:NAME or fleet:NAME")
     _identity(invite)
     invite.add_argument("--gateway", help="https://HOST:PORT of the enrolment server (default: first host, port 8443)")
     invite.add_argument(
@@ -71,7 +71,7 @@ def register_gateway(verbs: Any) -> None:
     sign.set_defaults(run=_sign)
 
     revoke = verbs.add_parser("revoke", help="take a node's certificates and invitations away")
-    revoke.add_argument("name", help="the node's name, or monitor:NAME")
+    revoke.add_argument("name", help="the node's name, or monitor:NAME, board:NAME or fleet:NAME")
     _identity(revoke)
     revoke.set_defaults(run=_revoke)
 
@@ -378,14 +378,14 @@ def _install(arguments: argparse.Namespace) -> int:
 
 
 def _enrolled(identity: Any, arguments: argparse.Namespace) -> int:
-    from orchestrator.cli.tables import report
+    from orchestrator.cli.tables import next_command, report
 
     report(
         arguments.json,
         {"name": identity.name, "federation": identity.federation, "broker": identity.broker},
         f"{identity.name} is enrolled in {identity.federation}; broker {identity.broker or 'not named'}",
     )
-    print(f"next: edgeward node run --identity {shlex.quote(str(arguments.identity))} --data FILE", file=sys.stderr)
+    print(next_command(identity.name, arguments.identity), file=sys.stderr)
     return 0
 
 

@@ -72,6 +72,7 @@ def _check_options(arguments: argparse.Namespace) -> None:
     for option, value in (
         ("labels", arguments.labels),
         ("representative", arguments.representative),
+        ("audio", arguments.audio),
         (softmax, arguments.softmax),
     ):
         if value is not None:

@@ -1,10 +1,13 @@
 """Plain text tables, times and figures for people."""
 
 import json
+import shlex
 import time
+from pathlib import Path
 from typing import Any, Dict, Mapping, Optional, Sequence
 
 from orchestrator.wire.plain import many, plain
+from orchestrator.wire.topics import BOARD, FLEET, MONITOR
 
 _LINE = 4000
 """Characters of a line: a table may be wide."""
@@ -74,3 +77,10 @@ def number(value: Any, digits: int = 4) -> str:
     if isinstance(value, float) and _PLAIN[0] <= abs(value) < _PLAIN[1]:
         return f"{value:.0f}"
     return f"{value:.{digits}g}" if isinstance(value, float) else str(value)
+
+
+def next_command(name: str, folder: Path) -> str:
+    """What to do with the identity in `folder`, which is of `name`."""
+    use = {MONITOR: "monitor PORT --forward BROKER", BOARD: "board connect PORT ...", FLEET: "board fleet list ..."}
+    words = next((words for kind, words in use.items() if name.startswith(kind)), "node run --data FILE")
+    return f"next: edgeward {words} --identity {shlex.quote(str(folder))}"

@@ -23,6 +23,9 @@ MOST_SMALL_BYTES = 16 << 20
 DISK_BYTES = 2 << 30
 """What of unread messages waits on disk. Whatever is beyond these limits is dropped: its sender will send it again."""
 
+MOST_TOPIC = 512
+"""Characters of a topic; Edgeward's own have 300 at most, and MQTT lets 65,535 pass a filter."""
+
 _SMALL_COSTS = 256
 """Bytes of memory that a message takes besides its payload."""
 
@@ -75,17 +78,19 @@ class EventQueue(queue.Queue):  # type: ignore[type-arg]  # not subscriptable in
             self.not_empty.notify()
 
     def _put(self, item: Event) -> None:
-        if isinstance(item, Message) and len(item.payload) <= SMALL_BYTES:
+        if isinstance(item, Message) and len(item.topic) > MOST_TOPIC:
+            self._drop(Message(f"{item.topic[:80]}...", b""), "so long a name is none of Edgeward's topics")
+        elif isinstance(item, Message) and len(item.payload) <= SMALL_BYTES:
             if self._small >= MOST_SMALL_BYTES:
                 self._drop(item, "too many messages wait to be read")
                 return
             self._small += len(item.payload) + _SMALL_COSTS
-        elif isinstance(item, Message):
-            if self._bytes + len(item.payload) > EVENT_BYTES:
-                self._put_on_disk(item)
-                return
-            self._bytes += len(item.payload)
-        self.queue.append(item)
+            self.queue.append(item)
+        elif isinstance(item, Message) and self._bytes + len(item.payload) > EVENT_BYTES:
+            self._put_on_disk(item)
+        else:
+            self._bytes += len(item.payload) if isinstance(item, Message) else 0
+            self.queue.append(item)
 
     def _put_on_disk(self, message: Message) -> None:
         pieces: List[Piece] = []

@@ -1,12 +1,16 @@
 """A roll-out in stages: whose turn is when, and when it ends; without boards."""
 
 import threading
+from types import SimpleNamespace
 from typing import Any, Dict, List, Set
 
 import pytest
 
-from orchestrator.boards.rollout import BoardResult, Outcome, Rollout
-from orchestrator.errors import UsageError
+from orchestrator.boards import update
+from orchestrator.boards.conversation import NoAnswerError
+from orchestrator.boards.fleet_link import Presence
+from orchestrator.boards.rollout import BoardResult, Outcome, Rollout, Updater
+from orchestrator.errors import BrokerError, UsageError
 
 BOARDS = [f"b{number}" for number in range(40)]
 
@@ -98,3 +102,54 @@ def test_halted_by_hand_nothing_further_begins() -> None:
 def test_what_makes_no_sense_is_refused(wrong: Any) -> None:
     with pytest.raises(UsageError):
         Rollout("d", **wrong)
+
+
+class Away:
+    """A link, and one board at it, which fail as often as `errors` says."""
+
+    def __init__(self, errors: List[Exception], back: bool = True) -> None:
+        self.errors, self.connected, self.back = errors, True, back
+
+    def presence(self, name: str) -> Presence:
+        return Presence(here=self.back or len(self.errors) == 1)
+
+    def info(self) -> Dict[str, Any]:
+        return {"model": "d", "slot": "b"} if not self.errors else self._fail()
+
+    def update(self, model_bin: bytes) -> Dict[str, Any]:
+        return self.info()
+
+    def _fail(self) -> Dict[str, Any]:
+        raise self.errors.pop()
+
+    def updater(self, retry_s: float = 20.0) -> Updater:
+        link: Any = self
+        board: Any = self
+        return Updater(link, lambda name: board, b"", "d", retry_s)
+
+
+@pytest.mark.parametrize("error", [NoAnswerError("it is silent"), BrokerError("the connection is lost")])
+def test_who_is_back_in_time_is_tried_again(error: Exception) -> None:
+    assert Away([error, error]).updater().update("a").outcome is Outcome.UNCHANGED
+    lost = Away([error], back=False)
+    result = lost.updater(0.3).update("a") if lost.presence("a").here else None
+    assert result is not None
+    assert (result.outcome, result.why) == (Outcome.FAILED, f"it was lost on the way: {error}")
+
+
+def test_a_broker_that_goes_away_says_nothing_about_a_board() -> None:
+    assert Away([BrokerError("lost")]).updater().still_well("a") == ""
+    assert "does not answer: silent" in Away([NoAnswerError("silent")]).updater().still_well("a")
+
+
+def test_a_board_that_falls_silent_in_its_update_can_be_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the update of a board by cable makes of silence is still silence."""
+
+    def silent(*_: Any) -> None:
+        raise NoAnswerError("no answer to byte 256")
+
+    monkeypatch.setattr(update, "_begin", lambda *_: None)
+    monkeypatch.setattr(update, "_send_chunks", silent)
+    board: Any = SimpleNamespace(damaged=0)
+    with pytest.raises(NoAnswerError, match="byte 256"):
+        update._send_whole(board, b"", "d", {"boot": "b", "model": "m"}, None)

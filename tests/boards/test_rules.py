@@ -236,6 +236,8 @@ def test_the_command_from_first_to_last(tmp_path: Path, capsys: pytest.CaptureFi
             "  3  class fall, 1 window in a row: pin 3 low while they go on, off 2 s after the last, 50 Hz, 7 %; cool-down 5 s",
         ]
         assert [rule["number"] for rule in asked_for(capsys, board.port, "remove", "1")["rules"]] == [2, 3]
+        first = asked_for(capsys, *add, "--level", "0", "--for", "1")["rules"][0]
+        assert (first["action"], first["pin"]) == ("level", 0)
         assert asked_for(capsys, board.port, "clear") == {**asked_for(capsys, board.port, "list"), "rules": []}
 
 
@@ -254,6 +256,9 @@ def test_the_command_from_first_to_last(tmp_path: Path, capsys: pytest.CaptureFi
         (["list", "--class", "1"], "rule list takes no --class"),
         (["clear", "3"], "rule clear takes no number"),
         (["remove"], "rule remove takes the number"),
+        (["remove", "9"], "numbers 1 to 8"),
+        (["add", "0", "--class", "1", "--record"], "numbers 1 to 8"),
+        (["add", "--class", "1", "--record", "--agree", "0"], "1 to 1000 windows"),
         (["list", "--model", "/no/such/folder"], "no such folder"),
     ],
 )

@@ -69,6 +69,25 @@ def test_a_board_is_given_its_place_over_serial_and_is_there(ward: Ward, sample:
             assert network_state(again)["state"] == "off"
 
 
+def test_a_board_that_restarts_is_there_afterwards(ward: Ward, sample: Sample) -> None:
+    """The connection before is over before the new one says that the board is there: its last will may not come later."""
+    first, _ = models(ward, sample)
+    board = ward.board("ward-2", first)
+    gateway = Link(ward.authority.secure(ward.broker.address), client_id("gateway"), [f"{ROOT}/board/+/presence"])
+    gateway.open(20.0)
+    here: List[bytes] = []
+    until(
+        lambda: any(b'"info"' in said for said in here) or here.extend(heard(gateway, f"{ROOT}/board/ward-2/presence"))
+    )
+    here.clear()
+    with BoardClient(board.port, timeout_s=20.0) as client:
+        boot = str(client.reboot()["boot"]).encode()
+    until(lambda: any(boot in said for said in here) or here.extend(heard(gateway, f"{ROOT}/board/ward-2/presence")))
+    gateway.close()
+    assert b'{"kind":"gone"}' in here[:-1]
+    assert boot in here[-1]
+
+
 def test_an_owner_asks_updates_and_goes_back(ward: Ward, sample: Sample) -> None:
     first, second = models(ward, sample)
     board = ward.board("ward-1", first)

@@ -174,6 +174,7 @@ REFUSED: List[Any] = [
     (["--labels", "a,b"], 2, "--labels: is for a model that is exported; the bundle"),
     (["--representative", "x.npy"], 2, "--representative: is for"),
     (["--no-softmax"], 2, "--no-softmax: is for"),
+    (["--audio", "micro-wake-word"], 2, "--audio: is for"),
     (["--name", 'a"b'], 2, '--name a"b: model name'),
     (["--engine", "tflm"], 2, "--engine tflm: a library of --as has engine/direct"),
     (["--out", "file"], 2, "--out file: file is a file; name a folder"),

@@ -90,6 +90,17 @@ def test_unread_messages_are_bounded_in_memory_and_on_disk(
     assert events.get() == Message("t", b"small")
 
 
+def test_long_topics_take_no_memory(caplog: pytest.LogCaptureFixture) -> None:
+    """A broker makes them up, as long as 65,535 characters."""
+    events = EventQueue()
+    for payload in (b"", bytes(8192)):
+        events.put(Message("t/" + "x" * queue_module.MOST_TOPIC, payload))
+    events.put(Message("t", b"right"))
+    assert (events.qsize(), events.dropped) == (1, 2)
+    assert events.get() == Message("t", b"right")
+    assert len(caplog.text) < 300
+
+
 def test_nobody_guesses_the_name_of_a_connection() -> None:
     assert client_id("ward") != client_id("ward")
     assert client_id("ward", b"a") == client_id("ward", b"a") != client_id("ward", b"b")

@@ -4,6 +4,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <climits>
+#include <cstdlib>
 #include <cstring>
 
 #include "hal/host/host.h"
@@ -17,12 +19,15 @@ constexpr uint32_t kSlotOffset[kSlotCount] = {0x310000, 0x388000, 0x30F000, 0x30
 constexpr uint32_t kSlotBytes[kSlotCount] = {0x78000, 0x78000, kFlashSectorBytes, 3 * kFlashSectorBytes};
 
 uint8_t* g_flash = nullptr;
+char g_path[PATH_MAX] = {};  // absolute
 
 uint8_t* slot_bytes(Slot slot) { return g_flash + kSlotOffset[static_cast<uint8_t>(slot)]; }
 
 uint32_t size_of(Slot slot) { return kSlotBytes[static_cast<uint8_t>(slot)]; }
 
 }  // namespace
+
+const char* flash_path() { return g_path; }
 
 const char* open_flash(const char* path) {
   const int file = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
@@ -36,6 +41,7 @@ const char* open_flash(const char* path) {
   close(file);
   if (mapped == MAP_FAILED) return "cannot map the flash image";
   g_flash = static_cast<uint8_t*>(mapped);
+  if (realpath(path, g_path) == nullptr) g_path[0] = 0;
   if (fresh) std::memset(g_flash, 0xFF, kFlashBytes);
   return nullptr;
 }

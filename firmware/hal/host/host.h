@@ -9,6 +9,7 @@ namespace edgeward::hal {
 
 // A flash image of 4 MB as on a board, mapped from a file; created erased if there is none. Null, or what went wrong.
 const char* open_flash(const char* path);
+const char* flash_path();
 
 // A pseudo-terminal, or the one a restarted process was handed. Null, or what went wrong.
 const char* open_pty();

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <cinttypes>
 #include <cstdio>
 #include <cstring>
 #include <deque>
@@ -32,6 +33,7 @@ std::deque<std::string> g_waiting;  // messages that nobody has read
 std::string g_down, g_record, g_presence;
 
 void connected(mosquitto* client, void*, int code) {
+  fcntl(mosquitto_socket(client), F_SETFD, FD_CLOEXEC);  // restart() leaves no connection behind
   if (code != 0) {
     std::fprintf(stderr, "edgeward-board: the broker declined: %s\n", mosquitto_connack_string(code));
     return;
@@ -63,6 +65,18 @@ std::string as_file(const char* text) {
   return "/proc/self/fd/" + std::to_string(file);
 }
 
+// As a board's MAC address: the same after a restart, another one for each flash. The broker then ends the connection before at
+// once, so that its last will does not come later and take the place of the new presence.
+uint64_t chip_number() {
+  char host[64] = {};
+  (void)gethostname(host, sizeof host - 1);
+  uint64_t number = 0xCBF29CE484222325u;  // FNV-1a
+  for (const char letter : std::string(host) + '/' + flash_path()) {
+    number = (number ^ static_cast<uint8_t>(letter)) * 0x100000001B3u;
+  }
+  return number;
+}
+
 bool set_tls(const NetworkSettings& settings) {
   const std::string ca = as_file(settings.ca), certificate = as_file(settings.certificate), key = as_file(settings.key);
   const bool named = *settings.certificate != 0;
@@ -79,8 +93,8 @@ bool network_start(const NetworkSettings& settings) {
   g_down = root + "/down";
   g_record = root + "/record";
   g_presence = root + "/presence";
-  char id[96];
-  std::snprintf(id, sizeof id, "edgeward-board-%s-%08x", settings.name, system_info().boot_id);
+  char id[112];
+  std::snprintf(id, sizeof id, "edgeward-board-%s-%016" PRIx64, settings.name, chip_number());
   mosquitto_lib_init();
   g_client = mosquitto_new(id, true, nullptr);
   if (g_client == nullptr) return false;
