@@ -76,13 +76,16 @@ def test_a_board_that_restarts_is_there_afterwards(ward: Ward, sample: Sample) -
     gateway = Link(ward.authority.secure(ward.broker.address), client_id("gateway"), [f"{ROOT}/board/+/presence"])
     gateway.open(20.0)
     here: List[bytes] = []
-    until(
-        lambda: any(b'"info"' in said for said in here) or here.extend(heard(gateway, f"{ROOT}/board/ward-2/presence"))
-    )
+
+    def said(part: bytes) -> bool:
+        here.extend(heard(gateway, f"{ROOT}/board/ward-2/presence"))
+        return any(part in each for each in here)
+
+    until(lambda: said(b'"info"'))
     here.clear()
     with BoardClient(board.port, timeout_s=20.0) as client:
         boot = str(client.reboot()["boot"]).encode()
-    until(lambda: any(boot in said for said in here) or here.extend(heard(gateway, f"{ROOT}/board/ward-2/presence")))
+    until(lambda: said(boot))
     gateway.close()
     assert b'{"kind":"gone"}' in here[:-1]
     assert boot in here[-1]
