@@ -97,11 +97,12 @@ class FleetLink:
             except queue.Empty:
                 continue
             if isinstance(event, Message):
-                self._message(event)
+                self.read_message(event)
             elif isinstance(event, (Connected, Disconnected)):
                 self._connected = isinstance(event, Connected)
 
-    def _message(self, message: Message) -> None:
+    def read_message(self, message: Message) -> None:
+        """Takes what came on a topic of boards; anything else is passed over."""
         board, presence = self._topics.board(message.topic), self._topics.board(message.topic, "presence")
         name = board or presence
         if name is None:

@@ -49,7 +49,7 @@ def send_model(board: Conversation, model_bin: bytes, progress: Optional[Progres
         )
     unproven = before.get("keys") and before.get("signature") != "verified"  # it would be refused at the next start
     if digest != kept or unproven:
-        _send_whole(board, model_bin, digest, before, progress)
+        send_whole(board, model_bin, digest, before, progress)
     result = board.selftest()
     info = board.info()
     if info["model"] != digest or result["mismatches"]:
@@ -64,7 +64,7 @@ class _ForgottenError(BoardError):
     """The board knows nothing of an update that was begun: it restarted."""
 
 
-def _send_whole(
+def send_whole(
     board: Conversation, model_bin: bytes, digest: str, before: Dict[str, Any], progress: Optional[Progress]
 ) -> None:
     """Begin, chunks and commit; again from the beginning where the board restarted in between."""

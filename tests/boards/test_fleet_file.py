@@ -148,11 +148,11 @@ def test_a_fleet_without_a_board_is_not_updated(fleet: Fleet, key: Path, monkeyp
 def test_names_that_a_broker_makes_up_take_no_memory(fleet: Fleet) -> None:
     link = FleetLink(fleet, BrokerAddress("127.0.0.1", 1))
     for number in range(3 * MOST_STRANGERS):
-        link._message(Message(f"edgeward/1/icu/board/b{number}/record", b"{}"))
+        link.read_message(Message(f"edgeward/1/icu/board/b{number}/record", b"{}"))
     assert len(link.strangers) == MOST_STRANGERS
     assert link.strangers["b0"] == 1
     link.strangers.clear()
-    link._message(Message("edgeward/1/icu/board/ward-9/presence", b'{"kind":"gone"}'))  # one that was there once
+    link.read_message(Message("edgeward/1/icu/board/ward-9/presence", b'{"kind":"gone"}'))  # one that was there once
     assert not link.strangers
 
 

@@ -152,4 +152,4 @@ def test_a_board_that_falls_silent_in_its_update_can_be_tried_again(monkeypatch:
     monkeypatch.setattr(update, "_send_chunks", silent)
     board: Any = SimpleNamespace(damaged=0)
     with pytest.raises(NoAnswerError, match="byte 256"):
-        update._send_whole(board, b"", "d", {"boot": "b", "model": "m"}, None)
+        update.send_whole(board, b"", "d", {"boot": "b", "model": "m"}, None)
