@@ -171,7 +171,12 @@ class Nowhere:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_who_ends_a_roll_out_reads_what_became_of_each_board(
-    fleet: Fleet, key: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: signal.Signals
+    fleet: Fleet,
+    key: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    request: pytest.FixtureRequest,
+    number: signal.Signals,
 ) -> None:
     """Asked to end in the middle of the first board's update, which goes on; the second does not begin."""
 
@@ -181,6 +186,8 @@ def test_who_ends_a_roll_out_reads_what_became_of_each_board(
         time.sleep(0.5)
         return BoardResult(name, Outcome.UPDATED)
 
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background has it ignored
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     monkeypatch.setattr("orchestrator.boards.fleet_link.FleetLink", Nowhere)
     monkeypatch.setattr("orchestrator.boards.rollout.Updater.update", update)
     monkeypatch.setattr("orchestrator.cli.board_fleet._signed_model", lambda *_: (b"", "d"))

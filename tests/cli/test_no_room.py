@@ -238,7 +238,14 @@ def test_who_fails_beside_another_removes_nothing_of_what_that_one_made(here: Pa
     assert (here / "id/ca.key").read_text() == "of the first"
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.fixture(params=[signal.SIGTERM, signal.SIGHUP])
+def number(request: pytest.FixtureRequest) -> Iterator[signal.Signals]:
+    """A signal that ends a process here and in those that it starts, also where the tests run under nohup."""
+    before = signal.signal(request.param, signal.SIG_DFL)
+    yield request.param
+    signal.signal(request.param, before)
+
+
 def test_who_is_ended_while_it_writes_leaves_nothing(here: Path, number: signal.Signals) -> None:
     """A file that nobody looks for would hold what is private for good."""
     writes = """
