@@ -123,12 +123,16 @@ void Board::command(const char* line) {
   if (starts_with(line, "key ")) return key_command(line + std::strlen("key "));
   if (std::strcmp(line, "reboot") == 0) {
     { Record(output_, head_, "reboot"); }
-    rest_rules();
-    hal::restart();
+    restart();
   }
   error("unknown_command",
         "known: info, metrics, metrics rate MS, metrics clear, bench N, drift rows N, stream, record, selftest, reset, "
         "reload, rollback, key, network, rule, reboot");
+}
+
+void Board::restart() {
+  rest_rules();
+  hal::restart();
 }
 
 void Board::frame(const Frame& frame) {

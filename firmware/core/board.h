@@ -103,6 +103,9 @@ class Board {
   void rollback();
   hal::Slot update_target() const;
 
+  // Every output off first.
+  [[noreturn]] void restart();
+
   void handle(InputEvent event);
   void command(const char* line);
   void frame(const Frame& frame);

@@ -170,7 +170,7 @@ void Board::settings_frame(const Frame& frame) {
   } else {
     Record(output_, head_, "settings").number("id", frame.id);
   }
-  hal::restart();
+  restart();
 }
 
 }  // namespace edgeward

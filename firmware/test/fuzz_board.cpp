@@ -14,6 +14,7 @@
 // Inputs that reach new code are written to the folder KEEP, with 0 SECONDS those of CORPUS that add something to the smaller ones; the one that ends the program to `crash.bin` there. stdout: inputs run, and kept.
 #include <algorithm>
 #include <chrono>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -523,6 +524,7 @@ int main(int count, char** arguments) {
   g_random = static_cast<uint32_t>(std::atoi(arguments[4])) | 1;
   if (count > 5) g_keep = arguments[5];
   __sanitizer_set_death_callback(keep_crash);
+  std::signal(SIGABRT, [](int) { keep_crash(); });  // of a broken promise, which no sanitizer sees
   std::vector<Bytes> corpus = {Bytes{}};
   std::vector<std::filesystem::path> paths;
   for (const auto& entry : std::filesystem::directory_iterator(arguments[2])) paths.push_back(entry.path());

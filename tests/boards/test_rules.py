@@ -16,6 +16,7 @@ from model_export.model_bin import parse_model_bin
 from model_export.signing import raw_public
 from model_export.trees import CLASSES
 from orchestrator.boards.client import BoardClient
+from orchestrator.boards.connect import write_settings
 from orchestrator.boards.conversation import BoardError
 from orchestrator.boards.monitor import Monitor
 from orchestrator.boards.prometheus import render
@@ -94,13 +95,14 @@ def test_questions_are_no_reason_to_act(pins: Path) -> None:
     [
         lambda client: client.update(OTHER),
         lambda client: client.reboot(),
+        lambda client: (write_settings(client, None), client.wait_for("boot", "its settings")),
         lambda client: client.ask("reload", "model"),
         lambda client: client.ask("record file 100 1 10", "ok"),
         lambda client: remove_rule(client, 1),
         clear_rules,
         lambda client: set_rule(client, Rule(1, 1, 200, 2, 1000, "level", pin=3, active="low", hold_ms=1000)),
     ],
-    ids=["update", "reboot", "reload", "record", "remove", "clear", "replace"],
+    ids=["update", "reboot", "settings", "reload", "record", "remove", "clear", "replace"],
 )
 def test_outputs_are_off_where_something_else_begins(pins: Path, tmp_path: Path, change: Callable[..., Any]) -> None:
     (tmp_path / "samples").write_bytes(b"\0" * 200)
