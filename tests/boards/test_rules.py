@@ -37,6 +37,11 @@ def lines(pins: Path) -> List[str]:
     return [line.split(" ", 1)[1] for line in pins.read_text().splitlines()]
 
 
+def without_settings(client: BoardClient) -> None:
+    write_settings(client, None)
+    client.wait_for("boot", "its settings")
+
+
 def until(what: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 60
     while not what():
@@ -95,7 +100,7 @@ def test_questions_are_no_reason_to_act(pins: Path) -> None:
     [
         lambda client: client.update(OTHER),
         lambda client: client.reboot(),
-        lambda client: (write_settings(client, None), client.wait_for("boot", "its settings")),
+        without_settings,
         lambda client: client.ask("reload", "model"),
         lambda client: client.ask("record file 100 1 10", "ok"),
         lambda client: remove_rule(client, 1),
