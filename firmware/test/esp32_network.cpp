@@ -197,7 +197,7 @@ void messages() {
   deliver(text_of(60000, '0'));
   check(!hal::message_waits(), "nor does one much longer");
   mqtt_piece("", 0, 0);
-  check(!hal::message_waits(), "an empty one is none");
+  check(!hal::message_waits(), "an empty one is dropped");
   deliver("kept", true);
   deliver(longest, true);
   check(!hal::message_waits(), "what the broker had kept is no order");
@@ -210,7 +210,7 @@ void messages() {
 
   mqtt_piece("abc", 0, 9);
   mqtt_piece("ghi", 6, 9);
-  check(read().empty(), "without its middle a message is none");
+  check(read().empty(), "without its middle a message is dropped");
   mqtt_piece("jkl", 3, 9);
   mqtt_piece("mno", 6, 9);
   check(read().empty(), "nor does it go on afterwards");
@@ -256,7 +256,7 @@ void sends() {
   check(record.qos == 1 && record.retain == 0, "once");
   check(presence.topic == "edgeward/1/demo/board/ward-7/presence" && presence.message == "who I am", "a presence");
   check(presence.qos == 1 && presence.retain == 1, "which the broker keeps");
-  check(!send(""), "an empty message is none: esp-mqtt would measure it as a text");
+  check(!send(""), "an empty message is refused: esp-mqtt would measure it as a text");
   check(!send(std::string(kUplinkBytes + 1, 'x')), "one that is too long does not leave");
   check(send(std::string(kUplinkBytes, 'y')), "the longest does");
   run_tasks();

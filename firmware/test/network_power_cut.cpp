@@ -109,15 +109,7 @@ void set_flash(const Flash& flash) {
 }
 
 bool run_cut(const Bytes& serial, const Messages& messages, uint32_t cut_at, hal::Tear tear, std::string* said) {
-  hal::g_power = true;
-  hal::g_operations = 0;
-  hal::g_cut_at = cut_at;
-  hal::g_tear = tear;
-  *said = run(serial, messages);
-  const bool cut = !hal::g_power;
-  hal::g_power = true;
-  hal::g_cut_at = hal::kNever;
-  return cut;
+  return hal::cut_power(cut_at, tear, [&] { return run(serial, messages); }, said);
 }
 
 struct Scenario {

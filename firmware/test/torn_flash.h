@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -103,6 +104,19 @@ void pins_release() {}
 bool pin_claim(const Pin&) { return true; }
 void pin_on(const Pin&, uint64_t) {}
 void pin_off(const Pin&) {}
+
+// What `run` says with the power cut at operation `cut_at`; whether that operation came.
+bool cut_power(uint32_t cut_at, Tear tear, const std::function<std::string()>& run, std::string* said) {
+  g_power = true;
+  g_operations = 0;
+  g_cut_at = cut_at;
+  g_tear = tear;
+  *said = run();
+  const bool cut = !g_power;
+  g_power = true;
+  g_cut_at = kNever;
+  return cut;
+}
 
 }  // namespace edgeward::hal
 

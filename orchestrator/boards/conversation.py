@@ -33,7 +33,7 @@ class BoardError(EdgewardError):
 
 
 class PortError(BoardError, GivenError):
-    """There is no such port, or it is none."""
+    """There is no such port, or it is no serial port."""
 
 
 class NoAnswerError(BoardError):

@@ -79,7 +79,7 @@ class EventQueue(queue.Queue):  # type: ignore[type-arg]  # not subscriptable in
 
     def _put(self, item: Event) -> None:
         if isinstance(item, Message) and len(item.topic) > MOST_TOPIC:
-            self._drop(Message(f"{item.topic[:80]}...", b""), "so long a name is none of Edgeward's topics")
+            self._drop(Message(f"{item.topic[:80]}...", b""), "a name as long as that is not one of Edgeward's topics")
         elif isinstance(item, Message) and len(item.payload) <= SMALL_BYTES:
             if self._small >= MOST_SMALL_BYTES:
                 self._drop(item, "too many messages wait to be read")

@@ -112,7 +112,7 @@ def _build(data: Any, kind: Any) -> Tuple[Optional[Any], List[str]]:
 
 
 def _shaped(value: Any, kind: Any, place: str, shapeless: Dict[str, str]) -> Any:
-    """The value, without what stands in the place of a table or list and is none; why is in `shapeless`.
+    """The value, without what stands in the place of a table or list and is neither; why is in `shapeless`.
 
     cattrs takes whatever has the methods it calls: a text for a list of its letters.
     """

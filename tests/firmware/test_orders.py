@@ -95,7 +95,7 @@ def test_no_number_but_a_higher_one(tmp_path: Path) -> None:
 
 
 def test_no_bit_of_an_order_can_be_changed(tmp_path: Path) -> None:
-    """By whoever carries it: without the secret nobody makes the board even check a signature."""
+    """By anyone who carries it: without the secret nobody makes the board even check a signature."""
     right = order(2**40, "metrics rate 0")
     damaged = [flipped(right, bit) for bit in range(8 * len(right))]
     said = said_by(tmp_path, Talk().message(order(5, "info")).apart(*damaged, right))
