@@ -87,14 +87,20 @@ class NetworkBoard(BoardClient):
         return [record]
 
     def reboot(self) -> Dict[str, Any]:
-        """Restarts the board; returns the info of the new boot, once it is connected again."""
-        before = self.ask("reboot", "reboot").boot
+        """Restarts the board; returns the info of the new boot, once it is connected again.
+
+        The answer to the order may be lost with the connection: that the board says another boot is what counts.
+        """
+        before = self.info()["boot"]
+        self.order("reboot")
         deadline = time.monotonic() + self.timeout_s
         while time.monotonic() < deadline:
+            self.read()  # waits, and raises for a refused order
             seen = self._link.presence(self._name)
             if seen.here and seen.info is not None and seen.info.boot != before:
-                return self.info()
-            time.sleep(_POLL_S)
+                info = self.info()
+                if info["boot"] != before:  # a broker can show the presence of any boot
+                    return info
         raise NoAnswerError(f"{self.port}: it has not been back for {self.timeout_s:g} s since it was restarted")
 
     def _refused(self, record: Record) -> List[Record]:

@@ -3,7 +3,7 @@
 import json
 import time
 from pathlib import Path
-from typing import Iterator, List, Set, Tuple
+from typing import Iterator, List, Optional, Set, Tuple
 
 import numpy as np
 import pytest
@@ -16,6 +16,7 @@ from orchestrator.boards.client import BoardClient
 from orchestrator.boards.connect import network_state, wait_until_connected, write_settings
 from orchestrator.boards.conversation import BoardError, NoAnswerError
 from orchestrator.boards.orders import checked, sign_order
+from orchestrator.boards.protocol import Record
 from orchestrator.boards.virtual import VirtualBoard
 from orchestrator.wire.event_queue import Message
 from orchestrator.wire.link import Link, client_id
@@ -188,6 +189,28 @@ def test_an_order_is_not_obeyed_again_after_a_restart(ward: Ward, sample: Sample
         assert far.info()["model"] == digest_of(first)
         assert far.selftest()["mismatches"] == 0
     gateway.close()
+
+
+def test_a_restart_is_known_by_the_next_boot_and_not_by_its_answer(
+    ward: Ward, sample: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer may be lost with the connection, and a broker can show the presence of a boot that is over."""
+    ward.board("ward-1", models(ward, sample)[0])
+    with ward.link() as link:
+        until(lambda: link.presence("ward-1").here)
+        first = link.presence("ward-1")
+        far = ward.order_to(link, "ward-1")
+        second = far.reboot()["boot"]
+        take, shown, presence = link.take, [first], link.presence
+
+        def without_answer(name: str, timeout_s: float) -> Optional[Record]:
+            record = take(name, timeout_s)
+            return None if record is not None and record.kind == "reboot" else record
+
+        monkeypatch.setattr(link, "take", without_answer)
+        monkeypatch.setattr(link, "presence", lambda name: shown.pop() if shown else presence(name))
+        third = far.reboot()["boot"]
+        assert len({first.info.boot if first.info else 0, second, third}) == 3
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,9 @@ void wake();
 // Ends the process when standard input does: so that a board does not outlive the process that started it.
 void watch_stdin();
 
+// Called by restart(), before the process begins again: whatever leaves it by another thread.
+void before_restart(void (*drain)());
+
 // The boot this process is: why it started, and the command line restart() runs again.
 void set_boot(ResetReason reason, char** argv);
 

@@ -19,6 +19,7 @@ ResetReason g_reason = ResetReason::power_on;
 uint32_t g_boot_id = 0;
 uint64_t g_start_us = 0;
 uint32_t* g_retained = nullptr;
+void (*g_drain)() = nullptr;
 
 uint64_t monotonic_us() {
   timespec now{};
@@ -63,7 +64,10 @@ SystemInfo system_info() {
   return info;
 }
 
+void before_restart(void (*drain)()) { g_drain = drain; }
+
 void restart() {
+  if (g_drain != nullptr) g_drain();
   setenv("EDGEWARD_BOARD_RESET", "restart", 1);
   execv("/proc/self/exe", g_arguments);
   std::perror("edgeward-board: cannot restart");

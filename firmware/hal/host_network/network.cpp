@@ -23,6 +23,7 @@ constexpr size_t kMostWaiting = 4;
 constexpr int kMostUnderWay = 64;
 constexpr int kKeepaliveS = 30;
 constexpr int kQos = 1;
+constexpr int kDrainMs = 1000;
 constexpr char kGone[] = "{\"kind\":\"gone\"}";
 
 mosquitto* g_client = nullptr;
@@ -85,6 +86,11 @@ bool set_tls(const NetworkSettings& settings) {
          mosquitto_tls_opts_set(g_client, 1, "tlsv1.2", nullptr) == MOSQ_ERR_SUCCESS;
 }
 
+// Returns when the broker has what was handed over, at the latest after a second.
+void drain() {
+  for (int waited = 0; waited < kDrainMs && g_connected && g_under_way > 0; ++waited) usleep(1000);
+}
+
 }  // namespace
 
 bool network_start(const NetworkSettings& settings) {
@@ -98,6 +104,7 @@ bool network_start(const NetworkSettings& settings) {
   mosquitto_lib_init();
   g_client = mosquitto_new(id, true, nullptr);
   if (g_client == nullptr) return false;
+  before_restart(drain);
   mosquitto_int_option(g_client, MOSQ_OPT_PROTOCOL_VERSION, MQTT_PROTOCOL_V311);
   mosquitto_connect_callback_set(g_client, connected);
   mosquitto_subscribe_callback_set(g_client, subscribed);
