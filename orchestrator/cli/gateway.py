@@ -70,12 +70,11 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     _add_certificate(dashboard)
     dashboard.add_argument("--broker", metavar="mqtt://HOST", help="where boards and nodes are heard")
-    dashboard.add_argument("--ca-file", type=file_name, metavar="FILE", help="CA of an mqtts:// broker")
+    dashboard.add_argument("--ca-file", type=file_name, metavar="FILE", help="CA of an mqtts:// --broker")
     dashboard.add_argument(
         "--federation",
-        default="default",
         metavar="NAME",
-        help="name of the federation whose boards and nodes to hear (default: %(default)s)",
+        help="with --broker: name of the federation whose boards and nodes to hear (default: default)",
     )
     logs.add_options(dashboard)
     dashboard.set_defaults(run=_dashboard)
@@ -139,6 +138,9 @@ def _dashboard(arguments: argparse.Namespace) -> int:
     logs.configure(arguments)
     if not arguments.out.is_dir():
         raise UsageError(f"{arguments.out}: no such folder; name the --out folder of a gateway")
+    for option in ("ca_file", "federation") if arguments.broker is None else ():
+        if getattr(arguments, option) is not None:
+            raise UsageError(f"--{option.replace('_', '-')} is used with --broker; without one nobody is heard")
     files = (Path(name) if name else None for name in (arguments.dashboard_cert, arguments.dashboard_key))
     settings = WebSettings.parse(arguments.listen, *files)
     warning = settings.check(arguments.out)
@@ -148,7 +150,7 @@ def _dashboard(arguments: argparse.Namespace) -> int:
     listening = listen(settings)
     print(f"dashboard at {url_of(settings, listening)}", flush=True)
     with contextlib.suppress(Stopped), stop_on_sigterm():
-        serve(arguments.out, settings, listening, arguments.federation, broker)
+        serve(arguments.out, settings, listening, arguments.federation or "default", broker)
     return 0
 
 

@@ -182,6 +182,8 @@ def _gateway(gateway: GatewaySettings, base: Optional[Path]) -> Iterator[str]:
                 yield f"gateway.dashboard: port {web.port} is that of the broker (gateway.port); choose another one"
         except UsageError as error:
             yield f"gateway.dashboard: {error}"
+    for name, _ in [] if gateway.dashboard else files:
+        yield f"gateway.{name}: is for the dashboard, and none is asked for: name a port, gateway.dashboard or --dashboard"
     if base is None:
         return
     for name, given in files:

@@ -53,8 +53,6 @@ RIGHT: Dict[Tuple[str, str], Set[str]] = {
     },
     ("gateway relay", "--federation"): NAMES,
     ("gateway run", "--dashboard"): {"empty"},
-    ("gateway run", "--dashboard-cert"): UNUSED,  # of no dashboard
-    ("gateway run", "--dashboard-key"): UNUSED,
     ("node run", "--data"): UNUSED,  # which a node opens for a task that its owner allows
     ("node run", "--policy"): {"an empty file"},
     ("keyholder run", "--policy"): {"an empty file"},
