@@ -46,8 +46,10 @@ void Board::start() {
       .text("engine", engine_.name())
       .text("reset", to_string(system_.reset_reason));
   keys_ = read_keys();
+  read_own_program();
   load_model(false);
   start_network();
+  begin_trial();
   runner_.hello(*this);
 }
 
@@ -63,6 +65,7 @@ bool Board::step(uint32_t max_wait_us) {
   }
   read_source();
   const bool message = step_network();
+  step_trial();
   max_wait_us = run_rules(max_wait_us);
   if (metrics_every_us_ > 0 && now_us >= metrics_next_us_) {
     metrics_next_us_ += metrics_every_us_;  // keeps the pace; a board that fell behind does not catch up in a burst
@@ -99,7 +102,10 @@ void Board::handle(InputEvent event) {
 }
 
 void Board::command(const char* line) {
-  if (std::strcmp(line, "info") == 0) return send_info();
+  if (std::strcmp(line, "info") == 0) {
+    if (!uplink_.is_open()) keep_program();
+    return send_info();
+  }
   if (std::strcmp(line, "metrics") == 0) return send_metrics();
   if (std::strcmp(line, "metrics clear") == 0) {
     metrics_ = Metrics{};
@@ -224,6 +230,10 @@ void Board::send_info() {
       .number("arena_used_bytes", engine_.arena_used_bytes())
       .number("sample_bytes", kSampleBytes)
       .number("model_bytes", model_area(update_target()).bytes)
+      .number("program_bytes", has_places_ ? program_area(other_program(place_)).bytes : 0)
+      .text("program", program_.digest)
+      .text("program_slot", program_name(place_))
+      .boolean("on_trial", on_trial_)
       .number("keys", keys_.count)
       .boolean("keys_locked", keys_.locked)
       .boolean("recording_allowed", keys_.may_record())

@@ -33,10 +33,10 @@
 
 #include "audio/front_end.h"
 #include "core/drift.h"
+#include "core/firmware_updater.h"
 #include "core/heads.h"
 #include "core/input_parser.h"
 #include "core/input_profile.h"
-#include "core/score.h"
 #include "core/keys.h"
 #include "core/known_answers.h"
 #include "core/metrics.h"
@@ -45,6 +45,7 @@
 #include "core/output.h"
 #include "core/rules.h"
 #include "core/running_mean.h"
+#include "core/score.h"
 #include "core/settings.h"
 #include "core/slots.h"
 #include "core/stream.h"
@@ -71,8 +72,6 @@ struct Recording {
 
   bool on() const { return channels > 0; }
 };
-// What a chunk or a commit is answered when no update was begun where it came from.
-constexpr Refusal kNoUpdate{"no_update", "no update was begun, or the board restarted since"};
 constexpr char kStreamOn[] = "stream_on";
 constexpr char kStreamOnReason[] = "the model keeps state, and a stream goes on with it: stream off first";
 
@@ -102,6 +101,15 @@ class Board {
   void send_update(uint32_t id, const char* state, const Refusal& refusal, bool changed = true);
   void rollback();
   hal::Slot update_target() const;
+
+  // board_firmware.cpp: another program in place of this one.
+  void firmware_begin(const Frame& frame);
+  void firmware_commit(const Frame& frame);
+  void read_own_program();
+  void begin_trial();
+  void step_trial();
+  void end_trial(const char* code, const char* reason);
+  void keep_program();
 
   // Every output off first.
   [[noreturn]] void restart();
@@ -192,6 +200,12 @@ class Board {
   const uint8_t* model_data_ = nullptr;
   const char* state_ = "not_loaded";  // why there is no model; null when one is loaded
   Updater updater_;
+  FirmwareUpdater firmware_;
+  bool has_places_ = false;                  // of programs; `place_` and `program_` say nothing without
+  hal::Slot place_ = hal::Slot::app_a;       // of the program that runs
+  FirmwareHeader program_;                   // without a digest where a flasher brought it
+  bool on_trial_ = false;
+  uint64_t trial_until_us_ = 0;
   Keys keys_;
   bool verified_ = false;  // the model in use was signed by one of keys_ when it was loaded
   Metrics metrics_;

@@ -48,6 +48,7 @@ void Board::load_model(bool also_crashed) {
     if (!refusal) return;
     refuse_slot(state, refusal);
     if (problem == nullptr) problem = state_;
+    if (on_trial_) break;  // a finding about another model would change what the program before runs
   }
   if (problem == nullptr) {
     return refuse_slot(states[0], Refusal{edgeward::to_string(HeaderStatus::empty), "no slot has a model"});
@@ -57,9 +58,9 @@ void Board::load_model(bool also_crashed) {
 
 Refusal Board::load_slot(const SlotState& state) {
   head_.digest = nullptr;
-  const Refusal refusal = prepare(state.data, state.data, state.header, !state.proven_here);
+  const Refusal refusal = prepare(state.data, state.data, state.header, on_trial_ || !state.proven_here);
   if (refusal) return refusal;
-  if (!state.proven_here) record_finding(state.slot, state.header.sha256, Finding::proven);
+  if (!state.proven_here && !on_trial_) record_finding(state.slot, state.header.sha256, Finding::proven);
   take(state.slot, state.data, state.header);
   return Refusal{};
 }
@@ -82,7 +83,7 @@ Refusal Board::prepare(const uint8_t* data, const uint8_t* header_bytes, const M
     if (const Refusal refusal = read_audio_tables(profile.audio, profile.audio_bytes, &heard)) return refusal;
   }
   LoadGuard guard(system_.retained, u32(header.sha256));
-  guard.begin();
+  if (!on_trial_) guard.begin();  // a crash is this program's fault, not the model's
   const Result result = engine_.load(view_of(data, header), arena_, arena_bytes_);
   Refusal refusal;
   if (!result) {
@@ -161,11 +162,13 @@ void Board::send_update(uint32_t id, const char* state, const Refusal& refusal, 
   if (refusal) ++metrics_.errors;
   if (head_.order != 0 && !changed && !may_answer()) return;
   Record record(output_, head_, "update");
-  record.number("id", id).text("state", state).number("next_offset", updater_.next_offset());
+  record.number("id", id).text("state", state).number("next_offset", firmware_.open() ? firmware_.next_offset() : updater_.next_offset());
   if (refusal) record.text("code", refusal.code).text("reason", refusal.reason).signed_number("op", refusal.op);
 }
 
 void Board::update_begin(const Frame& frame) {
+  if (is_firmware(frame.body, frame.body_bytes)) return firmware_begin(frame);
+  firmware_.abandon();
   const hal::Slot target = update_target();
   Refusal refusal = updater_.check(target, frame.body, frame.body_bytes);
   if (!refusal) refusal = check_signature(keys_, frame.body, updater_.header());
@@ -180,16 +183,21 @@ void Board::update_begin(const Frame& frame) {
 }
 
 void Board::update_chunk(const Frame& frame) {
-  const uint32_t before = updater_.next_offset();
+  const bool program = firmware_.open();
+  const uint32_t before = program ? firmware_.next_offset() : updater_.next_offset();
   Refusal refusal{"bad_chunk", "a chunk begins with its offset"};
   if (frame.body_bytes > kOffsetBytes) {
-    refusal = updater_.chunk(u32(frame.body), frame.body + kOffsetBytes, frame.body_bytes - kOffsetBytes);
+    const uint8_t* const data = frame.body + kOffsetBytes;
+    const uint32_t bytes = frame.body_bytes - kOffsetBytes, offset = u32(frame.body);
+    refusal = program ? firmware_.chunk(offset, data, bytes) : updater_.chunk(offset, data, bytes);
   }
-  send_update(frame.id, refusal ? "refused" : "received", refusal, updater_.next_offset() != before);
+  const uint32_t reached = program ? firmware_.next_offset() : updater_.next_offset();
+  send_update(frame.id, refusal ? "refused" : "received", refusal, reached != before);
 }
 
 // The new model is tried before its header is written: one that crashes the board leaves a slot without a model.
 void Board::update_commit(const Frame& frame) {
+  if (firmware_.open()) return firmware_commit(frame);
   Refusal refusal = updater_.check_body();
   if (refusal) {
     // Who carries the parts can spoil them, and not have the board hash them again and again.

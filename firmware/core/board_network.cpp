@@ -82,7 +82,7 @@ void Board::network_message(uint32_t bytes) {
     update_due_ = false;  // an order is for one update: sent again, its parts would bring back a model that was rolled back
     head_.order = update_order_;
     update_begin(frame);
-    by_network_ = updater_.open();
+    by_network_ = updater_.open() || firmware_.open();
     return;
   }
   if (part && by_network_) {
@@ -113,6 +113,7 @@ void Board::obey(uint32_t bytes) {
   refusal = note_order(settings_, order.number);
   if (refusal) return refuse_order(refusal, order.number);
   head_.order = order.number;
+  keep_program();
   if (!is_allowed(order.command)) return refuse_order(Refusal{"not_by_order", "this command takes a cable"});
   if (!starts_with(order.command, kUpdate)) {
     Record(output_, head_, "order").text("state", "obeyed");
@@ -121,7 +122,10 @@ void Board::obey(uint32_t bytes) {
   if (!parse_hex(order.command + std::strlen(kUpdate), ordered_header_, sizeof ordered_header_)) {
     return refuse_order(Refusal{"bad_argument", "update takes the SHA-256 of a model's header"});
   }
-  if (by_network_) updater_.abandon();  // nobody goes on with the one before
+  if (by_network_) {  // nobody goes on with the one before
+    updater_.abandon();
+    firmware_.abandon();
+  }
   by_network_ = false;
   update_order_ = order.number;
   update_due_ = true;

@@ -59,6 +59,6 @@ constexpr uint32_t kMostAveraged = 16;
 constexpr uint32_t kCoreBudgetBytes = kFrameBytes + kLineBytes + kReadBytes + kRecordBytes + kOutputBytes +
                                       4 * kLatencyOctaves * kLatencySteps + 4 * kDriftGroups * kDriftBins +
                                       24 * kTimedOperators + kStreamBytes + 2 * kRecordingValues + kUplinkBytes + kMessageBytes +
-                                      kMostAveraged * kCountedClasses + 4096 + 512 + 256;
+                                      kMostAveraged * kCountedClasses + 4096 + 1024 + 512;
 
 }  // namespace edgeward

@@ -12,7 +12,7 @@ namespace {
 
 constexpr uint32_t kMagic = 0x594B5745;  // "EWKY"
 
-enum class Action : uint32_t { add = 1, remove = 2, lock = 3, allow_recording = 4, forbid_recording = 5, open_rules = 6 };
+enum class Action : uint32_t { add = 1, remove = 2, lock = 3, allow_recording = 4, forbid_recording = 5, open_rules = 6, program_key = 7 };
 
 struct Entry {
   uint32_t magic;
@@ -25,6 +25,10 @@ static_assert(sizeof(Entry) == 64, "a whole number of entries fills a sector");
 constexpr uint32_t kEntries = hal::kFlashSectorBytes / sizeof(Entry);
 
 uint32_t crc_of(const Entry& entry) { return crc32(reinterpret_cast<const uint8_t*>(&entry), offsetof(Entry, crc)); }
+
+bool is_program_key(const Keys& keys, const uint8_t* key) {
+  return keys.has_program_key && std::memcmp(keys.program_key, key, kPublicKeyBytes) == 0;
+}
 
 // Position of `key`, or keys.count.
 uint32_t find(const Keys& keys, const uint8_t* key) {
@@ -40,12 +44,17 @@ void apply(const Entry& entry, Keys* keys) {
       if (at == keys->count && at < kMaxKeys) std::memcpy(keys->keys[keys->count++], entry.key, kPublicKeyBytes);
       return;
     case Action::remove:
+      if (is_program_key(*keys, entry.key)) keys->has_program_key = false;
       if (at < keys->count) std::memmove(keys->keys[at], keys->keys[--keys->count], kPublicKeyBytes);
       return;
     case Action::lock: keys->locked = true; return;
     case Action::allow_recording: keys->recording = true; return;
     case Action::forbid_recording: keys->recording = false; return;
     case Action::open_rules: keys->rules_open = true; return;
+    case Action::program_key:
+      keys->has_program_key = true;
+      std::memcpy(keys->program_key, entry.key, kPublicKeyBytes);
+      return;
   }
 }
 
@@ -111,8 +120,16 @@ Refusal add_key(const uint8_t key[kPublicKeyBytes]) {
   return append(Action::add, key);
 }
 
+Refusal set_program_key(const uint8_t key[kPublicKeyBytes]) {
+  if (!ed25519_key_ok(key)) return Refusal{"bad_key", "these bytes are no Ed25519 public key"};
+  const Keys keys = read_keys();
+  if (is_program_key(keys, key)) return Refusal{};
+  return append(Action::program_key, key);
+}
+
 Refusal remove_key(const uint8_t key[kPublicKeyBytes]) {
-  if (!read_keys().holds(key)) return Refusal{"unknown_key", "this key is not among those of the board"};
+  const Keys keys = read_keys();
+  if (!keys.holds(key) && !is_program_key(keys, key)) return Refusal{"unknown_key", "this key is not among those of the board"};
   return append(Action::remove, key);
 }
 

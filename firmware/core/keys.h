@@ -1,5 +1,5 @@
-// The public keys this board trusts to sign models, and whether it may record: a log in a flash sector of its own,
-// hal::Slot::keys.
+// The public keys this board trusts to sign models and orders, the one it trusts to sign its programs, and whether it may record: a
+// log in a flash sector of its own, hal::Slot::keys.
 //
 // An entry of 64 bytes adds a key, removes one, or locks the store: from then on no command changes it, only someone who
 // writes flash. Recording is allowed by an entry that no command writes, only a flasher; a command takes it back. Such an
@@ -26,6 +26,8 @@ struct Keys {
   bool recording = false;
   bool rules_open = false;  // although the keys are locked
   uint8_t keys[kMaxKeys][kPublicKeyBytes];
+  bool has_program_key = false;
+  uint8_t program_key[kPublicKeyBytes];  // who has its other half can do whatever the chip can
 
   bool holds(const uint8_t key[kPublicKeyBytes]) const;
 
@@ -41,6 +43,10 @@ struct Keys {
 Keys read_keys();
 
 Refusal add_key(const uint8_t key[kPublicKeyBytes]);
+// The key for programs, in place of the one before.
+Refusal set_program_key(const uint8_t key[kPublicKeyBytes]);
+
+// Either kind.
 Refusal remove_key(const uint8_t key[kPublicKeyBytes]);
 Refusal lock_keys();
 

@@ -12,8 +12,6 @@ constexpr uint32_t kSector = hal::kFlashSectorBytes;
 
 Refusal flash_failed() { return Refusal{"flash_failed", "flash did not take what was written or erased"}; }
 
-Refusal not_open() { return Refusal{"no_update", "no update was begun since the last one ended"}; }
-
 bool erase_sector(hal::Slot slot, uint32_t offset) {
   hal::idle(0);  // feeds the watchdog
   return hal::slot_erase(slot, offset, kSector);
@@ -22,7 +20,7 @@ bool erase_sector(hal::Slot slot, uint32_t offset) {
 }  // namespace
 
 Refusal Updater::check(hal::Slot target, const uint8_t* header, uint32_t bytes) {
-  open_ = false;
+  abandon();
   const hal::SlotView area = model_area(target);
   if (area.data == nullptr) return Refusal{"no_slot", "this board has no second model slot"};
   if (bytes != kModelHeaderBytes) return Refusal{"bad_header_bytes", "an update begins with the header of model.bin"};
@@ -41,30 +39,21 @@ Refusal Updater::begin() {
   for (uint32_t offset = kSector; offset < header_.total_bytes; offset += kSector) {
     if (!erase_sector(target_, offset)) return flash_failed();
   }
-  open_ = true;
-  next_offset_ = kModelHeaderBytes;
+  arrival_.begin(kModelHeaderBytes, header_.total_bytes);
   return Refusal{};
 }
 
 Refusal Updater::chunk(uint32_t offset, const uint8_t* data, uint32_t bytes) {
-  if (!open_) return not_open();
-  if (bytes == 0 || bytes % 4 != 0) return Refusal{"bad_chunk", "the length of a chunk is a multiple of 4"};
-  if (offset < kModelHeaderBytes || uint64_t{offset} + bytes > header_.total_bytes) {
-    return Refusal{"bad_chunk", "a chunk reaches outside the model"};
-  }
-  if (uint64_t{offset} + bytes <= next_offset_) return Refusal{};  // sent again: its answer was lost
-  if (offset != next_offset_) return Refusal{"out_of_order", "a chunk before this one is missing"};
-  if (!write(offset, data, bytes)) {
-    open_ = false;
-    return flash_failed();
-  }
-  next_offset_ += bytes;
+  bool again;
+  if (const Refusal refusal = arrival_.check(offset, bytes, &again)) return refusal;
+  if (again) return Refusal{};
+  if (!write(offset, data, bytes)) return abandon(), flash_failed();
+  arrival_.next += bytes;
   return Refusal{};
 }
 
 Refusal Updater::check_body() const {
-  if (!open_) return not_open();
-  if (next_offset_ != header_.total_bytes) return Refusal{"incomplete", "not all chunks have arrived"};
+  if (const Refusal refusal = arrival_.check_whole()) return refusal;
   uint8_t digest[kSha256Bytes];
   sha256(model_area(target_).data + kModelHeaderBytes, header_.total_bytes - kModelHeaderBytes, digest);
   if (std::memcmp(digest, header_.sha256, sizeof digest) != 0) {
@@ -74,8 +63,8 @@ Refusal Updater::check_body() const {
 }
 
 Refusal Updater::write_header() {
-  if (!open_) return not_open();
-  open_ = false;
+  if (!open()) return kNoUpdate;
+  abandon();
   return write(0, header_bytes_, kModelHeaderBytes) ? Refusal{} : flash_failed();
 }
 

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "core/arrival.h"
 #include "core/model_header.h"
 #include "core/refusal.h"
 #include "hal/hal.h"
@@ -27,20 +28,19 @@ class Updater {
   // Makes the slot hold a model.
   Refusal write_header();
 
-  void abandon() { open_ = false; }
+  void abandon() { arrival_.open = false; }
 
-  bool open() const { return open_; }
+  bool open() const { return arrival_.open; }
   hal::Slot target() const { return target_; }
   const ModelHeader& header() const { return header_; }
   const uint8_t* header_bytes() const { return header_bytes_; }
-  uint32_t next_offset() const { return next_offset_; }
+  uint32_t next_offset() const { return arrival_.next; }
 
  private:
   bool write(uint32_t offset, const uint8_t* data, uint32_t bytes) const;
 
-  bool open_ = false;
   hal::Slot target_ = hal::Slot::a;
-  uint32_t next_offset_ = 0;
+  Arrival arrival_;
   ModelHeader header_ = {};
   uint8_t header_bytes_[kModelHeaderBytes] = {};
 };

@@ -7,9 +7,10 @@
 
 namespace edgeward::hal {
 
-// Two slots for models, one flash sector for the keys that sign them, and three for where the board belongs.
-enum class Slot : uint8_t { a = 0, b = 1, keys = 2, network = 3 };
-constexpr uint32_t kSlotCount = 4;
+// Two slots for models, one flash sector for the keys that sign them, three for where the board belongs, two places for programs,
+// and two sectors that say which of those the boot loader starts (hal/firmware.h).
+enum class Slot : uint8_t { a = 0, b = 1, keys = 2, network = 3, app_a = 4, app_b = 5, choice = 6 };
+constexpr uint32_t kSlotCount = 7;
 
 // A slot as mapped into the address space, read only. `data` is null when the partition does not exist.
 // The address is at least 16-byte aligned and stays valid until restart; it shows what slot_write() wrote.

@@ -60,6 +60,7 @@ int main(int count, char** arguments) {
   }
   if (flash == nullptr) return usage("--flash is missing");
   if (const char* const problem = hal::open_flash(flash)) return fail(problem, flash);
+  hal::start_program(arguments);
   if (const char* const problem = hal::open_pty()) return fail(problem, "pty");
   hal::set_boot(reset_reason(), arguments);
   std::printf("port %s\n", hal::pty_path());

@@ -5,22 +5,15 @@
 // Built with sanitizers and -fsanitize-coverage=trace-pc. An input is a row of pieces, u8 kind, u16 length, bytes: odd
 // kinds are wrapped into a frame with its right CRC, even ones go over the line as they are. Those from 0x80 on are for the network, by
 // kind modulo 8: 0 a message as it is; 1 an order, u8 number and the command, of which all is right; 2 the network goes away or is
-// back; 3 an order for an update that begins with this header, and the header; 4 an order for the board's own model, and its header; 5
+// back; 3 an order for an update that begins with this header, and the header; where it begins with P a program of the rest, whole; 4 an order for the board's own model, and its header; 5
 // a part of it, u16 first word, u8 words; 6 its end; 7 an order for nobody. With one of them in the input the board has a place, a key
-// that signs anything, and that model signed. Time passes at the end of the input, and the board starts once more where it restarted.
+// that signs anything, as programs', and that model signed. Time passes at the end of the input, and the board starts once more where it restarted.
 //
-// After each, a stream is ended: then, and where the board restarts, no output of a rule is on.
-//
-// Inputs that reach new code are written to the folder KEEP, with 0 SECONDS those of CORPUS that add something to the smaller ones; the one that ends the program to `crash.bin` there. stdout: inputs run, and kept.
+// After each, a stream is ended: then, and where the board restarts, no output of a rule is on. test/fuzzer.h says what becomes of
+// the inputs.
 #include <algorithm>
-#include <chrono>
-#include <csignal>
-#include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <memory>
 #include <string>
 #include <vector>
@@ -31,22 +24,15 @@
 #include "core/orders.h"
 #include "core/pins.h"
 #include "core/sha256.h"
+#include "hal/host/boot_choice.h"
+#include "test/fuzzer.h"
 #include "test/sent.h"
-
-extern "C" void __sanitizer_set_death_callback(void (*callback)());
 
 namespace {
 
-using Bytes = std::vector<uint8_t>;
-
-constexpr uint32_t kMapBytes = 1 << 16;
 constexpr uint32_t kSlotBytes = 8 * edgeward::hal::kFlashSectorBytes;
+constexpr uint32_t kProgramBytes = 3 * edgeward::hal::kFlashSectorBytes;
 constexpr uint32_t kArenaBytes = 16 * 1024;
-constexpr size_t kLongestInput = 4000;
-
-uint8_t g_hits[kMapBytes];
-uint8_t g_known[kMapBytes];  // for every edge, the count classes seen
-uintptr_t g_last = 0;
 
 Bytes g_erased_flash[2];
 Bytes g_flash[edgeward::hal::kSlotCount];
@@ -74,31 +60,7 @@ uint64_t g_pin_ends_us[edgeward::kMostPins];
 bool g_restarted = false;
 uint32_t g_retained[edgeward::hal::kRetainedWords];
 
-Bytes g_current;
-std::string g_keep;
-
-Bytes read_file(const std::filesystem::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  return Bytes(std::istreambuf_iterator<char>(file), {});
-}
-
-void write_file(const std::string& path, const Bytes& bytes) {
-  std::ofstream file(path, std::ios::binary);
-  file.write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
-}
-
-void keep_crash() {
-  if (!g_keep.empty()) write_file(g_keep + "/crash.bin", g_current);
-}
-
 }  // namespace
-
-extern "C" __attribute__((no_sanitize_coverage)) void __sanitizer_cov_trace_pc() {
-  const auto here = reinterpret_cast<uintptr_t>(__builtin_return_address(0));
-  const uintptr_t spread = here ^ (here >> 16);
-  ++g_hits[(spread ^ (g_last << 1)) % kMapBytes];
-  g_last = spread;
-}
 
 namespace edgeward::hal {
 
@@ -283,13 +245,17 @@ std::string hex_of(const uint8_t* data, size_t bytes) {
   return out;
 }
 
-// A key, besides what the sector says already.
-void add_key(Bytes* sector) {
-  uint8_t* const entry = sector->data() + 64;
-  constexpr uint8_t kAdd[] = {'E', 'W', 'K', 'Y', 1, 0, 0, 0};
-  std::memcpy(entry, kAdd, sizeof kAdd);
-  std::memset(entry + sizeof kAdd, 9, 32);
-  put_u32(entry + 60, crc32(entry, 60));
+// A key for models and orders, and one for programs, besides what the sector says already.
+void add_keys(Bytes* sector) {
+  constexpr uint8_t kAdd[] = {'E', 'W', 'K', 'Y'};
+  uint8_t* entry = sector->data() + 64;
+  for (const uint32_t action : {1, 7}) {
+    std::memcpy(entry, kAdd, sizeof kAdd);
+    put_u32(entry + sizeof kAdd, action);
+    std::memset(entry + 8, 9, 32);
+    put_u32(entry + 60, crc32(entry, 60));
+    entry += 64;
+  }
 }
 
 // The sectors of a board that is in a network.
@@ -336,6 +302,22 @@ Bytes order(uint32_t number, const std::string& command, const std::string& boar
   return out;
 }
 
+// A signed program.
+Bytes program_of(Bytes image) {
+  image.resize(std::max<size_t>(4, (image.size() + 3) / 4 * 4));
+  Bytes out(kFirmwareHeaderBytes);
+  constexpr uint8_t kHead[] = {'E', 'W', 'F', 'W', 1, 0, 0, 1};
+  std::memcpy(out.data(), kHead, sizeof kHead);
+  put_u32(&out[8], static_cast<uint32_t>(image.size()));
+  put_u32(&out[12], kLeastTrialS);
+  sha256(image.data(), image.size(), &out[16]);
+  std::memcpy(&out[48], "host", 4);
+  out[64] = '2';
+  std::memset(&out[kFirmwareHeaderBytes - kSignatureBytes], kSignature, kSignatureBytes);
+  out.insert(out.end(), image.begin(), image.end());
+  return out;
+}
+
 Bytes part(FrameType type, const Bytes& body) {
   Bytes out = {static_cast<uint8_t>(type), 1, 0, 0, 0};
   out.insert(out.end(), body.begin(), body.end());
@@ -356,7 +338,15 @@ void add_messages(uint8_t kind, const uint8_t* piece, size_t bytes) {
       if (bytes > 0) add(order(content[0], std::string(content.begin() + 1, content.end())));
       return;
     case 2: g_messages.push_back(Message{g_serial.size(), true, {}}); return;
-    case 3: return update(content);
+    case 3: {
+      if (bytes == 0 || content[0] != 'P') return update(content);
+      const Bytes program = program_of(Bytes(content.begin() + 1, content.end()));
+      update(Bytes(program.begin(), program.begin() + kFirmwareHeaderBytes));
+      Bytes body;
+      add_u32(&body, kFirmwareHeaderBytes);
+      body.insert(body.end(), program.begin() + kFirmwareHeaderBytes, program.end());
+      return add(part(FrameType::update_chunk, body));
+    }
     case 4: return update(Bytes(g_signed_model.begin(), g_signed_model.begin() + kModelHeaderBytes));
     case 5: {
       if (bytes < 3) return;
@@ -381,6 +371,7 @@ void check_pins(bool over) {
 }
 
 void run_until_end(uint8_t* arena) {
+  hal::set_program(hal::choose_program());
   const auto board = std::make_unique<Board>(engine(), arena, kArenaBytes);
   try {
     board->start();
@@ -399,8 +390,7 @@ void run_until_end(uint8_t* arena) {
   }
 }
 
-bool run(const Bytes& input) {
-  g_current = input;
+void run(const Bytes& input) {
   g_serial.clear();
   g_messages.clear();
   for (size_t at = 0; at + 3 <= input.size();) {
@@ -423,9 +413,11 @@ bool run(const Bytes& input) {
   g_flash[1] = g_erased_flash[1];
   g_flash[2] = keys_that_allow_recording();
   g_flash[3] = Bytes();
+  g_flash[4] = g_flash[5] = Bytes(kProgramBytes, 0xFF);
+  g_flash[6] = Bytes(2 * hal::kFlashSectorBytes, 0xFF);
   if (!g_messages.empty()) {
     std::copy(g_signed_model.begin(), g_signed_model.end(), g_flash[0].begin());
-    add_key(&g_flash[2]);
+    add_keys(&g_flash[2]);
     g_flash[3] = sectors_with_place();
   }
   g_messages_at = 0;
@@ -433,8 +425,6 @@ bool run(const Bytes& input) {
   g_connected = true;
   g_restarted = false;
   std::memset(g_on, 0, sizeof g_on);
-  std::memset(g_hits, 0, sizeof g_hits);
-  g_last = 0;
   static uint8_t* const arena = static_cast<uint8_t*>(std::aligned_alloc(16, kArenaBytes));
   run_until_end(arena);
   if (g_restarted) {
@@ -444,65 +434,6 @@ bool run(const Bytes& input) {
     run_until_end(arena);
   }
   check_pins(true);
-  bool news = false;
-  for (uint32_t i = 0; i < kMapBytes; ++i) {
-    if (g_hits[i] == 0) continue;
-    const int hits = g_hits[i];
-    const auto count_class = static_cast<uint8_t>(hits >= 128 ? 128 : hits >= 16 ? 16 : hits >= 4 ? 4 : 1);
-    news |= (g_known[i] & count_class) == 0;
-    g_known[i] |= count_class;
-  }
-  return news;
-}
-
-uint32_t g_random = 1;
-
-uint32_t random_below(size_t n) {
-  g_random ^= g_random << 13;
-  g_random ^= g_random >> 17;
-  g_random ^= g_random << 5;
-  return n == 0 ? 0 : g_random % static_cast<uint32_t>(n);
-}
-
-Bytes::iterator place(Bytes* bytes, size_t at) { return bytes->begin() + static_cast<std::ptrdiff_t>(at); }
-
-Bytes mutate(const std::vector<Bytes>& corpus) {
-  Bytes out = corpus[random_below(corpus.size())];
-  for (uint32_t rounds = 1 + random_below(6); rounds > 0; --rounds) {
-    const size_t at = random_below(out.size() + 1);
-    switch (random_below(7)) {
-      case 0:
-        if (at < out.size()) out[at] ^= static_cast<uint8_t>(1u << random_below(8));
-        break;
-      case 1: {
-        constexpr uint8_t kEdges[] = {0, 1, 2, 4, 0x7F, 0x80, 0xFE, 0xFF, '0', '9', ' ', '%', '\n'};
-        if (at < out.size()) out[at] = kEdges[random_below(sizeof kEdges)];
-        break;
-      }
-      case 2:
-        out.insert(place(&out, at), static_cast<uint8_t>(random_below(256)));
-        break;
-      case 3:
-        out.erase(place(&out, at), place(&out, std::min(out.size(), at + 1 + random_below(16))));
-        break;
-      case 4: {  // a part of another input
-        const Bytes& other = corpus[random_below(corpus.size())];
-        const size_t from = random_below(other.size());
-        const size_t to = std::min(other.size(), from + random_below(300));
-        out.insert(place(&out, at), other.data() + from, other.data() + to);
-        break;
-      }
-      case 5: {  // the whole of another input behind it
-        const Bytes& other = corpus[random_below(corpus.size())];
-        out.insert(out.end(), other.begin(), other.end());
-        break;
-      }
-      default:
-        for (size_t i = at; i < std::min(out.size(), at + 4); ++i) out[i] = static_cast<uint8_t>(random_below(256));
-    }
-  }
-  if (out.size() > kLongestInput) out.resize(kLongestInput);
-  return out;
 }
 
 }  // namespace
@@ -522,36 +453,5 @@ int main(int count, char** arguments) {
   g_erased_flash[0] = g_erased_flash[1] = Bytes(kSlotBytes, 0xFF);
   std::memcpy(g_erased_flash[0].data(), model.data(), model.size());
   g_signed_model = with_signature(model);
-  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(std::atoi(arguments[3]));
-  g_random = static_cast<uint32_t>(std::atoi(arguments[4])) | 1;
-  if (count > 5) g_keep = arguments[5];
-  __sanitizer_set_death_callback(keep_crash);
-  std::signal(SIGABRT, [](int) { keep_crash(); });  // of a broken promise, which no sanitizer sees
-  std::vector<Bytes> corpus = {Bytes{}};
-  std::vector<std::filesystem::path> paths;
-  for (const auto& entry : std::filesystem::directory_iterator(arguments[2])) paths.push_back(entry.path());
-  const auto order = [](const auto& path) { return std::make_pair(std::filesystem::file_size(path), path); };
-  std::sort(paths.begin(), paths.end(), [&](const auto& a, const auto& b) { return order(a) < order(b); });
-  for (const auto& path : paths) corpus.push_back(read_file(path));
-  unsigned long runs = 0;
-  unsigned kept = 0;
-  for (const Bytes& input : corpus) {
-    const bool news = run(input);
-    ++runs;
-    if (!news || std::atoi(arguments[3]) > 0 || g_keep.empty()) continue;
-    char name[32];
-    std::snprintf(name, sizeof name, "/input-%04u", kept++);
-    write_file(g_keep + name, input);
-  }
-  while (std::chrono::steady_clock::now() < end) {
-    const Bytes input = mutate(corpus);
-    ++runs;
-    if (!run(input)) continue;
-    corpus.push_back(input);
-    char name[32];
-    std::snprintf(name, sizeof name, "/kept-%05u", kept++);
-    if (!g_keep.empty()) write_file(g_keep + name, input);
-  }
-  std::printf("%lu %u\n", runs, kept);
-  return 0;
+  return fuzz(arguments[2], std::atoi(arguments[3]), static_cast<uint32_t>(std::atoi(arguments[4])), count > 5 ? arguments[5] : "", run);
 }

@@ -1,14 +1,16 @@
-// Cuts the power at every flash operation while a board's place in a network is written, an order is noted, and a model comes over
-// the network, and looks what is left.
+// Cuts the power at every flash operation while a board's place in a network is written, an order is noted, and a model or a program
+// comes over the network, and looks what is left.
 //
 //   network-power-cut OLD.bin NEW.bin PARTS
 //
 // Both are signed model.bin files with known answers. PARTS holds, each as u32 length and bytes: the sector of keys; entries of
 // settings of the federations "a" and "b"; for "a" the order `update` of NEW's header with the largest number, and as many orders
-// `metrics` as the log takes and one sector more, numbered from 1. An operation is cut as in power-cut.
+// `metrics` as the log takes and one sector more, numbered from 1; two programs, and later orders: the second program, `metrics`, the
+// second program, `metrics`. An operation is cut as in power-cut.
 //
 // After every cut: the place is the one before, the new one or none, and the new one if the board had said so; an order that was
-// obeyed is refused, a later one obeyed; one of the two models works. Then each operation fails while the power stays. stdout: how many
+// obeyed is refused, a later one obeyed; one of the two models works, and the board runs a whole program and can have the other; one
+// that has obeyed an order stays. Then each operation fails while the power stays. stdout: how many
 // cuts, and failures, were made in each scenario.
 #include <csetjmp>
 #include <cstdio>
@@ -19,6 +21,7 @@
 #include <new>
 
 #include "core/board.h"
+#include "hal/host/boot_choice.h"
 #include "test/sent.h"
 #include "test/torn_flash.h"
 
@@ -85,6 +88,7 @@ std::string run(const Bytes& serial, const Messages& messages = {}) {
   hal::g_now_us = 0;
   hal::g_output.clear();
   if (setjmp(hal::g_restart) == 0) {
+    hal::set_program(hal::choose_program());
     auto* const board = new (g_board) Board(engine(), g_arena, kArenaBytes);
     board->start();
     while (board->step(0)) {
@@ -98,14 +102,21 @@ Bytes text(const std::string& line) { return Bytes(line.begin(), line.end()); }
 struct Flash {
   Bytes slots[2];
   Bytes network;
+  Bytes programs[2];
+  Bytes choice;
 };
 
-Flash flash_now() { return Flash{{hal::g_flash[0], hal::g_flash[1]}, hal::g_network}; }
+Flash flash_now() {
+  return Flash{{hal::g_flash[0], hal::g_flash[1]}, hal::g_network, {hal::g_programs[0], hal::g_programs[1]}, hal::g_choice};
+}
 
 void set_flash(const Flash& flash) {
   hal::g_flash[0] = flash.slots[0];
   hal::g_flash[1] = flash.slots[1];
   hal::g_network = flash.network;
+  hal::g_programs[0] = flash.programs[0];
+  hal::g_programs[1] = flash.programs[1];
+  hal::g_choice = flash.choice;
 }
 
 bool run_cut(const Bytes& serial, const Messages& messages, uint32_t cut_at, hal::Tear tear, std::string* said) {
@@ -188,6 +199,9 @@ std::string working_model() {
   return after(said.substr(0, at), "\"model\":\"");
 }
 
+// What a board says of its program as soon as it is connected; nobody orders anything, so one on trial is gone at the next start.
+std::string program() { return after(run(text("info\n")), "\"program\":\""); }
+
 bool is_old(const Bytes& order) { return holds(run({}, {order}), "\"code\":\"old_order\""); }
 bool is_obeyed(const Bytes& order) { return holds(run({}, {order}), "\"state\":\"obeyed\""); }
 
@@ -218,9 +232,9 @@ Bytes read_file(const char* path) {
   return Bytes(std::istreambuf_iterator<char>(file), {});
 }
 
-std::string digest_of(const Bytes& model) {
+std::string digest_of(const Bytes& file, size_t at = 48) {
   std::string digest;
-  for (size_t i = 48; i < 56; ++i) digest += {"0123456789abcdef"[model[i] >> 4], "0123456789abcdef"[model[i] & 15]};
+  for (size_t i = at; i < at + 8; ++i) digest += {"0123456789abcdef"[file[i] >> 4], "0123456789abcdef"[file[i] & 15]};
   return digest;
 }
 
@@ -237,7 +251,9 @@ int main(int count, char** arguments) {
     at += 4 + bytes;
   }
   constexpr size_t kFirstOrder = 4, kFull = 128;  // a sector takes so many orders
-  if (parts.size() < kFirstOrder + 2 * kFull + 2) return 2;
+  if (parts.size() != kFirstOrder + 2 * kFull + 3 + 6) return 2;
+  const Bytes* const late = &parts[kFirstOrder + 2 * kFull + 3];
+  const Bytes &old_program = late[0], &new_program = late[1];
   hal::g_keys = parts[0];
   const Bytes& update = parts[3];
   const auto order = [&](size_t number) { return parts[kFirstOrder + number - 1]; };
@@ -246,8 +262,14 @@ int main(int count, char** arguments) {
     add_frame(&out, FrameType::settings, entries.data(), entries.size());
     return out;
   };
-  Flash none{{Bytes(hal::kSlotBytes, 0xFF), Bytes(hal::kSlotBytes, 0xFF)}, Bytes(3 * hal::kFlashSectorBytes, 0xFF)};
+  constexpr uint32_t kProgramBytes = 5 * hal::kFlashSectorBytes;
+  Flash none{{Bytes(hal::kSlotBytes, 0xFF), Bytes(hal::kSlotBytes, 0xFF)},
+             Bytes(3 * hal::kFlashSectorBytes, 0xFF),
+             {Bytes(kProgramBytes, 0xFF), Bytes(kProgramBytes, 0xFF)},
+             Bytes(2 * hal::kFlashSectorBytes, 0xFF)};
   std::memcpy(none.slots[0].data(), old_model.data(), old_model.size());
+  std::memcpy(none.programs[0].data(), old_program.data() + kFirmwareHeaderBytes, old_program.size() - kFirmwareHeaderBytes);
+  std::memcpy(none.programs[0].data() + kProgramBytes - hal::kFlashSectorBytes, old_program.data(), kFirmwareHeaderBytes);
   const auto after_running = [&](const Flash& start, const Bytes& serial, const Messages& messages) {
     set_flash(start);
     run(serial, messages);
@@ -283,6 +305,19 @@ int main(int count, char** arguments) {
   };
   Messages whole = parts_of(new_model);
   whole.insert(whole.begin(), update);
+  const auto program_by = [&](const Bytes& order) {
+    Messages messages = parts_of(new_program);
+    messages.insert(messages.begin(), order);
+    return messages;
+  };
+  const std::string old_name = digest_of(old_program, 16), new_name = digest_of(new_program, 16);
+  // Whatever became of it, the board runs a whole program, and can have the new one.
+  const auto can_have_it = [&] {
+    if (working_model() != digest_of(old_model) || place() != "a") return false;
+    if (!holds(run({}, program_by(late[4])), "\"state\":\"restarting\"") || !is_obeyed(late[5])) return false;
+    return program() == new_name && program() == new_name && working_model() == digest_of(old_model);
+  };
+  const Flash on_trial = after_running(three, {}, program_by(late[2]));
   const auto obeyed = [&](size_t number) { return "\"order\":" + std::to_string(number) + ",\"state\":\"obeyed\""; };
   const std::string kKept = "\"kind\":\"settings\"";
   const Scenario scenarios[] = {
@@ -306,6 +341,22 @@ int main(int count, char** arguments) {
          return holds(said, "\"state\":\"active\"") ? !was_obeyed : was_obeyed && working_model() == model;
        }},
   };
+  const Scenario programs[] = {
+      {"program", three, {}, program_by(late[2]), "\"state\":\"restarting\"",
+       [&](bool) {
+         const std::string now = program();
+         return (now == old_name || now == new_name) && can_have_it();
+       }},
+      {"trial", on_trial, {}, {late[3]}, "\"kind\":\"metrics\"",
+       [&](bool was_done) {
+         const std::string now = program();
+         if (now != new_name && (was_done || now != old_name)) return false;
+         return (!was_done || program() == new_name) && can_have_it();
+       }},
+  };
+  for (const Scenario& scenario : programs) {
+    if (const int failed = try_every_cut(scenario)) return failed;
+  }
   for (const Scenario& scenario : scenarios) {
     if (const int failed = try_every_cut(scenario)) return failed;
   }

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "core/board.h"
+#include "hal/host/boot_choice.h"
 #include "hal/host/host.h"
 #include "test/sent.h"
 
@@ -101,6 +102,7 @@ int main(int count, char** arguments) {
     std::fprintf(stderr, "%s\n", problem);
     return 2;
   }
+  hal::set_program(hal::choose_program());
   if (count > 2) hal::g_refused = static_cast<uint32_t>(std::atoi(arguments[2]));
   constexpr uint32_t kArenaBytes = 256 * 1024;
   void* const arena = std::aligned_alloc(16, kArenaBytes);

@@ -23,9 +23,18 @@ constexpr uint32_t kSlotBytes = 16 * kFlashSectorBytes;
 Bytes g_flash[2];
 Bytes g_keys(kFlashSectorBytes, 0xFF);
 Bytes g_network;  // none, unless a program gives it sectors
+Bytes g_programs[2], g_choice;  // likewise
 Bytes& flash_of(Slot slot) {
-  if (slot == Slot::network) return g_network;
-  return slot == Slot::keys ? g_keys : g_flash[static_cast<uint8_t>(slot)];
+  switch (slot) {
+    case Slot::a: return g_flash[0];
+    case Slot::b: return g_flash[1];
+    case Slot::keys: return g_keys;
+    case Slot::network: return g_network;
+    case Slot::app_a: return g_programs[0];
+    case Slot::app_b: return g_programs[1];
+    case Slot::choice: return g_choice;
+  }
+  return g_choice;
 }
 Bytes g_input;
 size_t g_input_at = 0;

@@ -8,10 +8,11 @@ from typing import Any, Callable, Dict, List, Optional
 import numpy as np
 
 from orchestrator.boards.conversation import Conversation, NoAnswerError
+from orchestrator.boards.firmware_file import Firmware
 from orchestrator.boards.protocol import Record
 from orchestrator.boards.rows import Inference, run_rows
 from orchestrator.boards.stream import send_samples
-from orchestrator.boards.update import send_model
+from orchestrator.boards.update import send_firmware, send_model
 
 _SLOWEST_INFERENCE_S = 8.0
 
@@ -27,12 +28,18 @@ class BoardClient(Conversation):
         return self.whole(self.ask("metrics", "metrics"), ("arena_used_bytes", "arena_bytes"))
 
     def keys(self) -> Dict[str, Any]:
-        """`keys`, the ids of the public keys whose signature a model needs (none: any model runs), and `locked`."""
+        """`keys`, the ids of the public keys whose signature a model needs (none: any model runs), `program`, the id of the one a
+        program over the air needs (empty: it takes none), and `locked`.
+        """
         return self.ask("key list", "keys").fields
 
     def set_key(self, key: bytes) -> Dict[str, Any]:
         """Trust a public key of 32 bytes, too; returns what keys() does. Raises BoardError when the board refuses."""
         return self.ask(f"key set {key.hex()}", "keys").fields
+
+    def set_program_key(self, key: bytes) -> Dict[str, Any]:
+        """Trust a public key of 32 bytes with the board's programs, and no other."""
+        return self.ask(f"key program {key.hex()}", "keys").fields
 
     def remove_key(self, key: bytes) -> Dict[str, Any]:
         return self.ask(f"key remove {key.hex()}", "keys").fields
@@ -43,9 +50,7 @@ class BoardClient(Conversation):
 
     def reboot(self) -> Dict[str, Any]:
         """Restarts the board; returns the info of the new boot."""
-        self.ask("reboot", "reboot")
-        self.wait_for("boot", "reboot")
-        return self.info()
+        return self.restarted(self.ask("reboot", "reboot").boot, self.timeout_s)
 
     def bench(self, count: int = 10) -> Dict[str, Any]:
         """`count` inferences on the board: `latency_*_us`, `output_crc32`, and `ops`, a list of {name, op, total_us, runs}.
@@ -80,6 +85,16 @@ class BoardClient(Conversation):
         BoardError with the board's reason when it refuses, and when what runs afterwards does not pass its self-test.
         """
         return send_model(self, model_bin, progress)
+
+    def update_firmware(
+        self, firmware: Firmware, progress: Optional[Callable[[int, int], None]] = None
+    ) -> Dict[str, Any]:
+        """Send a signed program to the place that does not run; the board restarts with it, on trial, and keeps it.
+
+        Returns the board's info, whose `program` is the new digest. Raises BoardError where the board refuses it or has gone
+        back to the one before.
+        """
+        return send_firmware(self, firmware, progress)
 
     def stream(
         self,

@@ -6,6 +6,7 @@ import math
 import secrets
 import time
 from collections import deque
+from contextlib import suppress
 from typing import Any, Callable, Collection, Deque, Dict, Iterator, List, Optional, Sequence, TypeVar
 
 from orchestrator.boards.ports import list_ports
@@ -14,6 +15,7 @@ from orchestrator.errors import EdgewardError, GivenError
 
 BAUD = 115200
 _POLL_S = 0.05
+_LOOK_S = 5.0
 _INFO = ("chip", "simulated", "engine", "state")
 _INFO_OF_A_MODEL = (
     "input_bytes",
@@ -121,6 +123,18 @@ class Conversation:
             if key in content:
                 content[key] = math.ldexp(*content[key])
         return content
+
+    def restarted(self, before: str, timeout_s: float) -> Dict[str, Any]:
+        """The info of the boot after `before`, which is over; waits for it. Raises NoAnswerError."""
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            with suppress(NoAnswerError):
+                self.wait_for("boot", "reboot", min(_LOOK_S, timeout_s))
+            with suppress(NoAnswerError):  # it is still starting, or its record was lost
+                info = self.info()
+                if info["boot"] != before:
+                    return info
+        raise NoAnswerError(f"{self.port}: it has not been back for {timeout_s:g} s since it was restarted")
 
     def whole(self, record: Record, needed: Sequence[str]) -> Dict[str, Any]:
         """The record as a table; BoardError where a field is missing without which it is no answer."""

@@ -16,7 +16,16 @@ from typing import Any, Callable, Iterator, List, Optional, Sequence, Tuple
 
 from model_export.chips import CHIPS
 from orchestrator.boards.flash_images import Region
-from orchestrator.boards.partitions import FLASH_BYTES, KEYS, SLOTS, TABLE_BYTES, TABLE_OFFSET, build_table
+from orchestrator.boards.partitions import (
+    EARLIER_LAYOUTS,
+    FLASH_BYTES,
+    KEYS,
+    LAYOUT,
+    SLOTS,
+    TABLE_BYTES,
+    TABLE_OFFSET,
+    build_table,
+)
 from orchestrator.boards.ports import list_ports
 from orchestrator.errors import EdgewardError, GivenError
 
@@ -258,7 +267,7 @@ def _check_table(esp: Any, regions: Sequence[Region]) -> List[str]:
     if any(region.address == TABLE_OFFSET for region in regions):
         return []
     found = esp.flash_md5sum(TABLE_OFFSET, TABLE_BYTES)
-    if found == md5_of(build_table()):
+    if found in [md5_of(build_table(layout)) for layout in (LAYOUT, *EARLIER_LAYOUTS)]:
         return []
     if found == md5_of(b"\xff" * TABLE_BYTES):
         return ["this board has no firmware yet: the model waits in flash until --everything brings one"]

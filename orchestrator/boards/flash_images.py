@@ -9,13 +9,15 @@ import hashlib
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
 from model_export.chips import CHIPS
 from orchestrator.boards.partitions import (
     APP,
+    MODEL_CAPACITY,
+    OTA_DATA,
     SECTOR_BYTES,
     SLOTS,
     TABLE_OFFSET,
@@ -23,7 +25,6 @@ from orchestrator.boards.partitions import (
     build_table,
     parse_table,
 )
-from orchestrator.boards.update import MODEL_CAPACITY
 from orchestrator.errors import GivenError
 from orchestrator.wire.plain import plain
 from orchestrator.wire.records import parse_object
@@ -121,8 +122,17 @@ def firmware_regions(folder: Path) -> List[Region]:
     return [
         Region("app", APP.offset, app.data, app.chip),
         Region("partition table", TABLE_OFFSET, _table(files.table), app.chip),
+        Region("choice of program", OTA_DATA.offset, b"\xff" * OTA_DATA.size),
         Region("bootloader", start, bootloader.data, app.chip),
     ]
+
+
+def app_image(path: Path) -> Tuple[bytes, str]:
+    """The program of a build folder, or of its image file, and the chip it is for. Raises ImageError."""
+    image = _image(_built(path).app if path.is_dir() else path, APP.size)
+    if image.chip not in CHIPS:
+        raise ImageError(f"{path}: built for {image.chip}; Edgeward runs on {', '.join(CHIPS)}")
+    return image.data, image.chip
 
 
 class _Built(NamedTuple):

@@ -26,6 +26,7 @@ FUZZ = (*SANITIZE, "-fsanitize-coverage=trace-pc", "-fexceptions")
 ENGINES = ("engine/direct/*.cpp", "engine/trees/*.cpp")
 
 NO_NETWORK = "hal/no_network/network.cpp"
+NO_FIRMWARE = "hal/no_firmware/firmware.cpp"
 NO_HOOKS = "hooks/none/*.cpp"
 
 CORE = ("core/*.cpp", "audio/*.cpp")
@@ -44,8 +45,8 @@ PROGRAMS = {
     "damage-trees": ("test/damage_trees.cpp", *ENGINES),
     "judge-profiles": ("test/judge_profiles.cpp", "core/input_profile.cpp", "core/logarithm.cpp"),
     "parse-stdio": ("test/parse_stdio.cpp", "core/input_parser.cpp", "core/crc.cpp"),
-    "power-cut": ("test/power_cut.cpp", *CORE, *ENGINES, NO_HOOKS, "hal/host/source.cpp", NO_NETWORK),
-    "fuzz-board": ("test/fuzz_board.cpp", *CORE, *ENGINES, NO_HOOKS),
+    "power-cut": ("test/power_cut.cpp", *CORE, *ENGINES, NO_HOOKS, "hal/host/source.cpp", NO_NETWORK, NO_FIRMWARE),
+    "fuzz-board": ("test/fuzz_board.cpp", *CORE, *ENGINES, NO_HOOKS, "hal/host/boot_choice.cpp"),
     "verify-stdio": ("test/verify_stdio.cpp", "core/ed25519.cpp", "core/sha512.cpp"),
     "stream-stdio": (
         "test/stream_stdio.cpp",
@@ -63,6 +64,7 @@ PROGRAMS = {
         NO_HOOKS,
         *(f"hal/host/{name}.cpp" for name in ("flash", "pins", "source")),
         NO_NETWORK,
+        NO_FIRMWARE,
     ),
     **{
         f"esp32-network-{console}": (
@@ -73,9 +75,12 @@ PROGRAMS = {
     },
     "network-stdio": (
         *("test/network_stdio.cpp", *CORE, *ENGINES, NO_HOOKS),
-        *(f"hal/host/{name}.cpp" for name in ("flash", "pins", "source")),
+        *(f"hal/host/{name}.cpp" for name in ("boot_choice", "flash", "pins", "source")),
     ),
-    "network-power-cut": ("test/network_power_cut.cpp", *CORE, *ENGINES, NO_HOOKS, "hal/host/source.cpp"),
+    "network-power-cut": (
+        *("test/network_power_cut.cpp", *CORE, *ENGINES, NO_HOOKS),
+        *(f"hal/host/{name}.cpp" for name in ("boot_choice", "source")),
+    ),
     "edgeward-board": (*_BOARD, NO_NETWORK),
     "edgeward-board-network": (*_BOARD, "hal/host_network/network.cpp"),
 }

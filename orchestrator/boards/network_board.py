@@ -93,7 +93,10 @@ class NetworkBoard(BoardClient):
         """
         before = self.info()["boot"]
         self.order("reboot")
-        deadline = time.monotonic() + self.timeout_s
+        return self.restarted(before, self.timeout_s)
+
+    def restarted(self, before: str, timeout_s: float) -> Dict[str, Any]:
+        deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             self.read()  # waits, and raises for a refused order
             seen = self._link.presence(self._name)
@@ -101,7 +104,7 @@ class NetworkBoard(BoardClient):
                 info = self.info()
                 if info["boot"] != before:  # a broker can show the presence of any boot
                     return info
-        raise NoAnswerError(f"{self.port}: it has not been back for {self.timeout_s:g} s since it was restarted")
+        raise NoAnswerError(f"{self.port}: it has not been back for {timeout_s:g} s since it was restarted")
 
     def _refused(self, record: Record) -> List[Record]:
         code, reason = record.fields.get("code"), record.fields.get("reason")

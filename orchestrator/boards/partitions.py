@@ -21,6 +21,9 @@ SECTOR_BYTES = 0x1000
 TYPE_APP = 0x00
 TYPE_DATA = 0x01
 SUBTYPE_FACTORY = 0x00
+SUBTYPE_OTA_0 = 0x10
+SUBTYPE_OTA_1 = 0x11
+SUBTYPE_OTA_DATA = 0x00
 SUBTYPE_PHY = 0x01
 SUBTYPE_NVS = 0x02
 SUBTYPE_MODEL_A = 0x40
@@ -53,20 +56,36 @@ class Partition:
         return self.offset + self.size
 
 
-LAYOUT: Tuple[Partition, ...] = (
+_BEFORE = (
     Partition("nvs", TYPE_DATA, SUBTYPE_NVS, 0x9000, 0x6000),
     Partition("phy_init", TYPE_DATA, SUBTYPE_PHY, 0xF000, 0x1000),
-    Partition("factory", TYPE_APP, SUBTYPE_FACTORY, 0x10000, 0x2FC000),
-    Partition("network", TYPE_DATA, SUBTYPE_NETWORK, 0x30C000, 0x3000),
-    Partition("keys", TYPE_DATA, SUBTYPE_KEYS, 0x30F000, 0x1000),
-    Partition("model_a", TYPE_DATA, SUBTYPE_MODEL_A, 0x310000, 0x78000),
-    Partition("model_b", TYPE_DATA, SUBTYPE_MODEL_B, 0x388000, 0x78000),
 )
+APP = Partition("app_a", TYPE_APP, SUBTYPE_OTA_0, 0x10000, 0x170000)
+"""Where a flasher puts the program; app_b is for one that comes over the air."""
+APP_B = Partition("app_b", TYPE_APP, SUBTYPE_OTA_1, 0x180000, 0x170000)
+OTA_DATA = Partition("otadata", TYPE_DATA, SUBTYPE_OTA_DATA, 0x2F0000, 0x2000)
+"""Which of the two the boot loader starts; erased: the first."""
+NETWORK = Partition("network", TYPE_DATA, SUBTYPE_NETWORK, 0x30C000, 0x3000)
+KEYS = Partition("keys", TYPE_DATA, SUBTYPE_KEYS, 0x30F000, 0x1000)
+SLOTS: Dict[str, Partition] = {
+    "a": Partition("model_a", TYPE_DATA, SUBTYPE_MODEL_A, 0x310000, 0x78000),
+    "b": Partition("model_b", TYPE_DATA, SUBTYPE_MODEL_B, 0x388000, 0x78000),
+}
+LAYOUT: Tuple[Partition, ...] = (*_BEFORE, APP, APP_B, OTA_DATA, NETWORK, KEYS, *SLOTS.values())
 
-APP = LAYOUT[2]
-NETWORK = LAYOUT[3]
-KEYS = LAYOUT[4]
-SLOTS: Dict[str, Partition] = {"a": LAYOUT[5], "b": LAYOUT[6]}
+MODEL_CAPACITY = SLOTS["a"].size - SECTOR_BYTES
+"""Bytes a model.bin may have: the last sector of a slot is the board's log about it."""
+PROGRAM_CAPACITY = APP_B.size - SECTOR_BYTES
+"""Bytes a program from the air may have: the last sector of its place says what it is."""
+
+EARLIER_LAYOUTS: Tuple[Tuple[Partition, ...], ...] = (
+    (
+        *_BEFORE,
+        Partition("factory", TYPE_APP, SUBTYPE_FACTORY, 0x10000, 0x2FF000),
+        *(KEYS, *SLOTS.values()),
+    ),
+)
+"""Of boards that were flashed before: everything but the program is where it is now."""
 
 
 def build_table(layout: Sequence[Partition] = LAYOUT) -> bytes:

@@ -1,4 +1,4 @@
-"""A new model to many boards, in stages, with an end as soon as too many of them fail."""
+"""A new model, or program, to many boards, in stages, with an end as soon as too many of them fail."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Callable, Dict, List, Optional, Sequence
+from typing import Any, Callable, Dict, List, Optional, Sequence
 
 from orchestrator.boards.conversation import BoardError, NoAnswerError
+from orchestrator.boards.firmware_file import Firmware
 from orchestrator.boards.fleet_link import FleetLink
 from orchestrator.boards.network_board import NetworkBoard
 from orchestrator.errors import BrokerError, UsageError
@@ -48,8 +49,8 @@ class BoardResult:
 class Rollout:
     """What is rolled out to whom. `update` does it to one board: BoardError where that failed."""
 
-    model_digest: str
-    """The first 8 bytes of the SHA-256 in the header of the model.bin, as boards name it."""
+    digest: str
+    """Of the model or program, as boards name it."""
     stages: Sequence[float] = (5, 25, 100)
     """Percent of the boards that have the model at the end of each; rising, the last is 100."""
     most_failures: int = 0
@@ -70,7 +71,7 @@ class Rollout:
 
     def order(self, boards: Sequence[str]) -> List[str]:
         """Whose turn is when: by chance, another one for each model, so that no board is always the first to try."""
-        return sorted(boards, key=lambda name: hashlib.sha256(f"{self.model_digest} {name}".encode()).digest())
+        return sorted(boards, key=lambda name: hashlib.sha256(f"{self.digest} {name}".encode()).digest())
 
     def run(
         self,
@@ -141,19 +142,31 @@ class Rollout:
                     report(results[name])
 
 
+@dataclass(frozen=True)
+class Cargo:
+    """What boards get."""
+
+    digest: str
+    """As a board names it in the field `kind` of its info."""
+    kind: str
+    """`model` or `program`."""
+    send: Callable[[NetworkBoard], Dict[str, Any]]
+    """Gives the board's info afterwards."""
+
+
+def model_cargo(model_bin: bytes, digest: str) -> Cargo:
+    return Cargo(digest, "model", lambda board: board.update(model_bin))
+
+
+def firmware_cargo(firmware: Firmware) -> Cargo:
+    return Cargo(firmware.digest, "program", lambda board: board.update_firmware(firmware))
+
+
 class Updater:
     """Updates boards over a network, one call a board, from any number of threads."""
 
-    def __init__(
-        self,
-        link: FleetLink,
-        board_of: Callable[[str], NetworkBoard],
-        model_bin: bytes,
-        digest: str,
-        retry_s: float,
-    ) -> None:
-        self._link, self._board_of, self._model_bin, self._digest = link, board_of, model_bin, digest
-        self._retry_s = retry_s
+    def __init__(self, link: FleetLink, board_of: Callable[[str], NetworkBoard], cargo: Cargo, retry_s: float) -> None:
+        self._link, self._board_of, self._cargo, self._retry_s = link, board_of, cargo, retry_s
 
     def update(self, name: str) -> BoardResult:
         """Again from the beginning where the board, or the broker, went away meanwhile and comes back in time."""
@@ -170,7 +183,7 @@ class Updater:
                 return BoardResult(name, Outcome.FAILED, str(error))
 
     def still_well(self, name: str) -> str:
-        """Why a board does not go on with the model, or nothing."""
+        """Why a board does not go on with it, or nothing."""
         deadline = time.monotonic() + self._retry_s
         while True:
             try:
@@ -181,16 +194,18 @@ class Updater:
                     return f"after the update it does not answer: {error}"
             except BoardError as error:
                 return f"after the update it does not answer: {error}"
-        if info["model"] != self._digest:
-            return f"after the update it went to model {info['model']}: {info.get('state')}"
+        now = info.get(self._cargo.kind)
+        if now != self._cargo.digest:
+            return f"after the update it went to {self._cargo.kind} {now}: {info.get('state')}"
         return ""
 
     def _once(self, name: str) -> BoardResult:
         board = self._board_of(name)
         before = board.info()
-        info = board.update(self._model_bin)
-        same = before["model"] == self._digest
-        return BoardResult(name, Outcome.UNCHANGED if same else Outcome.UPDATED, f"slot {info.get('slot')}")
+        info = self._cargo.send(board)
+        same = before.get(self._cargo.kind) == self._cargo.digest and not before.get("on_trial")
+        place = info.get("program_slot" if self._cargo.kind == "program" else "slot")
+        return BoardResult(name, Outcome.UNCHANGED if same else Outcome.UPDATED, f"slot {place}")
 
     def _back(self, name: str, deadline: float) -> bool:
         """Waits until the broker is there, and the board at it."""

@@ -22,6 +22,7 @@ from model_export.trees import is_trees, parse_trees
 from orchestrator.boards.host_engine import (
     CORE,
     ENGINES,
+    NO_FIRMWARE,
     NO_HOOKS,
     NO_NETWORK,
     HostBuildError,
@@ -213,7 +214,7 @@ def c3_elf(model_bin: bytes, path: Path, hooks: str = NO_HOOKS) -> Path:
         raise HostBuildError(
             f"{len(model_bin)} bytes do not fit the model slot of the simulated ESP32-C3, which holds {room}"
         )
-    extra = (*CORE, "hal/c3_bare/*.cpp", NO_NETWORK, hooks)
+    extra = (*CORE, "hal/c3_bare/*.cpp", NO_NETWORK, NO_FIRMWARE, hooks)
     elf = build_elf("src/main_c3_bare.cpp", "-O2", target="c3_bare", extra=extra)
     slot = path.with_suffix(".slot")
     slot.write_bytes(model_bin.ljust(_C3_SLOT_BYTES, b"\xff"))

@@ -1,4 +1,4 @@
-"""A new model to a board over serial, while the old one stays in its slot: begin, chunks, commit, and the self-test."""
+"""A new model, or program, to a board while the old one stays in its place: begin, chunks, commit, and what proves it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Callable, Dict, Optional
 
 from model_export.model_bin import HEADER_BYTES, ModelBinError, parse_model_bin
 from orchestrator.boards.conversation import BoardError, Conversation, NoAnswerError
-from orchestrator.boards.partitions import SECTOR_BYTES, SLOTS
+from orchestrator.boards.firmware_file import Firmware
 from orchestrator.boards.protocol import (
     FRAME_UPDATE_BEGIN,
     FRAME_UPDATE_CHUNK,
@@ -20,13 +20,14 @@ from orchestrator.wire.plain import many
 
 log = logging.getLogger("edgeward.board")
 
-MODEL_CAPACITY = SLOTS["a"].size - SECTOR_BYTES
-"""Bytes a model.bin may have: the last sector of a slot is the board's log about it."""
 CHUNK_BYTES = 1024
 """A frame is a little longer; two of them fit a board's receive buffer of 4096 bytes."""
 _AHEAD = 2
 _ATTEMPTS = 6
 _STARTS = 3
+_RESTART_S = 60.0
+_POWER_WAS_CUT = ("power_on", "brown_out")
+"""Why a board restarted that says nothing against the program it had on trial."""
 _ERASE_S = 60.0
 """A slot of 480 KiB takes a worn flash chip some seconds to erase, the known answers of a large model a few more."""
 
@@ -58,6 +59,59 @@ def send_model(board: Conversation, model_bin: bytes, progress: Optional[Progres
             f"{result['mismatches']} of {result['rows']} known answers differ"
         )
     return info
+
+
+def send_firmware(board: Conversation, firmware: Firmware, progress: Optional[Progress] = None) -> Dict[str, Any]:
+    """See BoardClient.update_firmware."""
+    before = board.info()
+    if before["chip"] != firmware.chip:
+        raise BoardError(
+            f"{board.port}: the program is for {firmware.chip}, the board is {before['chip']}; nothing was sent"
+        )
+    if not before.get("program_bytes"):
+        raise BoardError(
+            f"{board.port}: flash has one place for a program: `edgeward flash --everything` once, over the cable"
+        )
+    if before.get("program") == firmware.digest and not before.get("on_trial"):
+        return before
+    for left in reversed(range(_STARTS)):
+        try:
+            _begin(board, firmware.content)
+            _send_chunks(board, firmware.content, progress)
+            _commit_firmware(board, before["boot"])
+            # A program that reaches nobody is not seen before its trial is over.
+            info = board.restarted(before["boot"], firmware.trial_s + _RESTART_S)
+            if info.get("program") == firmware.digest:
+                break
+            why = f"it went back to {info.get('program') or 'the program that was flashed'}"
+            if info.get("reset") not in _POWER_WAS_CUT:
+                raise BoardError(
+                    f"{board.port}: {why}: {firmware.version} did not come as far as an answer, or could not run the model"
+                )
+        except _ForgottenError as error:
+            info, why = board.info(), str(error)
+            if info["boot"] == before["boot"]:
+                raise BoardError(f"{board.port}: update refused: {error}") from error
+        if not left:
+            raise BoardError(
+                f"{board.port}: the board restarted {_STARTS} times during the update: is its supply steady? {why}"
+            )
+        log.warning("%s: the board restarted during the update, which begins again", board.port)
+        before = info
+    if info.get("on_trial"):
+        raise BoardError(
+            f"{board.port}: {firmware.version} runs on trial, and is kept once the board has obeyed an order over its network"
+        )
+    return info
+
+
+def _commit_firmware(board: Conversation, boot: str) -> None:
+    """The answer may be lost with the connection; where the frame was, the board is still the same boot."""
+    answer = _ask(board, FRAME_UPDATE_COMMIT, b"", _ERASE_S, attempts=1)
+    if answer is None and board.info()["boot"] == boot:
+        answer = _ask(board, FRAME_UPDATE_COMMIT, b"", _ERASE_S, attempts=1)
+    if answer is not None:
+        _check(board, answer)
 
 
 class _ForgottenError(BoardError):

@@ -12,9 +12,8 @@ from typing import Optional, Sequence, Union
 
 from orchestrator.boards.host_engine import HostBuildError, build
 from orchestrator.boards.keys import key_sector
-from orchestrator.boards.partitions import FLASH_BYTES, KEYS, NETWORK, SLOTS
+from orchestrator.boards.partitions import FLASH_BYTES, KEYS, MODEL_CAPACITY, NETWORK, SLOTS
 from orchestrator.boards.settings import NetworkSettings, settings_sector
-from orchestrator.boards.update import MODEL_CAPACITY
 
 _SLOT = SLOTS["a"]
 _START_S = 10.0
@@ -28,7 +27,7 @@ class VirtualBoard:
     `pins`: a file to which every change of a pin is added (firmware/hal/host/pins.cpp). `hooks`: a C++ file in place of
     firmware/hooks/none. `recording`: flashed as `edgeward flash --allow-recording --without-keys` does. `network`: firmware that
     reaches a broker by itself once it has settings (boards/connect.py); `settings`: with these in its flash. `keys`: may sign its
-    models, 32 bytes each.
+    models, 32 bytes each; `program_key`: its programs.
     """
 
     def __init__(
@@ -44,6 +43,7 @@ class VirtualBoard:
         network: bool = False,
         settings: Optional[NetworkSettings] = None,
         keys: Sequence[bytes] = (),
+        program_key: Optional[bytes] = None,
     ) -> None:
         self._model = Path(model_bin).read_bytes() if isinstance(model_bin, (str, Path)) else model_bin
         self._arena_bytes = arena_bytes
@@ -51,7 +51,7 @@ class VirtualBoard:
         self._hooks = None if hooks is None else Path(hooks)
         self._recording = recording
         self._program = "edgeward-board-network" if network or settings is not None else "edgeward-board"
-        self._settings, self._keys = settings, keys
+        self._settings, self._keys, self._program_key = settings, keys, program_key
         self._folder = tempfile.TemporaryDirectory(prefix="edgeward-board-")
         self.flash = Path(flash) if flash is not None else Path(self._folder.name) / "flash.bin"
         self.process: Optional[subprocess.Popen[bytes]] = None
@@ -62,7 +62,7 @@ class VirtualBoard:
             if self._model is not None:
                 self.write_model(self._model)
             if self._recording or self._keys:
-                self._write(KEYS.offset, key_sector(self._keys, recording=self._recording))
+                self._write(KEYS.offset, key_sector(self._keys, recording=self._recording, program=self._program_key))
             if self._settings is not None:
                 self._write(NETWORK.offset, settings_sector(self._settings))
             self.start()

@@ -7,7 +7,16 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional
 
-from orchestrator.cli import board_fleet, board_network, board_rule, board_simulate, flash, monitor, record
+from orchestrator.cli import (
+    board_firmware,
+    board_fleet,
+    board_network,
+    board_rule,
+    board_simulate,
+    flash,
+    monitor,
+    record,
+)
 from orchestrator.cli.arguments import check_output, seconds, whole_within
 from orchestrator.cli.commands import COMMANDS
 from orchestrator.wire.plain import many
@@ -55,11 +64,17 @@ def register(subparsers: Any) -> None:
     _verb(verbs, "selftest", run_selftest, "let a board run the known answers its model carries")
     verify = _verb(verbs, "verify", run_verify, "compare what a board runs with a bundle")
     verify.add_argument("model", type=Path, metavar="BUNDLE|model.bin", help="what the board should run")
-    update = _verb(verbs, "update", run_update, "send a new model over serial; the board tests it before it takes it")
-    update.add_argument("model", type=Path, metavar="BUNDLE|model.bin", help="the model to send")
-    key = _verb(verbs, "key", run_key, "the keys whose signature a model needs on a board")
-    key.add_argument("action", choices=("list", "set", "remove", "lock"), help="what to do with the board's keys")
-    key.add_argument("file", nargs="?", type=Path, metavar="PUBLIC.pem", help="for set and remove")
+    update = _verb(
+        verbs, "update", run_update, "send a new model or program over serial; the board tests it before it takes it"
+    )
+    update.add_argument(
+        "model", type=Path, metavar="BUNDLE|model.bin|FIRMWARE", help="the model or signed program to send"
+    )
+    key = _verb(verbs, "key", run_key, "the keys whose signature a model or program needs on a board")
+    key.add_argument(
+        "action", choices=("list", "set", "set-program", "remove", "lock"), help="what to do with the board's keys"
+    )
+    key.add_argument("file", nargs="?", type=Path, metavar="PUBLIC.pem", help="for set, set-program and remove")
     _verb(verbs, "rollback", run_rollback, "back to the model in the other slot")
     _verb(verbs, "reboot", run_reboot, "restart a board")
     flash.register(verbs)
@@ -69,6 +84,7 @@ def register(subparsers: Any) -> None:
     board_simulate.register(verbs)
     board_network.register(verbs)
     board_fleet.register(verbs)
+    board_firmware.register(verbs)
 
 
 def _verb(
@@ -258,11 +274,17 @@ def run_verify(args: argparse.Namespace) -> int:
 
 
 def run_update(args: argparse.Namespace) -> int:
+    from orchestrator.boards.firmware_file import read_firmware
     from orchestrator.cli.model_files import read_model_bin
 
-    blob = read_model_bin(args.model)
+    firmware = read_firmware(args.model)
+    blob = b"" if firmware is not None else read_model_bin(args.model)
     with _board(args) as board, flash.ProgressBars(not args.json) as bars:
-        _print_fields(args, board.update(blob, lambda sent, total: bars.show("model", sent / total)))
+        if firmware is not None:
+            info = board.update_firmware(firmware, lambda sent, total: bars.show("program", sent / total))
+        else:
+            info = board.update(blob, lambda sent, total: bars.show("model", sent / total))
+        _print_fields(args, info)
     return 0
 
 
@@ -277,17 +299,22 @@ def run_key(args: argparse.Namespace) -> int:
     with _board(args) as board:
         if args.action == "set":
             found = board.set_key(key)
+        elif args.action == "set-program":
+            found = board.set_program_key(key)
         elif args.action == "remove":
             found = board.remove_key(key)
         else:
             found = board.lock_keys() if args.action == "lock" else board.keys()
     if args.json:
         print(json.dumps({"port": args.port, **found}))
-    elif found["keys"]:
+        return 0
+    if found["keys"]:
         print(f"{args.port}: models need a signature of {' or '.join(found['keys'])}")
-        print("the keys are locked: only flashing changes them" if found["locked"] else "the keys are not locked")
     else:
         print(f"{args.port}: has no key, so it runs unsigned models")
+    program = found.get("program")
+    print(f"programs need one of {program}" if program else "no program is accepted over the air")
+    print("the keys are locked: only flashing changes them" if found["locked"] else "the keys are not locked")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""`edgeward board fleet`: boards on a network, which has which model, orders to them, and a new model in stages."""
+"""`edgeward board fleet`: boards on a network, which has which model, orders to them, and new models and programs in stages."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from orchestrator.boards.fleet_file import Fleet
     from orchestrator.boards.fleet_link import FleetLink
-    from orchestrator.boards.rollout import BoardResult
+    from orchestrator.boards.rollout import BoardResult, Cargo
     from orchestrator.wire.link import BrokerAddress
 
 _EPILOG = """examples:
@@ -30,7 +30,19 @@ _EPILOG = """examples:
 --identity is of `edgeward node enroll` as fleet:NAME, or the gateway's. Ctrl-C ends a roll-out: boards whose update has begun
 finish it, no other begins, and the same command goes on later."""
 
-_HEADS = ("board", "connected", "model", "name", "state", "signature", "chip", "simulated", "firmware", "foreign")
+_HEADS = (
+    "board",
+    "connected",
+    "model",
+    "name",
+    "state",
+    "signature",
+    "chip",
+    "simulated",
+    "firmware",
+    "program",
+    "foreign",
+)
 
 _ANSWERS = {
     "info": "info",
@@ -65,8 +77,10 @@ def register(verbs: Any) -> None:
         metavar="COMMAND",
         help=", ".join(_ANSWERS),
     )
-    update = _verb(inner, "update", run_update, "a new model to all boards, or some, in stages")
-    update.add_argument("model", type=Path, metavar="BUNDLE|model.bin", help="what they get, signed by --key")
+    update = _verb(inner, "update", run_update, "a new model or program to all boards, or some, in stages")
+    update.add_argument(
+        "model", type=Path, metavar="BUNDLE|model.bin|FIRMWARE", help="what they get; a model signed by --key"
+    )
     update.add_argument("--boards", metavar="A,B", help="only these (default: all of the fleet)")
     update.add_argument(
         "--stages",
@@ -154,6 +168,7 @@ def _row(link: FleetLink, name: str) -> Dict[str, Any]:
         "chip": fields.get("chip"),
         "simulated": fields.get("simulated"),
         "firmware": fields.get("firmware"),
+        "program": fields.get("program"),
         "foreign": link.foreign[name],
     }
 
@@ -206,8 +221,8 @@ def run_update(args: argparse.Namespace) -> int:
     from orchestrator.cli.stopping import Stopped, stop_on_sigterm
 
     key = _key(args.key)
-    blob, digest = _signed_model(args.model, key)
-    rollout = Rollout(digest, args.stages, args.failures, args.watch, args.retry)
+    cargo = _cargo(args.model, key)
+    rollout = Rollout(cargo.digest, args.stages, args.failures, args.watch, args.retry)
     with _linked(args) as link:
         names = _chosen(args, link.fleet)
         numbers = Numbers()
@@ -216,7 +231,7 @@ def run_update(args: argparse.Namespace) -> int:
         def board_of(name: str) -> NetworkBoard:
             return NetworkBoard(link, name, key, numbers, timeout_s=args.timeout)
 
-        updater = Updater(link, board_of, blob, digest, args.retry)
+        updater = Updater(link, board_of, cargo, args.retry)
         show = (lambda result: None) if args.json else _show
         with ThreadPoolExecutor(1) as pool:
             under_way = pool.submit(rollout.run, names, updater.update, updater.still_well, show)
@@ -231,7 +246,7 @@ def run_update(args: argparse.Namespace) -> int:
     well = counts["updated"] + counts["unchanged"] == len(results)
     if args.json:
         rows = [{"board": r.board, "outcome": r.outcome.value, "why": r.why, "stage": r.stage} for r in results]
-        print(json.dumps({"model": digest, "ok": well, "counts": counts, "boards": rows}))
+        print(json.dumps({cargo.kind: cargo.digest, "ok": well, "counts": counts, "boards": rows}))
     else:
         print(", ".join(f"{count} {name}" for name, count in counts.items() if count) or "no board")
     return 0 if well else 1
@@ -270,16 +285,21 @@ def _key(path: Path) -> Ed25519PrivateKey:
         raise UsageError(str(error)) from error
 
 
-def _signed_model(path: Path, key: Ed25519PrivateKey) -> Any:
-    """(model.bin, its digest). UsageError where `key` did not sign it: no board would take it."""
+def _cargo(path: Path, key: Ed25519PrivateKey) -> Cargo:
+    """A model or a program. UsageError for a model that `key` did not sign: no board would take it. Boards check a program."""
     from model_export.model_bin import ModelBinError
     from model_export.signing import verify_model_bin
+    from orchestrator.boards.firmware_file import read_firmware
+    from orchestrator.boards.rollout import firmware_cargo, model_cargo
     from orchestrator.cli.model_files import read_model_bin
     from orchestrator.errors import UsageError
 
+    firmware = read_firmware(path)
+    if firmware is not None:
+        return firmware_cargo(firmware)
     blob = read_model_bin(path)
     try:
-        return blob, verify_model_bin(blob, key.public_key()).digest
+        return model_cargo(blob, verify_model_bin(blob, key.public_key()).digest)
     except ModelBinError as error:
         raise UsageError(f"{path}: {error}; `edgeward model sign` signs it") from error
 

@@ -38,6 +38,12 @@ def register(subparsers: Any) -> None:
         metavar="PUBLIC.pem",
         help="the board takes only models this key signed (several: one of them); replaces the keys it has",
     )
+    parser.add_argument(
+        "--program-key",
+        type=Path,
+        metavar="PUBLIC.pem",
+        help="with --key: programs this key signed are accepted over the air (left out: none is)",
+    )
     parser.add_argument("--lock-keys", action="store_true", help="with --key: only flashing changes the keys again")
     parser.add_argument(
         "--allow-rules",
@@ -105,6 +111,10 @@ def regions_of(args: argparse.Namespace) -> List[Region]:
         raise UsageError("--firmware is only used with --everything; without it the model alone is written")
     if args.lock_keys and not args.key:
         raise UsageError("--lock-keys is only used with --key")
+    if args.program_key is not None and not args.key:
+        raise UsageError(
+            "--program-key is only used with --key: an update over the air takes orders, which --key signs"
+        )
     if args.allow_rules and not args.lock_keys:
         raise UsageError("--allow-rules is only used with --lock-keys: without, rules can be changed anyway")
     if args.allow_recording and not args.key and not args.without_keys:
@@ -152,7 +162,13 @@ def _key_region(args: argparse.Namespace) -> Region:
     return Region(
         "keys",
         KEYS.offset,
-        key_sector([raw_public(key) for key in keys], args.lock_keys, args.allow_recording, args.allow_rules),
+        key_sector(
+            [raw_public(key) for key in keys],
+            args.lock_keys,
+            args.allow_recording,
+            args.allow_rules,
+            None if args.program_key is None else raw_public(model_public_key(args.program_key)),
+        ),
     )
 
 

@@ -88,8 +88,7 @@ def run_preflight(arguments: argparse.Namespace) -> int:
     from model_export.model_bin import model_bin_of
     from model_export.preflight import preflight
     from orchestrator.boards.flash_images import firmware_regions
-    from orchestrator.boards.partitions import SLOTS
-    from orchestrator.boards.update import MODEL_CAPACITY
+    from orchestrator.boards.partitions import MODEL_CAPACITY, SLOTS
     from orchestrator.wire.pem import model_public_key
 
     path: Path = arguments.path

@@ -83,7 +83,9 @@ def test_everything_reads_back_byte_for_byte(mock: MockHandle, model: Path, buil
     result = flash(mock.url(), regions)
     assert result.chip == CHIP
     assert result.verified
-    assert [w.region.name for w in result.written] == ["app", "partition table", "bootloader", "model slot a"]
+    assert [w.region.name for w in result.written] == [
+        *("app", "partition table", "choice of program", "bootloader", "model slot a")
+    ]
     for region in regions:
         assert read_back(mock, region.address, len(region.data)) == region.data, region.name
 

@@ -122,6 +122,7 @@ def test_firmware_is_written_bootloader_last(build: Path) -> None:
     assert [(r.name, r.address, r.chip) for r in regions] == [
         ("app", 0x10000, "esp32c3"),
         ("partition table", 0x8000, "esp32c3"),
+        ("choice of program", 0x2F0000, None),
         ("bootloader", 0x0, "esp32c3"),
     ]
 
@@ -182,5 +183,5 @@ def test_build_with_another_layout_is_refused(build: Path) -> None:
 
 def test_app_larger_than_its_partition_is_refused(build: Path) -> None:
     (build / "firmware.bin").write_bytes(bytes(LAYOUT[2].size + 1))
-    with pytest.raises(ImageError, match="room for 3,129,344"):
+    with pytest.raises(ImageError, match="room for 1,507,328"):
         firmware_regions(build)

@@ -15,7 +15,7 @@ from wireless import Ward, digest_of, packed, until
 from model_export.model_bin import HEADER_BYTES, KnownAnswers, parse_model_bin
 from orchestrator.boards.fleet_link import FleetLink
 from orchestrator.boards.partitions import SLOTS
-from orchestrator.boards.rollout import BoardResult, Outcome, Rollout, Updater
+from orchestrator.boards.rollout import BoardResult, Outcome, Rollout, Updater, model_cargo
 from orchestrator.cli.main import main
 
 pytestmark = pytest.mark.slow
@@ -47,7 +47,7 @@ def all_here(link: FleetLink) -> bool:
 
 
 def rolled_out(ward: Ward, link: FleetLink, blob: bytes, rollout: Rollout) -> List[BoardResult]:
-    updater = Updater(link, lambda name: ward.order_to(link, name), blob, digest_of(blob), rollout.retry_s)
+    updater = Updater(link, lambda name: ward.order_to(link, name), model_cargo(blob, digest_of(blob)), rollout.retry_s)
     return rollout.run(NAMES, updater.update, updater.still_well)
 
 

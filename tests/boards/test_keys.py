@@ -49,13 +49,13 @@ def test_without_keys_anything_runs_and_info_says_so(sample: Sample) -> None:
     with VirtualBoard(sample.model_bin) as board, BoardClient(board.port) as client:
         info = client.info()
         assert (info["keys"], info["keys_locked"], info["signature"]) == (0, False, "none")
-        assert client.keys() == {"keys": [], "locked": False}
+        assert client.keys() == {"keys": [], "program": "", "locked": False}
 
 
 def test_updates_of_a_board_with_a_key(sample: Sample, second: bytes) -> None:
     with VirtualBoard(sample.model_bin) as board, BoardClient(board.port) as client:
         before = client.info()["model"]
-        assert client.set_key(KEY) == {"keys": [key_id(TRUSTED.public_key())], "locked": False}
+        assert client.set_key(KEY) == {"keys": [key_id(TRUSTED.public_key())], "program": "", "locked": False}
         with pytest.raises(BoardError, match="not signed"):
             client.update(second)
         with pytest.raises(BoardError, match="bad_signature"):

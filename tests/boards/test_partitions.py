@@ -24,7 +24,7 @@ from orchestrator.boards.partitions import (
 CSV = Path(__file__).parents[2] / "firmware/hal/esp32/partitions.csv"
 # Names of ESP-IDF's CSV for the numbers used here.
 TYPES = {"app": 0, "data": 1}
-SUBTYPES = {"factory": 0, "phy": 1, "nvs": 2}
+SUBTYPES = {"ota": 0, "phy": 1, "nvs": 2, "ota_0": 0x10, "ota_1": 0x11}
 
 
 def test_firmware_builds_from_the_same_layout() -> None:

@@ -9,7 +9,7 @@ import pytest
 from orchestrator.boards import update
 from orchestrator.boards.conversation import NoAnswerError
 from orchestrator.boards.fleet_link import Presence
-from orchestrator.boards.rollout import BoardResult, Outcome, Rollout, Updater
+from orchestrator.boards.rollout import BoardResult, Outcome, Rollout, Updater, model_cargo
 from orchestrator.errors import BrokerError, UsageError
 
 BOARDS = [f"b{number}" for number in range(40)]
@@ -125,7 +125,7 @@ class Away:
     def updater(self, retry_s: float = 20.0) -> Updater:
         link: Any = self
         board: Any = self
-        return Updater(link, lambda name: board, b"", "d", retry_s)
+        return Updater(link, lambda name: board, model_cargo(b"", "d"), retry_s)
 
 
 @pytest.mark.parametrize("error", [NoAnswerError("it is silent"), BrokerError("the connection is lost")])

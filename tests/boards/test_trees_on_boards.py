@@ -21,7 +21,7 @@ from model_export.trees_rows import telling_rows
 from orchestrator.boards.client import BoardClient
 from orchestrator.boards.conversation import BoardError
 from orchestrator.boards.host_engine import SANITIZE, build
-from orchestrator.boards.update import MODEL_CAPACITY
+from orchestrator.boards.partitions import MODEL_CAPACITY
 from orchestrator.boards.virtual import VirtualBoard
 from orchestrator.wire.logarithm import logarithm_within
 

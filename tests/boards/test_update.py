@@ -13,9 +13,8 @@ from model_export.model_bin import HEADER_BYTES, KnownAnswers, pack_model_bin, p
 from model_export.plan import compile_plan
 from orchestrator.boards.client import BoardClient
 from orchestrator.boards.conversation import BoardError
-from orchestrator.boards.partitions import SLOTS
+from orchestrator.boards.partitions import MODEL_CAPACITY, SLOTS
 from orchestrator.boards.protocol import FRAME_UPDATE_BEGIN, FRAME_UPDATE_CHUNK, encode_frame
-from orchestrator.boards.update import MODEL_CAPACITY
 from orchestrator.boards.virtual import VirtualBoard
 
 

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from model_export.model_bin import KnownAnswers, pack_model_bin, parse_model_bin
 from model_export.plan import compile_plan
-from model_export.signing import sign_model_bin
+from model_export.signing import raw_public, sign_model_bin
 from orchestrator.boards.fleet_file import Fleet
 from orchestrator.boards.fleet_link import FleetLink
 from orchestrator.boards.network_board import NetworkBoard
@@ -33,7 +33,7 @@ class Ward:
     """
 
     def __init__(self, folder: Path, boards: Sequence[str], others: Sequence[str] = ()) -> None:
-        self.key = Ed25519PrivateKey.generate()
+        self.key, self.program_key = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
         self.numbers = Numbers()
         self.fleet = Fleet(folder / "fleet", FEDERATION)
         self.boards: Dict[str, VirtualBoard] = {}
@@ -80,7 +80,12 @@ class Ward:
 
     def board(self, name: str, model_bin: Optional[bytes], **more: Any) -> VirtualBoard:
         """One that has its place in its flash, and trusts the owner's key."""
-        board = VirtualBoard(model_bin, settings=self.settings(name, **more), keys=[self.public])
+        board = VirtualBoard(
+            model_bin,
+            settings=self.settings(name, **more),
+            keys=[self.public],
+            program_key=raw_public(self.program_key.public_key()),
+        )
         self.boards[name] = self._stack.enter_context(board)
         return board
 

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from model_export.model_bin import HEADER_BYTES, KnownAnswers, pack_model_bin, parse_model_bin
 from model_export.signing import raw_public, sign_model_bin
+from orchestrator.boards.firmware_file import Firmware, sign_firmware
 from orchestrator.boards.host_engine import SANITIZE, build
 from orchestrator.boards.keys import key_sector
 from orchestrator.boards.orders import checked, sign_order
@@ -29,7 +30,8 @@ from orchestrator.boards.settings import NetworkSettings
 from orchestrator.wire.board_records import read_record
 
 FEDERATION, NAME, SECRET = "clinic-a", "bed-7", bytes(range(32))
-OWNER, STRANGER = (Ed25519PrivateKey.from_private_bytes(bytes([each]) * 32) for each in (1, 2))
+OWNER, STRANGER, MAKER = (Ed25519PrivateKey.from_private_bytes(bytes([each]) * 32) for each in (1, 2, 3))
+"""OWNER signs models and orders, MAKER programs."""
 PLACE = NetworkSettings(NAME, FEDERATION, "broker.example", 8883, SECRET, metrics_s=0)
 RESTARTED = 7
 _CORPUS = Path(__file__).resolve().parents[2] / "firmware" / "test" / "corpus" / "model.bin"
@@ -54,9 +56,6 @@ def models() -> Sequence[bytes]:
 
 
 OLD, NEW = models()
-
-UPDATE, BACK = (f"update {hashlib.sha256(model[:HEADER_BYTES]).hexdigest()}" for model in (NEW, OLD))
-"""The commands of orders that ask for NEW, and for OLD."""
 
 
 def digest(model: bytes) -> str:
@@ -83,6 +82,21 @@ def parts(model: bytes) -> List[bytes]:
     ]
 
 
+def program(
+    image: bytes = b"new" * 3000, chip: str = "host", key: Ed25519PrivateKey = MAKER, trial_s: int = 60
+) -> Firmware:
+    return sign_firmware(image, chip, "2.0", key, trial_s)
+
+
+def begins(content: bytes) -> str:
+    """The command of an order that asks for what begins with this header."""
+    return f"update {hashlib.sha256(content[:HEADER_BYTES]).hexdigest()}"
+
+
+UPDATE, BACK = (begins(model) for model in (NEW, OLD))
+"""The commands of orders that ask for NEW, and for OLD."""
+
+
 def sector(entries: bytes) -> bytes:
     """Entries of settings as they lie in flash."""
     return (struct.pack("<4sIII", b"EWNW", len(entries), zlib.crc32(entries), 0xFFFFFFFF) + entries).ljust(
@@ -94,7 +108,9 @@ def flash(folder: Path, place: Optional[NetworkSettings] = PLACE, **keys: Any) -
     """The image of a board with OLD and OWNER's key, and a place."""
     image = bytearray(b"\xff" * FLASH_BYTES)
     image[SLOTS["a"].offset : SLOTS["a"].offset + len(OLD)] = OLD
-    image[KEYS.offset : KEYS.offset + KEYS.size] = key_sector([raw_public(OWNER.public_key())], **keys)
+    image[KEYS.offset : KEYS.offset + KEYS.size] = key_sector(
+        [raw_public(OWNER.public_key())], **{"program": raw_public(MAKER.public_key()), **keys}
+    )
     if place is not None:
         image[NETWORK.offset : NETWORK.offset + 4096] = sector(place.packed())
     path = folder / "flash"

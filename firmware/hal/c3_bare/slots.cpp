@@ -12,12 +12,12 @@ namespace {
 constexpr uint32_t kPowered = 0x45574b50;
 
 uint32_t size_of(Slot slot) {
-  if (slot == Slot::network) return 0;  // no radio, no place for it
+  if (slot >= Slot::network) return 0;  // no radio, and one program, so no place for more
   return slot == Slot::keys ? kFlashSectorBytes : kSlotBytes;
 }
 
 uint8_t* slot_bytes(Slot slot) {
-  if (slot == Slot::network) return nullptr;
+  if (slot >= Slot::network) return nullptr;
   return slot == Slot::keys ? g_kept.keys : g_kept.slots[static_cast<uint8_t>(slot)];
 }
 

@@ -1,5 +1,5 @@
-// Slots: the data partitions model_a, model_b, keys and network, mapped for reading, erased and written in place. No otadata is
-// involved: which slot is active is the core's business.
+// Slots: the data partitions model_a, model_b, keys and network, and the programs' app_a and app_b, mapped for reading, erased and
+// written in place. Which model is active is the core's business; which program is, that of ESP-IDF's OTA data (firmware.cpp).
 #include <cstdlib>
 
 #include "esp_log.h"
@@ -11,6 +11,7 @@ namespace {
 
 struct SlotPartition {
   const char* label;
+  esp_partition_type_t type;
   esp_partition_subtype_t subtype;
   const esp_partition_t* partition;  // null until found
   const void* mapped;                // null until mapped
@@ -18,16 +19,19 @@ struct SlotPartition {
 };
 
 SlotPartition g_slots[] = {
-    {"model_a", static_cast<esp_partition_subtype_t>(0x40), nullptr, nullptr, 0},
-    {"model_b", static_cast<esp_partition_subtype_t>(0x41), nullptr, nullptr, 0},
-    {"keys", static_cast<esp_partition_subtype_t>(0x42), nullptr, nullptr, 0},
-    {"network", static_cast<esp_partition_subtype_t>(0x43), nullptr, nullptr, 0},
+    {"model_a", ESP_PARTITION_TYPE_DATA, static_cast<esp_partition_subtype_t>(0x40), nullptr, nullptr, 0},
+    {"model_b", ESP_PARTITION_TYPE_DATA, static_cast<esp_partition_subtype_t>(0x41), nullptr, nullptr, 0},
+    {"keys", ESP_PARTITION_TYPE_DATA, static_cast<esp_partition_subtype_t>(0x42), nullptr, nullptr, 0},
+    {"network", ESP_PARTITION_TYPE_DATA, static_cast<esp_partition_subtype_t>(0x43), nullptr, nullptr, 0},
+    {"app_a", ESP_PARTITION_TYPE_APP, ESP_PARTITION_SUBTYPE_APP_OTA_0, nullptr, nullptr, 0},
+    {"app_b", ESP_PARTITION_TYPE_APP, ESP_PARTITION_SUBTYPE_APP_OTA_1, nullptr, nullptr, 0},
+    {"otadata", ESP_PARTITION_TYPE_DATA, ESP_PARTITION_SUBTYPE_DATA_OTA, nullptr, nullptr, 0},
 };
 
 SlotPartition& find(Slot slot) {
   SlotPartition& entry = g_slots[static_cast<uint8_t>(slot)];
   if (entry.partition == nullptr) {
-    entry.partition = esp_partition_find_first(ESP_PARTITION_TYPE_DATA, entry.subtype, entry.label);
+    entry.partition = esp_partition_find_first(entry.type, entry.subtype, entry.label);
   }
   return entry;
 }

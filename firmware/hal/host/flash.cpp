@@ -15,8 +15,10 @@ namespace edgeward::hal {
 namespace {
 
 constexpr uint32_t kFlashBytes = 4 * 1024 * 1024;
-constexpr uint32_t kSlotOffset[kSlotCount] = {0x310000, 0x388000, 0x30F000, 0x30C000};
-constexpr uint32_t kSlotBytes[kSlotCount] = {0x78000, 0x78000, kFlashSectorBytes, 3 * kFlashSectorBytes};
+constexpr uint32_t kProgramBytes = 0x170000;
+constexpr uint32_t kSlotOffset[kSlotCount] = {0x310000, 0x388000, 0x30F000, 0x30C000, 0x10000, 0x180000, 0x2F0000};
+constexpr uint32_t kSlotBytes[kSlotCount] = {0x78000,       0x78000,       kFlashSectorBytes,    3 * kFlashSectorBytes,
+                                             kProgramBytes, kProgramBytes, 2 * kFlashSectorBytes};
 
 uint8_t* g_flash = nullptr;
 char g_path[PATH_MAX] = {};  // absolute

@@ -21,6 +21,13 @@ void wake();
 // Ends the process when standard input does: so that a board does not outlive the process that started it.
 void watch_stdin();
 
+// A virtual board's boot loader: where a program came over the air to the place that is to start, that runs instead of this one, and
+// this does not return; when it restarts, this file runs again. To be called once the flash is open.
+void start_program(char** arguments);
+
+// The file restart() runs.
+const char* loader_path();
+
 // Called by restart(), before the process begins again: whatever leaves it by another thread.
 void before_restart(void (*drain)());
 

@@ -69,7 +69,7 @@ void before_restart(void (*drain)()) { g_drain = drain; }
 void restart() {
   if (g_drain != nullptr) g_drain();
   setenv("EDGEWARD_BOARD_RESET", "restart", 1);
-  execv("/proc/self/exe", g_arguments);
+  execv(loader_path(), g_arguments);
   std::perror("edgeward-board: cannot restart");
   std::_Exit(1);
 }

@@ -1,0 +1,37 @@
+// Receives a program into the place that does not run. It counts for nothing before finish(), which makes the next start try it.
+#pragma once
+
+#include <cstdint>
+
+#include "core/arrival.h"
+#include "core/firmware_file.h"
+
+namespace edgeward {
+
+class FirmwareUpdater {
+ public:
+  // Checks `header`, the first kFirmwareHeaderBytes of the file; erases what is said about the program before.
+  Refusal begin(const uint8_t* header, uint32_t bytes, const Keys& keys, const char* chip);
+
+  // `offset` counts from the start of the file. Bytes that are there already are passed over.
+  Refusal chunk(uint32_t offset, const uint8_t* data, uint32_t bytes);
+
+  // Whether all of it is in flash and is what was signed. Ends the update in any case. `model`: SHA-256 of the one in use, which the
+  // new program has to run; null without one.
+  Refusal finish(const uint8_t* model);
+
+  void abandon() { arrival_.open = false; }
+
+  bool open() const { return arrival_.open; }
+  uint32_t next_offset() const { return arrival_.next; }
+
+ private:
+  bool write(uint32_t offset, const uint8_t* data, uint32_t bytes) const;
+
+  hal::Slot target_ = hal::Slot::app_b;
+  Arrival arrival_;
+  FirmwareHeader header_;
+  uint8_t header_bytes_[kFirmwareHeaderBytes] = {};
+};
+
+}  // namespace edgeward
