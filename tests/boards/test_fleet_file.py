@@ -17,7 +17,7 @@ from orchestrator.boards import connect
 from orchestrator.boards.client import BoardClient
 from orchestrator.boards.fleet_file import Fleet
 from orchestrator.boards.fleet_link import MOST_STRANGERS, FleetLink
-from orchestrator.boards.rollout import BoardResult, Outcome
+from orchestrator.boards.rollout import BoardResult, Outcome, model_cargo
 from orchestrator.cli.main import main
 from orchestrator.cli.tables import next_command
 from orchestrator.errors import UsageError
@@ -190,7 +190,7 @@ def test_who_ends_a_roll_out_reads_what_became_of_each_board(
     request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     monkeypatch.setattr("orchestrator.boards.fleet_link.FleetLink", Nowhere)
     monkeypatch.setattr("orchestrator.boards.rollout.Updater.update", update)
-    monkeypatch.setattr("orchestrator.cli.board_fleet._signed_model", lambda *_: (b"", "d"))
+    monkeypatch.setattr("orchestrator.cli.board_fleet._cargo", lambda *_: model_cargo(b"", "d"))
     monkeypatch.setattr("orchestrator.cli.board_fleet.time", SimpleNamespace(sleep=lambda _: None))
     there = ["--fleet", str(fleet.folder), "--broker", "mqtt://127.0.0.1:1", "--key", str(key)]
     assert main(["board", "fleet", "update", "m.bin", *there, "--stages", "50,100", "--watch", "60", "--json"]) == 1
