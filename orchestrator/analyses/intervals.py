@@ -68,7 +68,8 @@ def area(value: float, positives: float, negatives: float, noise: float = 0.0) -
     An area of 1, or of 0, is of classes of which nobody overlaps. Of the smaller class each record makes a pair with another one
     of the other, and these pairs are independent: where the true area is a, all m of them are right with a probability of a^m
     at most, whatever the scores' distributions. So the interval goes on to the a at which that is 2.5 %, which is also that of
-    Clopper and Pearson (1934, Biometrika 26:404) for m of m; the variance alone would rest on a model of the scores.
+    Clopper and Pearson (1934, Biometrika 26:404) for m of m; the variance alone would rest on a model of the scores. An area
+    below 1 says no more for a high one than 1 does, so no interval begins above that a.
     """
     p, n = max(positives, 1.0), max(negatives, 1.0)
     a = _GRID
@@ -76,9 +77,8 @@ def area(value: float, positives: float, negatives: float, noise: float = 0.0) -
     variance = (a * (1 - a) + (p - 1) * (q1 - a * a) + (n - 1) * (q2 - a * a)) / (p * n)
     low, high = _where(np.abs(value - a) <= Z * np.sqrt(np.maximum(variance, 0.0) + noise**2))
     all_right = TAIL ** (1 / min(p, n))
-    if value >= 1 - 1e-12:
-        return min(low, all_right), 1.0
-    return (0.0, max(high, 1 - all_right)) if value <= 1e-12 else (low, high)
+    low, high = min(low, all_right), max(high, 1 - all_right)
+    return (low, 1.0) if value >= 1 - 1e-12 else (0.0, high) if value <= 1e-12 else (low, high)
 
 
 def difference_exceeds(won: float, lost: float, noise: float = 0.0, cells: int = 0) -> bool:

@@ -39,6 +39,15 @@ def test_an_area_of_1_is_as_sure_as_the_smaller_class_makes_it(events: int, othe
         assert of(there, absent, 0.0) == pytest.approx((0.0, 0.0, 1 - low))
 
 
+@pytest.mark.parametrize(("events", "others"), [(1, 9), (3, 1000), (5, 200_000), (40, 50)])
+def test_an_area_just_below_1_is_no_surer_than_one_of_1(events: int, others: int) -> None:
+    """A pair the wrong way round is no evidence for a high area; of unequal classes the variance alone would take it for some."""
+    least = intervals.area(1.0, events, others)[0]
+    for wrong in (1, 2, max(2, others // 100)):
+        assert intervals.area(1 - wrong / (events * others), events, others)[0] <= least
+        assert intervals.area(wrong / (events * others), events, others)[1] >= 1 - least
+
+
 def test_that_interval_holds_whatever_the_scores_are() -> None:
     """Of records of which each is either far above all others or far below: the worst there is for an area of 1."""
     draw, truth, size = np.random.default_rng(3), 0.93, 30
