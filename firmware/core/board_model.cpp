@@ -171,6 +171,7 @@ void Board::update_begin(const Frame& frame) {
   firmware_.abandon();
   const hal::Slot target = update_target();
   Refusal refusal = updater_.check(target, frame.body, frame.body_bytes);
+  if (on_trial_) refusal = kOnTrial;
   if (!refusal) refusal = check_signature(keys_, frame.body, updater_.header());
   if (!refusal) {
     const ModelHeader& header = updater_.header();
@@ -223,6 +224,7 @@ void Board::update_commit(const Frame& frame) {
 void Board::rollback() {
   const SlotState state = inspect(other(slot_));
   if (!loaded()) return error("no_model", state_);
+  if (on_trial_) return error(kOnTrial.code, kOnTrial.reason);
   if (state.status != HeaderStatus::ok) return error(edgeward::to_string(state.status), "the other slot has no model");
   if (state.crashed) return error("crashed_before", "the model in the other slot crashed the board");
   Refusal refusal = prepare(state.data, state.data, state.header, true);

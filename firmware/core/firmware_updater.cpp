@@ -17,7 +17,7 @@ Refusal FirmwareUpdater::begin(const uint8_t* header, uint32_t bytes, const Keys
   arrival_.open = false;
   hal::Slot runs;
   if (!hal::firmware_place(&runs)) return Refusal{"no_second_place", "flash has no second place for a program: flash everything once"};
-  if (hal::firmware_on_trial()) return Refusal{"on_trial", "the program that runs is itself on trial"};
+  if (hal::firmware_on_trial()) return kOnTrial;
   target_ = other_program(runs);
   const hal::SlotView area = program_area(target_);
   if (const Refusal refusal = read_firmware_header(header, bytes, area.bytes, &header_)) return refusal;

@@ -8,6 +8,9 @@
 
 namespace edgeward {
 
+// Nothing that lasts is changed by a program that may go.
+constexpr Refusal kOnTrial{"on_trial", "the program that runs is on trial: an order of the board's owner keeps it"};
+
 class FirmwareUpdater {
  public:
   // Checks `header`, the first kFirmwareHeaderBytes of the file; erases what is said about the program before.

@@ -253,6 +253,19 @@ def test_a_program_on_trial_takes_no_other(tmp_path: Path) -> None:
     assert said.on_serial("update")[0]["code"] == "on_trial"
 
 
+def test_a_program_on_trial_changes_no_model(tmp_path: Path) -> None:
+    """By the cable, too: what it had noted as proven, the program before would take for its own."""
+    image = flash(tmp_path)
+    Talk().message(order(1, begins(NEW)), *parts(NEW)).to(image)
+    update(program(), 2).to(image)
+    said = Talk().serial("rollback").frame(FRAME_UPDATE_BEGIN, OLD[:256]).serial("reload").to(image)
+    assert [each["code"] for each in said.on_serial("error")] == ["on_trial"]
+    assert [each["code"] for each in said.on_serial("update")] == ["on_trial"]
+    back = seen(image)
+    assert (back["model"], back["program"]) == (digest(NEW), "")
+    assert Talk().serial("rollback").to(image).on_serial("ok")
+
+
 def test_chunks_come_in_order_and_once(tmp_path: Path) -> None:
     image, new = flash(tmp_path), program()
     begin, *chunks, commit = parts(new.content)
