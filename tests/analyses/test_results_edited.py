@@ -17,6 +17,9 @@ from orchestrator.gateway.analysed import report_of
 from orchestrator.gateway.trees_bundle import export_trees
 from orchestrator.gateway.trial import try_planned
 
+pytestmark = pytest.mark.slow
+
+
 pytest.importorskip("serial", reason="bundles are made at gateways, which have it")
 
 KINDS: Dict[str, Dict[str, Any]] = {

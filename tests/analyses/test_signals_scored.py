@@ -11,6 +11,7 @@ from typing import Any, Dict, List, Tuple
 import numpy as np
 import pytest
 
+
 sys.path.insert(0, str(Path(__file__).parents[1] / "predict"))
 
 import known_bundles
@@ -36,6 +37,8 @@ from orchestrator.gateway.scored_file import FLOAT_FILE, model_path
 from orchestrator.gateway.trial import try_analysis
 from orchestrator.node.scores import with_scores
 from orchestrator.predict.engines import outputs_of
+
+pytestmark = pytest.mark.slow
 
 metrics = pytest.importorskip("sklearn.metrics", reason="scikit-learn comes with the gateway, not on a node")
 if find_spec("tensorflow") is None:  # not imported: in one process with TenSEAL it crashes

@@ -35,6 +35,9 @@ from orchestrator.gateway.trial import try_planned
 from orchestrator.wire.schema import Schema
 from orchestrator.wire.targets.number import Number
 
+pytestmark = pytest.mark.slow
+
+
 pytest.importorskip("serial", reason="bundles are made at gateways, which have it")
 
 OPTIONS: Dict[str, Tuple[str, Dict[str, Any]]] = {

@@ -32,6 +32,9 @@ from orchestrator.gateway.trial import try_analysis
 from orchestrator.node.scores import with_scores
 from orchestrator.predict.engines import outputs_of
 
+pytestmark = pytest.mark.slow
+
+
 metrics = pytest.importorskip("sklearn.metrics", reason="scikit-learn comes with the gateway, not on a node")
 
 TASK = """

@@ -19,6 +19,9 @@ from orchestrator.boards.rv32 import COMPILER, c3_elf, missing
 from orchestrator.boards.virtual import VirtualBoard
 from orchestrator.errors import GivenError
 
+pytestmark = pytest.mark.slow
+
+
 EXAMPLE = firmware_dir() / "hooks/example/hooks.cpp"
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "hooks.md"
 GPIO_OUT, GPIO_ENABLE = 0x60004004, 0x60004020

@@ -22,6 +22,9 @@ from orchestrator.wire.event_queue import Message
 from orchestrator.wire.link import Link, client_id
 from orchestrator.wire.topics import Topics
 
+pytestmark = pytest.mark.slow
+
+
 TOPICS = Topics(FEDERATION)
 ROOT = f"edgeward/1/{FEDERATION}"
 

@@ -8,6 +8,7 @@ from typing import Any, Dict, List, Tuple
 import numpy as np
 import pytest
 
+
 pytest.importorskip("tenseal", reason="TenSEAL has no wheel for this Python")
 
 from orchestrator.analyses.base import Total
@@ -27,6 +28,8 @@ from orchestrator.node.peers import Peers
 from orchestrator.node.store import NodeStore
 from orchestrator.privacy.similar_files import read_answer, write_answer
 from orchestrator.wire.pki import key_fingerprint
+
+pytestmark = pytest.mark.slow
 
 CONFIG = """
 [gateway]

@@ -17,6 +17,9 @@ from model_export.model_bin import parse_model_bin
 from orchestrator.cli import model as model_cli
 from orchestrator.errors import UsageError
 
+pytestmark = pytest.mark.slow
+
+
 TOML = "channels = 13\nstep_ms = 20\naveraged = 5\nunit = 0.1\n"
 SAID: Dict[str, Any] = {"channels": 13, "step_ms": 20, "averaged": 5, "unit": 0.1}
 """The model mlp takes 13 values: one step."""

@@ -8,6 +8,7 @@ from typing import Any, Dict, List, Tuple
 import numpy as np
 import pytest
 
+
 sys.path.insert(0, str(Path(__file__).parents[1] / "predict"))
 
 from graph_samples import mutants
@@ -22,6 +23,8 @@ from orchestrator.errors import GraphError
 from orchestrator.node import fixed_point
 from orchestrator.node.int8_layers import Edge
 from orchestrator.node.int8_model import MOST_WEIGHTS, is_int8, read_int8
+
+pytestmark = pytest.mark.slow
 
 SCALES = st.floats(2.0**-26, 2.0**20).map(np.float32).map(float)
 ZEROS = st.integers(-128, 127)

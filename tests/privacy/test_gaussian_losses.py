@@ -9,6 +9,9 @@ from hypothesis import strategies as st
 
 from orchestrator.privacy.gaussian_losses import composition, losses_of
 
+pytestmark = pytest.mark.slow
+
+
 pytest.importorskip("dp_accounting")  # not on Python 3.8
 
 CASES = [

@@ -6,6 +6,7 @@ from typing import List, Tuple
 import numpy as np
 import pytest
 
+
 pytest.importorskip("tenseal", reason="TenSEAL has no wheel for this Python")
 
 from orchestrator.errors import PrivacyError, WireError
@@ -41,6 +42,8 @@ from orchestrator.privacy.similar_cells import (
     shift_of,
     votes,
 )
+
+pytestmark = pytest.mark.slow
 
 BITS, CLASSES = 64, ("no", "yes")
 

@@ -57,6 +57,7 @@ def test_extremes_stay_finite_or_are_refused(extreme: float) -> None:
         step_towards(np.full(SIZE, -3e38, np.float32), np.full(SIZE, 3e38, np.float32), np.zeros_like(before))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrong", ["missing", "size", "kind", "nan", "scales"])
 def test_a_change_that_does_not_fit_is_refused(wrong: str) -> None:
     before = np.zeros(SIZE, np.float32)
