@@ -11,7 +11,6 @@ from typing import Any, Dict, List, Tuple
 import numpy as np
 import pytest
 
-
 sys.path.insert(0, str(Path(__file__).parents[1] / "predict"))
 
 import known_bundles

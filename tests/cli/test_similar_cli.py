@@ -8,7 +8,6 @@ from typing import Any, Dict, List, Tuple
 import numpy as np
 import pytest
 
-
 pytest.importorskip("tenseal", reason="TenSEAL has no wheel for this Python")
 
 from orchestrator.analyses.base import Total

@@ -8,7 +8,6 @@ from typing import Any, Dict, List, Tuple
 import numpy as np
 import pytest
 
-
 sys.path.insert(0, str(Path(__file__).parents[1] / "predict"))
 
 from graph_samples import mutants

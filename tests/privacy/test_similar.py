@@ -6,7 +6,6 @@ from typing import List, Tuple
 import numpy as np
 import pytest
 
-
 pytest.importorskip("tenseal", reason="TenSEAL has no wheel for this Python")
 
 from orchestrator.errors import PrivacyError, WireError
