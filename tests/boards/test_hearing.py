@@ -26,6 +26,8 @@ from orchestrator.boards.host_engine import run_direct
 from orchestrator.boards.protocol import Record
 from orchestrator.boards.virtual import VirtualBoard
 
+pytestmark = pytest.mark.slow
+
 PARAMETERS: Dict[str, Any] = {"channels": 10, "step_ms": 20}
 """The sample takes 49 x 10 values: 49 steps of ten channels."""
 STEPS = 49

@@ -21,6 +21,8 @@ from orchestrator.gateway.web.listener import Listener
 from orchestrator.wire.board_records import KINDS, read_forwarded, read_record
 from orchestrator.wire.event_queue import Message
 
+pytestmark = pytest.mark.slow
+
 HEAD = {"v": 1, "boot": "0a0b0c0d", "seq": 1, "model": None, "t_us": 5}
 SAMPLES = {**HEAD, "kind": "samples", "first_sample": 0, "of_channels": 1, "values": "01020304"}
 

@@ -20,6 +20,8 @@ from model_export.audio.tables import make_tables, pack_tables
 from model_export.audio.wav_file import features_of_wav
 from model_export.errors import AudioError
 
+pytestmark = pytest.mark.slow
+
 
 def machines_logarithm(x: np.ndarray) -> np.ndarray:
     """log1pf of this machine's C library, of which pymicro-features makes its tables."""

@@ -17,6 +17,8 @@ from model_export.manifest import dump_manifest
 from model_export.model_bin import parse_model_bin
 from model_export.tflm import TflmModel
 
+pytestmark = pytest.mark.slow
+
 INPUTS, HIDDEN, CLASSES, HEADS = 5, 3, 2, 3
 HEAD = HIDDEN * CLASSES + CLASSES
 SIZE = INPUTS * HIDDEN + HIDDEN + HEAD

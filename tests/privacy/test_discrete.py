@@ -11,6 +11,8 @@ from orchestrator.privacy import discrete
 from orchestrator.privacy.discrete import discrete_gaussian, skellam
 from orchestrator.privacy.secure_random import SecureRandom
 
+pytestmark = pytest.mark.slow
+
 N = 300_000
 DOUBT = 16.2  # a right sampler is refused with probability exp(-16.2) = 1e-7
 
