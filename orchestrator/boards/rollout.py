@@ -17,6 +17,8 @@ from orchestrator.boards.fleet_link import FleetLink
 from orchestrator.boards.network_board import NetworkBoard
 from orchestrator.errors import BrokerError, UsageError
 
+_STARTS = 5
+"""Of one board's update: a board that is lost more often has another problem."""
 AT_ONCE = 16
 """Boards that are updated at a time."""
 
@@ -172,25 +174,26 @@ class Updater:
         """Again from the beginning where the board, or the broker, went away meanwhile and comes back in time."""
         if not self._link.presence(name).here:
             return BoardResult(name, Outcome.ABSENT, "it is not connected")
-        deadline = time.monotonic() + self._retry_s
-        while True:
+        for left in reversed(range(_STARTS)):
             try:
                 return self._once(name)
             except (NoAnswerError, BrokerError) as error:
-                if time.monotonic() >= deadline or not self._back(name, deadline):
-                    return BoardResult(name, Outcome.FAILED, f"it was lost on the way: {error}")
+                why = f"it was lost on the way: {error}"
+                if not left or not self._back(name):
+                    break
             except BoardError as error:
-                return BoardResult(name, Outcome.FAILED, str(error))
+                why = str(error)
+                break
+        return BoardResult(name, Outcome.FAILED, why)
 
     def still_well(self, name: str) -> str:
         """Why a board does not go on with it, or nothing."""
-        deadline = time.monotonic() + self._retry_s
-        while True:
+        for left in reversed(range(_STARTS)):
             try:
                 info = self._board_of(name).info()
                 break
             except BrokerError as error:  # says nothing about the board
-                if time.monotonic() >= deadline or not self._back(name, deadline):
+                if not left or not self._back(name):
                     return f"after the update it does not answer: {error}"
             except BoardError as error:
                 return f"after the update it does not answer: {error}"
@@ -207,8 +210,9 @@ class Updater:
         place = info.get("program_slot" if self._cargo.kind == "program" else "slot")
         return BoardResult(name, Outcome.UNCHANGED if same else Outcome.UPDATED, f"slot {place}")
 
-    def _back(self, name: str, deadline: float) -> bool:
-        """Waits until the broker is there, and the board at it."""
+    def _back(self, name: str) -> bool:
+        """Waits from the loss on until the broker is there, and the board at it."""
+        deadline = time.monotonic() + self._retry_s
         while time.monotonic() < deadline:
             if self._link.connected and self._link.presence(name).here:
                 return True

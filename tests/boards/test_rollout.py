@@ -1,12 +1,13 @@
 """A roll-out in stages: whose turn is when, and when it ends; without boards."""
 
 import threading
+import time
 from types import SimpleNamespace
 from typing import Any, Dict, List, Set
 
 import pytest
 
-from orchestrator.boards import update
+from orchestrator.boards import rollout, update
 from orchestrator.boards.conversation import NoAnswerError
 from orchestrator.boards.fleet_link import Presence
 from orchestrator.boards.rollout import BoardResult, Outcome, Rollout, Updater, model_cargo
@@ -135,6 +136,24 @@ def test_who_is_back_in_time_is_tried_again(error: Exception) -> None:
     result = lost.updater(0.3).update("a") if lost.presence("a").here else None
     assert result is not None
     assert (result.outcome, result.why) == (Outcome.FAILED, f"it was lost on the way: {error}")
+
+
+def test_the_time_to_be_back_counts_from_the_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An update may take longer than that by itself."""
+
+    class Slow(Away):
+        def info(self) -> Dict[str, Any]:
+            later = time.monotonic() + 1000
+            monkeypatch.setattr(rollout, "time", SimpleNamespace(monotonic=lambda: later, sleep=lambda _: None))
+            return super().info()
+
+    assert Slow([NoAnswerError("lost")]).updater(20.0).update("a").outcome is Outcome.UNCHANGED
+
+
+def test_a_board_that_is_lost_again_and_again_is_given_up() -> None:
+    errors: List[Exception] = [NoAnswerError("lost")] * 100
+    assert Away(errors).updater().update("a").outcome is Outcome.FAILED
+    assert len(errors) > 50
 
 
 def test_a_broker_that_goes_away_says_nothing_about_a_board() -> None:
