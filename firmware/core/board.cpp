@@ -103,7 +103,7 @@ void Board::handle(InputEvent event) {
 
 void Board::command(const char* line) {
   if (std::strcmp(line, "info") == 0) {
-    if (!uplink_.is_open()) keep_program();
+    if (before_.by_cable) keep_program();
     return send_info();
   }
   if (std::strcmp(line, "metrics") == 0) return send_metrics();
@@ -230,7 +230,7 @@ void Board::send_info() {
       .number("arena_used_bytes", engine_.arena_used_bytes())
       .number("sample_bytes", kSampleBytes)
       .number("model_bytes", model_area(update_target()).bytes)
-      .number("program_bytes", has_places_ ? program_area(other_program(place_)).bytes : 0)
+      .number("program_bytes", has_places_ ? program_capacity(other_program(place_)) : 0)
       .text("program", program_.digest)
       .text("program_slot", program_name(place_))
       .boolean("on_trial", on_trial_)

@@ -204,6 +204,7 @@ class Board {
   bool has_places_ = false;                  // of programs; `place_` and `program_` say nothing without
   hal::Slot place_ = hal::Slot::app_a;       // of the program that runs
   FirmwareHeader program_;                   // without a digest where a flasher brought it
+  Before before_;                            // what the program before knew
   bool on_trial_ = false;
   uint64_t trial_until_us_ = 0;
   Keys keys_;
@@ -228,6 +229,7 @@ class Board {
   Settings settings_;
   Uplink uplink_;
   uint8_t message_[kMessageBytes] = {};   // from the network
+  bool has_place_ = false;                // in a network; also where its settings cannot be read
   bool was_connected_ = false;
   bool presence_due_ = false;
   uint64_t quiet_until_us_ = 0;

@@ -1,17 +1,16 @@
 // Another program in place of the one that runs, and how the board comes back when it is no good.
 //
-// The new one is on trial until it has obeyed an order of the board's owner (without a place in a network: until `info` came over
-// the serial port), so that a program that cannot be replaced in the same way is never kept. Whatever restarts the board before
-// that, a crash or a cut of power too, brings the old one back; so does a model that was in use and does not run now, and the end of
-// the time the signed header gives. While on trial, it notes nothing about models that the old one would believe.
+// The new one is on trial until it has obeyed an order of the board's owner (where the one before knew of no place in a network:
+// until `info` came over the serial port), so that a program that cannot be replaced in the same way is never kept. Whatever
+// restarts the board before that, a crash or a cut of power too, brings the old one back; so does a model that was in use and does
+// not run now, and the end of the time the signed header gives. While on trial, it notes nothing about models that the old one
+// would believe.
 #include <cstring>
 
 #include "core/board.h"
 
 namespace edgeward {
 namespace {
-
-constexpr uint32_t kTrialWithoutHeaderS = 300;
 
 bool has_model(hal::Slot slot) {
   ModelHeader header;
@@ -35,7 +34,11 @@ void Board::firmware_begin(const Frame& frame) {
 }
 
 void Board::firmware_commit(const Frame& frame) {
-  const Refusal refusal = firmware_.finish(loaded() ? model_.sha256 : nullptr);
+  Before before;
+  before.had_model = loaded();
+  std::memcpy(before.model, model_.sha256, sizeof before.model);
+  before.by_cable = !has_place_;
+  const Refusal refusal = firmware_.finish(before);
   send_update(frame.id, refusal ? "refused" : "restarting", refusal);
   if (!refusal) restart();
 }
@@ -44,17 +47,24 @@ void Board::firmware_commit(const Frame& frame) {
 void Board::read_own_program() {
   if (!hal::firmware_place(&place_)) return;
   has_places_ = true;
-  if (!read_program(place_, &program_)) program_ = FirmwareHeader{};
+  if (!read_program(place_, &program_, &before_)) {
+    program_ = FirmwareHeader{};
+    before_ = Before{};
+  }
   on_trial_ = hal::firmware_on_trial();
 }
 
 // After the model was loaded.
 void Board::begin_trial() {
   if (!on_trial_) return;
-  const uint8_t* const model = model_before(place_);
-  if (model != nullptr && (!loaded() || std::memcmp(model, model_.sha256, sizeof model_.sha256) != 0)) return end_trial("trial_model", "the model does not run with this program: the one before comes back");
-  const uint32_t trial_s = program_.trial_s > 0 ? program_.trial_s : kTrialWithoutHeaderS;
-  trial_until_us_ = hal::clock_us() + uint64_t{trial_s} * 1000000;
+  if (program_.digest[0] == 0) {
+    return end_trial("trial_program", "this program does not read itself as it was signed: the one before comes back");
+  }
+  const bool same = loaded() && std::memcmp(before_.model, model_.sha256, sizeof model_.sha256) == 0;
+  if (before_.had_model && !same) {
+    return end_trial("trial_model", "the model does not run with this program: the one before comes back");
+  }
+  trial_until_us_ = hal::clock_us() + uint64_t{program_.trial_s} * 1000000;
 }
 
 void Board::step_trial() {

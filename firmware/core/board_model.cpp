@@ -27,7 +27,7 @@ void Board::load_model(bool also_crashed) {
     const bool whole = state.status == HeaderStatus::ok;
     if (whole && LoadGuard(system_.retained, u32(state.header.sha256)).crashed_last_time(system_.reset_reason)) {
       crash_explained = true;
-      record_finding(state.slot, state.header.sha256, Finding::crashed);
+      if (!on_trial_) record_finding(state.slot, state.header.sha256, Finding::crashed);
       state.crashed = true;
     }
     if (whole && state.crashed && !also_crashed) {

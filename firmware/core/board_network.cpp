@@ -47,7 +47,9 @@ uint32_t u32(const uint8_t* p) {
 }  // namespace
 
 void Board::start_network() {
-  if (const Refusal refusal = read_settings(&settings_)) return error(refusal.code, refusal.reason);
+  const Refusal refusal = read_settings(&settings_);
+  has_place_ = refusal || settings_.secret != nullptr;
+  if (refusal) return error(refusal.code, refusal.reason);
   if (settings_.secret == nullptr || !hal::network_start(settings_.network)) return;
   output_.copy_to(&uplink_);
   uplink_.open(settings_.secret);

@@ -13,6 +13,7 @@ constexpr uint32_t kSignatureAt = 192;
 constexpr char kContext[] = "edgeward firmware 1\n";
 constexpr uint32_t kContextBytes = sizeof kContext - 1;
 constexpr uint32_t kZerosAt = 96;
+constexpr char kByCable[] = "EWBC";
 constexpr uint32_t kChipBytes = 16, kVersionBytes = 32;
 
 uint32_t u32(const uint8_t* p) {
@@ -68,29 +69,34 @@ Refusal check_firmware_signature(const Keys& keys, const uint8_t* header) {
   return Refusal{"bad_signature", "the key this board has for programs did not make the signature"};
 }
 
-hal::SlotView program_area(hal::Slot slot) {
+uint32_t program_capacity(hal::Slot slot) {
+  const uint32_t bytes = hal::slot_bytes(slot);
+  return bytes > hal::kFlashSectorBytes ? bytes - hal::kFlashSectorBytes : 0;
+}
+
+void pack_before(const Before& before, uint8_t out[kBeforeBytes]) {
+  std::memset(out, 0xFF, kBeforeBytes);
+  if (before.had_model) std::memcpy(out, before.model, kSha256Bytes);
+  if (before.by_cable) std::memcpy(out + kSha256Bytes, kByCable, 4);
+}
+
+bool read_program(hal::Slot slot, FirmwareHeader* out, Before* before) {
   const hal::SlotView view = hal::slot_map(slot);
-  if (view.data == nullptr || view.bytes <= hal::kFlashSectorBytes) return hal::SlotView{nullptr, 0};
-  return hal::SlotView{view.data, view.bytes - hal::kFlashSectorBytes};
-}
-
-bool read_program(hal::Slot slot, FirmwareHeader* out) {
-  const hal::SlotView area = program_area(slot);
-  if (area.data == nullptr) return false;
-  if (read_firmware_header(area.data + area.bytes, kFirmwareHeaderBytes, area.bytes, out)) return false;
-  uint8_t digest[kSha256Bytes];
-  sha256(area.data, out->image_bytes, digest);
-  return std::memcmp(digest, out->sha256, sizeof digest) == 0;
-}
-
-const uint8_t* model_before(hal::Slot slot) {
-  const hal::SlotView area = program_area(slot);
-  if (area.data == nullptr) return nullptr;
-  const uint8_t* const model = area.data + area.bytes + kFirmwareHeaderBytes;
-  for (uint32_t i = 0; i < kSha256Bytes; ++i) {
-    if (model[i] != 0xFF) return model;
+  if (view.data == nullptr) return false;
+  const uint32_t capacity = program_capacity(slot);
+  const uint8_t* const last = view.data + capacity;
+  bool whole = !read_firmware_header(last, kFirmwareHeaderBytes, capacity, out);
+  if (whole) {
+    uint8_t digest[kSha256Bytes];
+    sha256(view.data, out->image_bytes, digest);
+    whole = std::memcmp(digest, out->sha256, sizeof digest) == 0;
+    const uint8_t* const known = last + kFirmwareHeaderBytes;
+    for (uint32_t i = 0; i < kSha256Bytes; ++i) before->had_model = before->had_model || known[i] != 0xFF;
+    std::memcpy(before->model, known, kSha256Bytes);
+    before->by_cable = std::memcmp(known + kSha256Bytes, kByCable, 4) == 0;
   }
-  return nullptr;
+  hal::slot_unmap(slot);
+  return whole;
 }
 
 }  // namespace edgeward

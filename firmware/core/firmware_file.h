@@ -4,7 +4,8 @@
 //   0 "EWFW"   4 u16 version 1   6 u16 256   8 u32 bytes of the image   12 u32 seconds of its trial   16 SHA-256 of the image
 //   48 chip, 16 letters at most   64 version, 31 at most; both end with zeros   96 zeros   192 Ed25519 signature
 //
-// There the SHA-256 of the model that was in use follows, or nothing.
+// There follow what the program before knew, as its successor may be wrong about it: the SHA-256 of the model in use, or nothing, and
+// "EWBC" where the board had no place in a network.
 //
 // Signed are "edgeward firmware 1\n" and the 192 bytes before the signature.
 #pragma once
@@ -39,16 +40,21 @@ Refusal read_firmware_header(const uint8_t* data, uint32_t bytes, uint32_t capac
 // By the key for programs: a key that may sign models is none.
 Refusal check_firmware_signature(const Keys& keys, const uint8_t* header);
 
-// A place for a program as mapped, without its last sector. No data when the place does not exist.
-hal::SlotView program_area(hal::Slot slot);
+// Bytes a place has for an image, all but its last sector; 0 when the place does not exist.
+uint32_t program_capacity(hal::Slot slot);
 
 inline hal::Slot other_program(hal::Slot slot) { return slot == hal::Slot::app_a ? hal::Slot::app_b : hal::Slot::app_a; }
 inline const char* program_name(hal::Slot slot) { return slot == hal::Slot::app_a ? "a" : "b"; }
 
-// Whether the place holds the image of the header in its last sector, which is what came over the air; a flasher leaves none.
-bool read_program(hal::Slot slot, FirmwareHeader* out);
+struct Before {
+  bool had_model = false;
+  uint8_t model[32] = {};
+  bool by_cable = false;  // no order can come: who is at the cable keeps the program
+};
+constexpr uint32_t kBeforeBytes = 36;
+void pack_before(const Before& before, uint8_t out[kBeforeBytes]);
 
-// SHA-256 of the model that was in use when the program came; null when there was none.
-const uint8_t* model_before(hal::Slot slot);
+// Whether the place holds the image of the header in its last sector, which is what came over the air; a flasher leaves none.
+bool read_program(hal::Slot slot, FirmwareHeader* out, Before* before);
 
 }  // namespace edgeward

@@ -14,17 +14,17 @@ Refusal flash_failed() { return Refusal{"flash_failed", "flash did not take what
 }  // namespace
 
 Refusal FirmwareUpdater::begin(const uint8_t* header, uint32_t bytes, const Keys& keys, const char* chip) {
-  arrival_.open = false;
+  abandon();
   hal::Slot runs;
   if (!hal::firmware_place(&runs)) return Refusal{"no_second_place", "flash has no second place for a program: flash everything once"};
   if (hal::firmware_on_trial()) return kOnTrial;
   target_ = other_program(runs);
-  const hal::SlotView area = program_area(target_);
-  if (const Refusal refusal = read_firmware_header(header, bytes, area.bytes, &header_)) return refusal;
+  const uint32_t capacity = program_capacity(target_);
+  if (const Refusal refusal = read_firmware_header(header, bytes, capacity, &header_)) return refusal;
   if (std::strcmp(header_.chip, chip) != 0) return Refusal{"wrong_chip", "the program is for another chip"};
   if (const Refusal refusal = check_firmware_signature(keys, header)) return refusal;
   std::memcpy(header_bytes_, header, sizeof header_bytes_);
-  if (!hal::slot_erase(target_, area.bytes, kSector)) return flash_failed();
+  if (!hal::slot_erase(target_, capacity, kSector)) return flash_failed();
   arrival_.begin(kFirmwareHeaderBytes, kFirmwareHeaderBytes + header_.image_bytes);
   return Refusal{};
 }
@@ -44,24 +44,40 @@ Refusal FirmwareUpdater::chunk(uint32_t offset, const uint8_t* data, uint32_t by
   return Refusal{};
 }
 
-Refusal FirmwareUpdater::finish(const uint8_t* model) {
+Refusal FirmwareUpdater::finish(const Before& before) {
   if (const Refusal refusal = arrival_.check_whole()) return refusal;
-  abandon();
-  const hal::SlotView area = program_area(target_);
-  uint8_t digest[kSha256Bytes];
-  sha256(area.data, header_.image_bytes, digest);
-  if (std::memcmp(digest, header_.sha256, sizeof digest) != 0) {
-    return Refusal{"bad_sha256", "what arrived is not what the header announced"};
-  }
-  if (model != nullptr && !write(area.bytes + kFirmwareHeaderBytes, model, kSha256Bytes)) return flash_failed();
-  if (!write(area.bytes, header_bytes_, sizeof header_bytes_)) return flash_failed();
+  arrival_.open = false;
+  const Refusal refusal = complete(before);
+  abandon();  // the boot loader's check maps it for itself
+  if (refusal) return refusal;
   if (!hal::firmware_try(target_)) return Refusal{"not_a_program", "the boot loader does not take it for a program, or flash failed"};
   return Refusal{};
 }
 
+void FirmwareUpdater::abandon() {
+  arrival_.open = false;
+  hal::slot_unmap(target_);
+}
+
+Refusal FirmwareUpdater::complete(const Before& before) const {
+  const hal::SlotView view = hal::slot_map(target_);
+  if (view.data == nullptr) return Refusal{"not_mapped", "the chip has no address space left to read the program"};
+  uint8_t digest[kSha256Bytes];
+  sha256(view.data, header_.image_bytes, digest);
+  if (std::memcmp(digest, header_.sha256, sizeof digest) != 0) {
+    return Refusal{"bad_sha256", "what arrived is not what the header announced"};
+  }
+  const uint32_t last = program_capacity(target_);
+  uint8_t known[kBeforeBytes];
+  pack_before(before, known);
+  if (!write(last + kFirmwareHeaderBytes, known, sizeof known)) return flash_failed();
+  return write(last, header_bytes_, sizeof header_bytes_) ? Refusal{} : flash_failed();
+}
+
 bool FirmwareUpdater::write(uint32_t offset, const uint8_t* data, uint32_t bytes) const {
-  if (!hal::slot_write(target_, offset, data, bytes)) return false;
-  return std::memcmp(hal::slot_map(target_).data + offset, data, bytes) == 0;
+  const hal::SlotView view = hal::slot_map(target_);
+  return view.data != nullptr && hal::slot_write(target_, offset, data, bytes) &&
+         std::memcmp(hal::slot_map(target_).data + offset, data, bytes) == 0;
 }
 
 }  // namespace edgeward

@@ -19,16 +19,16 @@ class FirmwareUpdater {
   // `offset` counts from the start of the file. Bytes that are there already are passed over.
   Refusal chunk(uint32_t offset, const uint8_t* data, uint32_t bytes);
 
-  // Whether all of it is in flash and is what was signed. Ends the update in any case. `model`: SHA-256 of the one in use, which the
-  // new program has to run; null without one.
-  Refusal finish(const uint8_t* model);
+  // Whether all of it is in flash and is what was signed. Ends the update in any case. `before`: what its trial goes by.
+  Refusal finish(const Before& before);
 
-  void abandon() { arrival_.open = false; }
+  void abandon();
 
   bool open() const { return arrival_.open; }
   uint32_t next_offset() const { return arrival_.next; }
 
  private:
+  Refusal complete(const Before& before) const;
   bool write(uint32_t offset, const uint8_t* data, uint32_t bytes) const;
 
   hal::Slot target_ = hal::Slot::app_b;

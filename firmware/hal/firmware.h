@@ -9,7 +9,7 @@ namespace edgeward::hal {
 // Where the program lies that runs. False where flash has no second place for one.
 bool firmware_place(Slot* runs);
 
-// The next start runs what is in `slot`, on trial: unless firmware_keep() is called before the start after that, the program that
+// The next start runs what is in `slot`, which is not mapped, on trial: unless firmware_keep() is called before the start after that, the program that
 // runs now comes back. False when that is no program this chip can start, or flash failed.
 bool firmware_try(Slot slot);
 

@@ -48,6 +48,11 @@ void serial_write(const uint8_t* data, size_t bytes);
 
 SlotView slot_map(Slot slot);
 
+// Bytes of a slot without mapping it, 0 where there is none. And the end of a mapping, whose addresses are void then: a place for a
+// program takes more of the address space than a chip has to spare.
+uint32_t slot_bytes(Slot slot);
+void slot_unmap(Slot slot);
+
 // Sets whole sectors to 0xFF. `offset` and `bytes` are multiples of kFlashSectorBytes. False when out of range or the
 // flash reported an error.
 bool slot_erase(Slot slot, uint32_t offset, uint32_t bytes);

@@ -109,6 +109,10 @@ bool network_send(Topic, const uint8_t* data, size_t bytes) {
   return g_connected;
 }
 
+uint32_t slot_bytes(Slot slot) { return static_cast<uint32_t>(flash_of(slot).size()); }
+
+void slot_unmap(Slot) {}
+
 SlotView slot_map(Slot slot) { return SlotView{flash_of(slot).data(), static_cast<uint32_t>(flash_of(slot).size())}; }
 
 bool slot_erase(Slot slot, uint32_t offset, uint32_t bytes) {

@@ -86,6 +86,10 @@ void serial_write(const uint8_t* data, size_t bytes) {
   if (g_power) g_output.append(reinterpret_cast<const char*>(data), bytes);
 }
 
+uint32_t slot_bytes(Slot slot) { return static_cast<uint32_t>(flash_of(slot).size()); }
+
+void slot_unmap(Slot) {}
+
 SlotView slot_map(Slot slot) { return SlotView{flash_of(slot).data(), static_cast<uint32_t>(flash_of(slot).size())}; }
 
 bool slot_erase(Slot slot, uint32_t offset, uint32_t bytes) { return change(slot, offset, Bytes(bytes, 0xFF)); }

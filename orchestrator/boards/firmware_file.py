@@ -28,6 +28,8 @@ _MAGIC = b"EWFW"
 _CONTEXT = b"edgeward firmware 1\n"
 _SIGNED = struct.Struct("<4sHHII32s16s32s96x")
 _ELF = b"\x7fELF"
+_ELF_KIND = slice(4, 6), slice(18, 20)
+"""Of how many bits, in which order of bytes, and for which processor."""
 _DESCRIPTION_AT = 32  # of the application, after the header of the image and of its first segment
 _DESCRIPTION = struct.Struct("<I12x32s")
 _DESCRIPTION_MAGIC = 0xABCD5432
@@ -63,30 +65,38 @@ def sign_firmware(
 ) -> Firmware:
     """Raises FirmwareError for what no board would take."""
     image += b"\xff" * (-len(image) % 4)
-    if not 0 < len(image) <= PROGRAM_CAPACITY:
+    _check(len(image), trial_s, chip, version, name)
+    texts = [text.encode("ascii") for text in (chip, version)]
+    head = _SIGNED.pack(_MAGIC, 1, HEADER_BYTES, len(image), trial_s, hashlib.sha256(image).digest(), *texts)
+    return Firmware(head + key.sign(_CONTEXT + head) + image, chip, version, trial_s)
+
+
+def _check(image_bytes: int, trial_s: int, chip: str, version: str, name: str) -> None:
+    """As a board does. Raises FirmwareError."""
+    if not 0 < image_bytes <= PROGRAM_CAPACITY or image_bytes % 4:
         raise FirmwareError(
-            f"{name}: {len(image):,} bytes; a program of 1 to {PROGRAM_CAPACITY:,} fits its place in flash"
+            f"{name}: {image_bytes:,} bytes; a program of 1 to {PROGRAM_CAPACITY:,} fits its place in flash"
         )
     if not LEAST_TRIAL_S <= trial_s <= MOST_TRIAL_S:
         raise FirmwareError(f"a trial of {trial_s} s: {LEAST_TRIAL_S} to {MOST_TRIAL_S} seconds")
-    texts = []
     for what, text, most in (("chip", chip, 16), ("version", version, 31)):
         if not 1 <= len(text) <= most or not all("!" <= letter <= "~" and letter not in '"\\' for letter in text):
             raise FirmwareError(
                 f"{what} {text[:40]!r}: 1 to {most} letters of ASCII without spaces, quotes and backslashes"
             )
-        texts.append(text.encode("ascii"))
-    head = _SIGNED.pack(_MAGIC, 1, HEADER_BYTES, len(image), trial_s, hashlib.sha256(image).digest(), *texts)
-    return Firmware(head + key.sign(_CONTEXT + head) + image, chip, version, trial_s)
 
 
 def read_firmware(path: Path) -> Optional[Firmware]:
     """The signed program in a file; None where the file is something else. Raises FirmwareError for a damaged one."""
     if not path.is_file():
         return None
-    with path.open("rb") as file:
-        content = file.read() if file.read(len(_MAGIC)) == _MAGIC else b""
-    return parse_firmware(_MAGIC + content, str(path)) if content else None
+    try:
+        with path.open("rb") as file:
+            if file.read(len(_MAGIC)) != _MAGIC:
+                return None
+            return parse_firmware(_MAGIC + file.read(), str(path))
+    except OSError as error:
+        raise FirmwareError(f"{path}: {error.strerror}") from error
 
 
 def parse_firmware(content: bytes, name: str) -> Firmware:
@@ -104,6 +114,7 @@ def parse_firmware(content: bytes, name: str) -> Firmware:
             f"{name}: {len(image):,} bytes of image are not what the header announces: truncated or damaged"
         )
     texts = [each.rstrip(b"\0").decode("ascii", "replace") for each in (chip, text)]
+    _check(len(image), trial_s, texts[0], texts[1], name)
     return Firmware(content, texts[0], texts[1], trial_s)
 
 
@@ -128,6 +139,11 @@ def read_image(path: Path) -> Image:
         except OSError as error:
             raise FirmwareError(f"{path}: {error.strerror}") from error
         if content.startswith(_ELF):
+            here = Path("/proc/self/exe").read_bytes()[:20]
+            if any(content[each] != here[each] for each in _ELF_KIND):
+                raise FirmwareError(
+                    f"{path}: an executable of another processor; of a build for a chip name its firmware.bin"
+                )
             return Image(content, HOST, "")
     data, chip = app_image(path)
     magic, version = _DESCRIPTION.unpack_from(data.ljust(_DESCRIPTION_AT + _DESCRIPTION.size, b"\0"), _DESCRIPTION_AT)

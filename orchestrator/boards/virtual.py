@@ -61,7 +61,7 @@ class VirtualBoard:
         try:
             if self._model is not None:
                 self.write_model(self._model)
-            if self._recording or self._keys:
+            if self._recording or self._keys or self._program_key is not None:
                 self._write(KEYS.offset, key_sector(self._keys, recording=self._recording, program=self._program_key))
             if self._settings is not None:
                 self._write(NETWORK.offset, settings_sector(self._settings))

@@ -247,7 +247,12 @@ def test_a_program_over_the_cable(ward: Ward, sample: Sample, images: Dict[str, 
             until(lambda: link.presence(name).here)
             assert not ward.order_to(link, name).info()["on_trial"]
         assert client.reboot()["program"] == second.digest
+        # A build without a network answers at the cable, and could never be replaced over the air again.
         third = program(ward, images, "deaf")
+        with pytest.raises(BoardError, match="runs on trial"):
+            client.update_firmware(third)
+        assert client.info()["on_trial"]
+        assert client.reboot()["program"] == second.digest
         other = sign_firmware(third.image, "esp32c3", "3", ward.program_key)
         with pytest.raises(BoardError, match="is for esp32c3"):
             client.update_firmware(other)

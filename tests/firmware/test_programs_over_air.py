@@ -25,7 +25,7 @@ from network_talk import (
 
 from model_export.signing import raw_public
 from orchestrator.boards.firmware_file import Firmware
-from orchestrator.boards.partitions import APP, APP_B, OTA_DATA, SECTOR_BYTES, SLOTS
+from orchestrator.boards.partitions import APP, APP_B, NETWORK, OTA_DATA, SECTOR_BYTES, SLOTS
 from orchestrator.boards.protocol import FRAME_UPDATE_BEGIN
 
 
@@ -93,6 +93,37 @@ def test_a_board_without_a_network_keeps_it_when_it_was_asked(tmp_path: Path) ->
     talk.to(image)
     assert Talk().serial("info").to(image).on_serial("info")[-1]["program"] == new.digest
     assert Talk().serial("info").to(image).on_serial("info")[-1]["program"] == new.digest
+
+
+def test_a_program_that_sees_no_network_is_not_kept_by_the_cable(tmp_path: Path) -> None:
+    """It may misread the settings, or be built without a network. The one before knew: no order could come again."""
+    image = flash(tmp_path)
+    update(program(), 3).to(image)
+    content = bytearray(image.read_bytes())
+    for byte in (NETWORK.offset, NETWORK.offset + 40):  # neither settings that cannot be read nor an empty place
+        for value in (content[byte] ^ 1, 0xFF):
+            changed = bytearray(content)
+            changed[byte] = value
+            changed[NETWORK.offset : NETWORK.offset + 4] = (
+                b"\xff" * 4 if value == 0xFF else changed[NETWORK.offset :][:4]
+            )
+            image.write_bytes(changed)
+            assert Talk().serial("info", "info").to(image).on_serial("info")[-1]["on_trial"]
+            image.write_bytes(content)
+    assert Talk().to(image).presences[0]["on_trial"]
+    assert seen(image)["program"] == ""
+
+
+def test_a_program_that_reads_itself_wrong_goes_at_once(tmp_path: Path) -> None:
+    image = flash(tmp_path)
+    update(program(), 3).to(image)
+    content = bytearray(image.read_bytes())
+    content[APP_B.offset + 100] ^= 1
+    image.write_bytes(content)
+    said = Talk().to(image)
+    assert said.restarted
+    assert [each["code"] for each in said.on_serial("error")] == ["trial_program"]
+    assert seen(image)["program"] == ""
 
 
 def test_a_trial_without_an_order_ends(tmp_path: Path) -> None:

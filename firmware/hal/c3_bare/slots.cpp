@@ -16,7 +16,7 @@ uint32_t size_of(Slot slot) {
   return slot == Slot::keys ? kFlashSectorBytes : kSlotBytes;
 }
 
-uint8_t* slot_bytes(Slot slot) {
+uint8_t* memory_of(Slot slot) {
   if (slot >= Slot::network) return nullptr;
   return slot == Slot::keys ? g_kept.keys : g_kept.slots[static_cast<uint8_t>(slot)];
 }
@@ -28,20 +28,24 @@ __attribute__((section(".kept"))) Kept g_kept;
 void power_on() {
   if (g_kept.powered == kPowered) return;
   std::memset(&g_kept, 0, offsetof(Kept, slots));
-  std::memcpy(slot_bytes(Slot::a), slot_a_image, kSlotBytes);
-  std::memset(slot_bytes(Slot::b), 0xFF, kSlotBytes);
-  std::memset(slot_bytes(Slot::keys), 0xFF, kFlashSectorBytes);
+  std::memcpy(memory_of(Slot::a), slot_a_image, kSlotBytes);
+  std::memset(memory_of(Slot::b), 0xFF, kSlotBytes);
+  std::memset(memory_of(Slot::keys), 0xFF, kFlashSectorBytes);
   g_kept.powered = kPowered;
 }
 
-SlotView slot_map(Slot slot) { return SlotView{slot_bytes(slot), size_of(slot)}; }
+uint32_t slot_bytes(Slot slot) { return size_of(slot); }
+
+void slot_unmap(Slot) {}
+
+SlotView slot_map(Slot slot) { return SlotView{memory_of(slot), size_of(slot)}; }
 
 bool slot_erase(Slot slot, uint32_t offset, uint32_t bytes) {
-  return erase_memory(slot_bytes(slot), size_of(slot), offset, bytes);
+  return erase_memory(memory_of(slot), size_of(slot), offset, bytes);
 }
 
 bool slot_write(Slot slot, uint32_t offset, const uint8_t* data, uint32_t bytes) {
-  return write_memory(slot_bytes(slot), size_of(slot), offset, data, bytes);
+  return write_memory(memory_of(slot), size_of(slot), offset, data, bytes);
 }
 
 }  // namespace edgeward::hal

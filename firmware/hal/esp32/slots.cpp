@@ -76,6 +76,18 @@ SlotView slot_map(Slot slot) {
   return SlotView{static_cast<const uint8_t*>(entry.mapped), entry.partition->size};
 }
 
+uint32_t slot_bytes(Slot slot) {
+  const esp_partition_t* const partition = find(slot).partition;
+  return partition != nullptr ? partition->size : 0;
+}
+
+void slot_unmap(Slot slot) {
+  SlotPartition& entry = find(slot);
+  if (entry.mapped == nullptr) return;
+  esp_partition_munmap(entry.handle);
+  entry.mapped = nullptr;
+}
+
 bool slot_erase(Slot slot, uint32_t offset, uint32_t bytes) {
   SlotPartition& entry = find(slot);
   if (!within(entry.partition, offset, bytes) || (offset | bytes) % kFlashSectorBytes != 0) return false;

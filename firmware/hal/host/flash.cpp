@@ -23,7 +23,7 @@ constexpr uint32_t kSlotBytes[kSlotCount] = {0x78000,       0x78000,       kFlas
 uint8_t* g_flash = nullptr;
 char g_path[PATH_MAX] = {};  // absolute
 
-uint8_t* slot_bytes(Slot slot) { return g_flash + kSlotOffset[static_cast<uint8_t>(slot)]; }
+uint8_t* memory_of(Slot slot) { return g_flash + kSlotOffset[static_cast<uint8_t>(slot)]; }
 
 uint32_t size_of(Slot slot) { return kSlotBytes[static_cast<uint8_t>(slot)]; }
 
@@ -48,14 +48,18 @@ const char* open_flash(const char* path) {
   return nullptr;
 }
 
-SlotView slot_map(Slot slot) { return SlotView{slot_bytes(slot), size_of(slot)}; }
+uint32_t slot_bytes(Slot slot) { return size_of(slot); }
+
+void slot_unmap(Slot) {}
+
+SlotView slot_map(Slot slot) { return SlotView{memory_of(slot), size_of(slot)}; }
 
 bool slot_erase(Slot slot, uint32_t offset, uint32_t bytes) {
-  return erase_memory(slot_bytes(slot), size_of(slot), offset, bytes);
+  return erase_memory(memory_of(slot), size_of(slot), offset, bytes);
 }
 
 bool slot_write(Slot slot, uint32_t offset, const uint8_t* data, uint32_t bytes) {
-  return write_memory(slot_bytes(slot), size_of(slot), offset, data, bytes);
+  return write_memory(memory_of(slot), size_of(slot), offset, data, bytes);
 }
 
 }  // namespace edgeward::hal
