@@ -44,7 +44,7 @@ test: setup
 
 # For the inner loop, under 90 s on two idle cores: without what is marked slow (real federations, simulators, training, attacks).
 test-fast: setup
-	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder -m "not slow"
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 lint: setup
 	$(BIN)/ruff check .

@@ -32,6 +32,8 @@ from orchestrator.wire.protection import Privacy
 from orchestrator.wire.task import Rounds, Task
 from orchestrator.wire.training import Training
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def port(folder: Path) -> Iterator[str]:
