@@ -9,8 +9,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
-from model_export.audio.parameters import AudioParameters
-from model_export.errors import BundleError, ExportError
+from model_export.audio.kinds import KIND, MICRO, kind_of
+from model_export.errors import AudioError, BundleError, ExportError
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
@@ -79,11 +79,7 @@ _OPTIONAL: Dict[str, Any] = {
     "data_schema": dict,
     "anomaly": {"threshold": NUMBER, "quantile": NUMBER, "of": str},
     "heads": {"count": int, "left_out": int},
-    "audio": {
-        **{field.name: type(field.default) if field.type != "float" else NUMBER for field in fields(AudioParameters)},
-        "unit": NUMBER,
-        "averaged": int,
-    },
+    "audio": dict,
 }
 """`float_model`: the model before quantization, and in which units it takes its input. `data_schema`: the schema of the data
 files the model was trained on (orchestrator.wire.task.Schema), so that raw rows can be read as the nodes read theirs.
@@ -91,7 +87,7 @@ files the model was trained on (orchestrator.wire.task.Schema), so that raw rows
 `kind` and `trees`: of a bundle of trees, how many there are, and which analysis they are of.
 `heads`: of a model with several output layers over one body: how many, and how many more were left out because their hospitals'
 models did not generalise.
-`audio`: how sound becomes inputs, and over how many windows answers are averaged (audio/parameters.py, audio/hearing.py)."""
+`audio`: how sound becomes inputs, and over how many windows answers are averaged (audio/kinds.py, audio/hearing.py)."""
 
 
 def recorded_files(manifest: Mapping[str, Any]) -> Dict[str, str]:
@@ -182,9 +178,21 @@ def check_schema(content: Any, schema: Any = None, where: str = MANIFEST) -> Non
         raise BundleError(f"{where}: key '{unknown[0]}' is unknown")
     if whole and ("kind" in content) != ("trees" in content):
         raise BundleError(f"{where}: 'kind' and 'trees' go together")
+    if whole and "audio" in content:
+        check_schema(content["audio"], _audio_schema(content["audio"]), f"{where}: audio")
     if whole:
         for i, operator in enumerate(content["operators"]):
             check_schema(operator, _OPERATOR, f"{where}: operators[{i}]")
+
+
+def _audio_schema(audio: Mapping[str, Any]) -> Dict[str, Any]:
+    """Of the front end that it names; without a name, of the one that bundles had before there were others."""
+    try:
+        parameters = kind_of(audio.get(KIND, MICRO)).parameters
+    except AudioError as error:
+        raise BundleError(f"{MANIFEST}: {error}") from error
+    kinds = {field.name: NUMBER if field.type == "float" else type(field.default) for field in fields(parameters)}
+    return {**({KIND: str} if KIND in audio else {}), **kinds, "unit": NUMBER, "averaged": int}
 
 
 def check_labels(labels: Sequence[str], classes: int) -> List[str]:

@@ -6,7 +6,8 @@ from typing import Any, Dict, Iterator
 import numpy as np
 import pytest
 
-from model_export.audio.parameters import AudioParameters, read_parameters
+from model_export.audio.log_mel import LogMelParameters
+from model_export.audio.parameters import AudioParameters
 from model_export.audio.tables import AudioTables, make_tables
 from model_export.errors import AudioError
 
@@ -33,6 +34,15 @@ PARAMETERS: Dict[str, AudioParameters] = {
     ),
     "other gain": AudioParameters(gain_strength=0.5, gain_offset=200.0, gain_bits=18, log_shift=8, step_ms=20),
     "one channel": AudioParameters(channels=1, lowest_hz=300.0, highest_hz=3000.0),
+}
+LOG_MEL: Dict[str, LogMelParameters] = {
+    "the streaming wake word": LogMelParameters(),
+    "20 ms, a window that is no power of two": LogMelParameters(window_ms=20, step_ms=10, channels=32, lowest_hz=60.0),
+    "4 ms at 8 kHz": LogMelParameters(sample_rate_hz=8000, window_ms=4, step_ms=4, channels=4, highest_hz=4000.0),
+    "48 kHz": LogMelParameters(sample_rate_hz=48_000, window_ms=21, step_ms=7, channels=64, highest_hz=24_000.0),
+    "without emphasis": LogMelParameters(preemphasis=0.0, least_decibels=-60.0, most_decibels=30.0),
+    "all of it, and a narrow range": LogMelParameters(preemphasis=1.0, least_decibels=-20.0, most_decibels=-14.0),
+    "filters narrower than a bin": LogMelParameters(window_ms=8, step_ms=8, channels=60),
 }
 
 
@@ -172,6 +182,6 @@ def random_tables(tries: int, seed: int) -> Iterator[AudioTables]:
             "log_shift": int(rng.integers(0, 13)),
         }
         try:
-            yield make_tables(read_parameters(asked))
+            yield make_tables(AudioParameters(**asked))
         except AudioError:
             continue

@@ -1,5 +1,6 @@
 // Sound in, features of its spectrum out, step by step: the bits of TensorFlow's microfrontend, with which models of
-// micro-wake-word hear. Pure: no clock, no heap, no real numbers. docs/audio.md says what each stage computes.
+// micro-wake-word hear, or logarithms of mel energies (log_mel.h). Pure: no clock, no heap, no real numbers. docs/audio.md says
+// what each stage computes.
 #pragma once
 
 #include <cstdint>
@@ -23,6 +24,9 @@ class AudioFrontEnd {
   // Takes samples until a step is complete, else all; how many it took. Zero only of none, or when it is off.
   uint32_t feed(const int16_t* samples, uint32_t count);
 
+  // Samples until a step is complete; feed() then computes it.
+  uint32_t due() const { return window_.due(tables_); }
+
   // Whether the last feed() completed a step. Its features, one a channel, stay until the next call.
   bool complete() const { return complete_; }
   const uint16_t* features() const { return features_; }
@@ -30,17 +34,23 @@ class AudioFrontEnd {
   const AudioTables& tables() const { return tables_; }
 
  private:
+  void hear_micro();
+  void hear_log_mel();
+
   AudioTables tables_;
   AudioWindow window_;
   NoiseReduction noise_;
-  Complex spectrum_[kAudioWindow / 2] = {};
+  union {
+    Complex narrow[kAudioWindow / 2];
+    WideComplex wide[kAudioWindow / 2];
+  } spectrum_ = {};
   uint32_t channels_[kAudioChannels] = {};
   uint16_t features_[kAudioChannels] = {};
   bool complete_ = false;
 };
 
 // All the memory it uses beside the tables, which stay in flash, and less than 200 bytes of stack.
-constexpr uint32_t kAudioFrontEndBytes = 2 * kAudioWindow + 2 * kAudioWindow + (4 + 4 + 2) * kAudioChannels + 192;
+constexpr uint32_t kAudioFrontEndBytes = 2 * kAudioWindow + 4 * kAudioWindow + (4 + 4 + 2) * kAudioChannels + 192;
 static_assert(sizeof(AudioFrontEnd) <= kAudioFrontEndBytes, "the budget of the audio front end");
 
 }  // namespace edgeward

@@ -37,7 +37,26 @@ void AudioWindow::load(uint32_t shift, const AudioTables& tables, Complex* out) 
   }
 }
 
+void AudioWindow::load_emphasized(const AudioTables& tables, WideComplex* out) const {
+  constexpr uint32_t kShift = kEmphasisBits + kFineBits - 13;
+  const uint32_t values = tables.transform_samples / 2;
+  int32_t before = before_;
+  const auto heard = [&](uint32_t i) {
+    if (i >= tables.window_samples) return int32_t{0};
+    const int32_t emphasized = samples_[i] * (1 << kEmphasisBits) - static_cast<int32_t>(tables.preemphasis) * before;
+    before = samples_[i];
+    return static_cast<int32_t>((int64_t{emphasized} * tables.window[i] + (1 << (kShift - 1))) >> kShift);
+  };
+  uint32_t place = 0;
+  for (uint32_t i = 0; i < values; ++i) {
+    out[place].real = heard(2 * i);
+    out[place].imaginary = heard(2 * i + 1);
+    place = next_place(place, values);
+  }
+}
+
 void AudioWindow::advance(const AudioTables& tables) {
+  before_ = samples_[tables.step_samples - 1];
   held_ -= tables.step_samples;
   std::memmove(samples_, samples_ + tables.step_samples, held_ * sizeof *samples_);
 }

@@ -132,7 +132,7 @@ void Board::hear(int16_t sample) {
   front_end_.feed(&sample, 1);
   if (!front_end_.complete()) return;
   for (uint32_t i = 0; i < front_end_.tables().channels; ++i) {
-    if (stream_.push_feature(front_end_.features()[i], profile_)) run_window();
+    if (stream_.push_feature(front_end_.features()[i], profile_, front_end_.tables().toward_zero != 0)) run_window();
   }
 }
 

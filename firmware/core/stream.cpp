@@ -29,8 +29,8 @@ bool Stream::push(int16_t counts, const InputProfile& profile) {
   return on() && accept(quantize(counts, profile));
 }
 
-bool Stream::push_feature(uint16_t feature, const InputProfile& profile) {
-  return on() && accept(scaled(static_cast<float>(feature) * profile.feature_unit));
+bool Stream::push_feature(uint16_t feature, const InputProfile& profile, bool toward_zero) {
+  return on() && accept(scaled(static_cast<float>(feature) * profile.feature_unit, toward_zero));
 }
 
 bool Stream::accept(int8_t value) {
@@ -52,8 +52,9 @@ int8_t Stream::quantize(int16_t counts, const InputProfile& profile) const {
   return scaled((profile.transformed(channel_, value) - profile.mean(channel_)) / profile.deviation(channel_));
 }
 
-int8_t Stream::scaled(float value) const {
-  const float q = std::nearbyint(value / scale_) + static_cast<float>(zero_point_);
+int8_t Stream::scaled(float value, bool toward_zero) const {
+  const float steps = value / scale_, zero = static_cast<float>(zero_point_);
+  const float q = toward_zero ? std::trunc(steps + zero) : std::nearbyint(steps) + zero;
   return static_cast<int8_t>(q >= 127.0f ? 127.0f : q > -128.0f ? q : -128.0f);
 }
 

@@ -33,8 +33,8 @@ class Stream {
   // Takes one value, channel after channel; true when a window is complete.
   bool push(int16_t counts, const InputProfile& profile);
 
-  // Likewise one feature of a row.
-  bool push_feature(uint16_t feature, const InputProfile& profile);
+  // Likewise one feature of a row; `toward_zero` as its front end's tables say.
+  bool push_feature(uint16_t feature, const InputProfile& profile, bool toward_zero);
 
   // The last window, oldest sample first: as many bytes as the model's input.
   void copy_window(int8_t* out) const;
@@ -54,7 +54,7 @@ class Stream {
 
  private:
   int8_t quantize(int16_t counts, const InputProfile& profile) const;
-  int8_t scaled(float value) const;
+  int8_t scaled(float value, bool toward_zero = false) const;
   bool accept(int8_t value);
 
   StreamSettings settings_;

@@ -12,17 +12,12 @@ from typing import Tuple
 import numpy as np
 
 from model_export.audio.log_scale import log_scaled
-from model_export.audio.parameters import MICRO_WAKE_WORD, RATIO_BITS, SMOOTHING_ONE, WEIGHT_BITS, AudioParameters
-from model_export.audio.spectrum import energies
-from model_export.audio.tables import AudioTables, make_tables
+from model_export.audio.parameters import RATIO_BITS, SMOOTHING_ONE, WEIGHT_BITS
+from model_export.audio.spectrum import NARROW, energies
+from model_export.audio.tables import AudioTables
+from model_export.audio.windows import Windows
 
-_STEPS_AT_ONCE = 2048
 _U32 = np.uint64(0xFFFFFFFF)
-
-
-def features(samples: np.ndarray, parameters: AudioParameters = MICRO_WAKE_WORD) -> np.ndarray:
-    """int16 (n,) -> uint16 (steps, channels), from silence on. The first step takes a whole window."""
-    return AudioFrontEnd(make_tables(parameters)).feed(samples)
 
 
 def nearest_root(values: np.ndarray) -> np.ndarray:
@@ -39,25 +34,18 @@ class AudioFrontEnd:
     def __init__(self, tables: AudioTables) -> None:
         self.tables = tables
         self._falling, self._rising = _by_channel(tables)
+        self._windows = Windows(tables.parameters)
         self.reset()
 
     def reset(self) -> None:
         """Forgets samples and noise."""
-        self._kept = np.zeros(0, np.int16)
+        self._windows.reset()
         self._noise = np.zeros(self.tables.parameters.channels, np.uint64)
 
     def feed(self, samples: np.ndarray) -> np.ndarray:
         """int16 (n,) -> uint16 (steps that these complete, channels)."""
-        if samples.dtype != np.int16 or samples.ndim != 1:
-            raise TypeError(f"samples are int16 in a row, not {samples.dtype} of shape {samples.shape}")
-        asked = self.tables.parameters
-        known = np.concatenate([self._kept, samples])
-        steps = max(0, (len(known) - asked.window_samples) // asked.step_samples + 1)
-        self._kept = known[steps * asked.step_samples :].copy()
-        made = [np.zeros((0, asked.channels), np.uint16)]
-        for first in range(0, steps, _STEPS_AT_ONCE):
-            begins = asked.step_samples * np.arange(first, min(first + _STEPS_AT_ONCE, steps))
-            made.append(self._features(known[begins[:, None] + np.arange(asked.window_samples)]))
+        made = [np.zeros((0, self.tables.parameters.channels), np.uint16)]
+        made += [self._features(windows[:, 1:]) for windows in self._windows.feed(samples)]
         return np.concatenate(made)
 
     def _features(self, windows: np.ndarray) -> np.ndarray:
@@ -72,7 +60,7 @@ class AudioFrontEnd:
         loudest = np.abs(heard).max(axis=1)  # of int16: -32768 stays below all others
         shift = 15 - _bit_length(np.maximum(loudest, 0))
         heard = (heard.astype(np.int32) << shift[:, None]).astype(np.int16)
-        energy = energies(heard, self.tables.turns, self.tables.parameters.transform_samples)
+        energy = energies(heard, self.tables.turns, self.tables.parameters.transform_samples, NARROW)
         first = self.tables.first_bin
         energy = energy[:, first : first + len(self.tables.rising)].astype(np.float64)
         sums = energy @ self._rising + energy @ self._falling  # whole numbers below 2^53

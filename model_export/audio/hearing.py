@@ -12,14 +12,11 @@ from typing import Any, Dict, Mapping, Tuple
 
 import numpy as np
 
-from model_export.audio.parameters import read_parameters
-from model_export.audio.tables import make_tables, pack_tables
+from model_export.audio.kinds import KIND, MICRO, as_declared, kind_of, packed_tables, read_parameters
 from model_export.errors import AudioError, ExportError
 
 MOST_AVERAGED = 16
 """Windows whose answers a board keeps (firmware/core/running_mean.h)."""
-UNIT = 0.0390625
-"""Of a feature in micro-wake-word: its models were trained on features times this."""
 _LEAST_UNIT, _MOST_UNIT = float(np.float32(1e-30)), float(np.float32(1e30))
 _HEAD = struct.Struct("<IfI")
 HEAD_BYTES = _HEAD.size
@@ -28,7 +25,7 @@ HEAD_BYTES = _HEAD.size
 @dataclass(frozen=True)
 class Hearing:
     tables: bytes
-    unit: float = UNIT
+    unit: float
     """A value of the model's input is a feature times this, quantized with the input's scale; a float32."""
     averaged: int = 1
     """The model's answer is the mean of the probabilities of so many windows, the newest among them."""
@@ -44,15 +41,15 @@ class Hearing:
 
 
 def read_hearing(declared: Mapping[str, Any]) -> Hearing:
-    """`declared` has parameters of a front end (AudioParameters), `unit` and `averaged`, each of which may be left out.
+    """`declared` has parameters of a front end (kinds.py), `unit` and `averaged`, each of which may be left out.
 
     Raises AudioError.
     """
     rest = dict(declared)
-    unit, averaged = rest.pop("unit", UNIT), rest.pop("averaged", 1)
+    unit, averaged = rest.pop("unit", kind_of(rest.get(KIND, MICRO)).unit), rest.pop("averaged", 1)
     if isinstance(unit, bool) or not isinstance(unit, (int, float)) or type(averaged) is not int:
         raise AudioError(f"audio: unit is a number and averaged a whole number, not {unit!r} and {averaged!r}")
-    tables = pack_tables(make_tables(read_parameters(rest)))
+    tables = packed_tables(read_parameters(rest))
     with np.errstate(over="ignore"):
         return Hearing(tables, float(np.float32(unit)), averaged)
 
@@ -61,7 +58,7 @@ def said_of(declared: Mapping[str, Any]) -> Dict[str, Any]:
     """What a manifest has of it: all numbers, also those that were left out."""
     hearing = read_hearing(declared)
     asked = {name: value for name, value in declared.items() if name not in ("unit", "averaged")}
-    return {**read_parameters(asked).as_dict(), "unit": hearing.unit, "averaged": hearing.averaged}
+    return {**as_declared(read_parameters(asked)), "unit": hearing.unit, "averaged": hearing.averaged}
 
 
 def parse_hearing(section: bytes, at: int) -> Tuple[Hearing, int]:

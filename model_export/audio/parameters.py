@@ -7,7 +7,7 @@ a board.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Dict, Iterator, Mapping
+from typing import Any, Dict, Iterator
 
 from model_export.errors import AudioError
 
@@ -28,8 +28,8 @@ RATIO_BITS = 12
 
 
 @dataclass(frozen=True)
-class AudioParameters:
-    """The settings of micro-wake-word, which are those of TensorFlow Lite Micro's micro_speech but for the step (20 ms there)."""
+class SoundParameters:
+    """Windows of sound and filters over their spectra: every front end begins with these."""
 
     sample_rate_hz: int = 16_000
     window_ms: int = 30
@@ -38,20 +38,6 @@ class AudioParameters:
     lowest_hz: float = 125.0
     """Of the first filter; highest_hz that of the last."""
     highest_hz: float = 7_500.0
-    smoothing_bits: int = 10
-    """Binary places that the estimate of the noise has more than the signal."""
-    even_smoothing: float = 0.025
-    """How much of a step enters the estimate of the noise, in channels 0, 2, ...; odd_smoothing in 1, 3, ..."""
-    odd_smoothing: float = 0.06
-    least_signal: float = 0.05
-    """What is left of a signal at least, however much of it is noise."""
-    gain_control: bool = True
-    gain_strength: float = 0.95
-    gain_offset: float = 80.0
-    gain_bits: int = 21
-    logarithm: bool = True
-    log_shift: int = 6
-    """A feature is the logarithm times 2 to this power."""
 
     def __post_init__(self) -> None:
         for wrong in self._wrong():
@@ -69,23 +55,6 @@ class AudioParameters:
     def transform_samples(self) -> int:
         """The least power of two that holds a window."""
         return 1 << (self.window_samples - 1).bit_length()
-
-    @property
-    def correction_bits(self) -> int:
-        """Binary places that a channel has lost: the transform divides by its length, of which the root of the weights gives
-        half of theirs back.
-        """
-        return self.transform_samples.bit_length() - 1 - WEIGHT_BITS // 2
-
-    @property
-    def ratio_shift(self) -> int:
-        """From signal times gain to signal over noise."""
-        return self.gain_bits - self.correction_bits - RATIO_BITS
-
-    @property
-    def noise_bits(self) -> int:
-        """Binary places of an estimate of noise, measured in what the gain is computed of."""
-        return self.smoothing_bits - self.correction_bits
 
     def as_dict(self) -> Dict[str, Any]:
         return asdict(self)
@@ -111,6 +80,55 @@ class AudioParameters:
             yield f"lowest_hz {self.lowest_hz} must be from 0 on and below highest_hz, which is {self.highest_hz}"
         if self.highest_hz > self.sample_rate_hz / 2:
             yield f"highest_hz {self.highest_hz} is above half of sample_rate_hz, {self.sample_rate_hz / 2:g}"
+        yield from self._further_wrong()
+
+    def _further_wrong(self) -> Iterator[str]:
+        """What is wrong with the numbers that only this front end has."""
+        return iter(())
+
+    def _out_of_range(self, name: str, least: float, most: float) -> Iterator[str]:
+        value = getattr(self, name)
+        if not least <= value <= most:
+            yield f"{name} must be from {least:g} to {most:g}, not {value:g}"
+
+
+@dataclass(frozen=True)
+class AudioParameters(SoundParameters):
+    """The settings of micro-wake-word, which are those of TensorFlow Lite Micro's micro_speech but for the step (20 ms there)."""
+
+    smoothing_bits: int = 10
+    """Binary places that the estimate of the noise has more than the signal."""
+    even_smoothing: float = 0.025
+    """How much of a step enters the estimate of the noise, in channels 0, 2, ...; odd_smoothing in 1, 3, ..."""
+    odd_smoothing: float = 0.06
+    least_signal: float = 0.05
+    """What is left of a signal at least, however much of it is noise."""
+    gain_control: bool = True
+    gain_strength: float = 0.95
+    gain_offset: float = 80.0
+    gain_bits: int = 21
+    logarithm: bool = True
+    log_shift: int = 6
+    """A feature is the logarithm times 2 to this power."""
+
+    @property
+    def correction_bits(self) -> int:
+        """Binary places that a channel has lost: the transform divides by its length, of which the root of the weights gives
+        half of theirs back.
+        """
+        return self.transform_samples.bit_length() - 1 - WEIGHT_BITS // 2
+
+    @property
+    def ratio_shift(self) -> int:
+        """From signal times gain to signal over noise."""
+        return self.gain_bits - self.correction_bits - RATIO_BITS
+
+    @property
+    def noise_bits(self) -> int:
+        """Binary places of an estimate of noise, measured in what the gain is computed of."""
+        return self.smoothing_bits - self.correction_bits
+
+    def _further_wrong(self) -> Iterator[str]:
         for name in ("even_smoothing", "odd_smoothing", "least_signal"):
             yield from self._out_of_range(name, 0, 1)
         yield from self._out_of_range("smoothing_bits", 0, MOST_SMOOTHING_BITS)
@@ -126,11 +144,6 @@ class AudioParameters:
         if self.noise_bits < 0:
             yield f"smoothing_bits {self.smoothing_bits} must be at least {self.correction_bits} for gain control of this window"
 
-    def _out_of_range(self, name: str, least: float, most: float) -> Iterator[str]:
-        value = getattr(self, name)
-        if not least <= value <= most:
-            yield f"{name} must be from {least:g} to {most:g}, not {value:g}"
-
 
 _KINDS = {int: "a whole number", float: "a finite number below 1e9", bool: "true or false"}
 
@@ -142,12 +155,3 @@ def _is_a(kind: type, value: Any) -> bool:
 
 
 MICRO_WAKE_WORD = AudioParameters()
-
-
-def read_parameters(declared: Mapping[str, Any]) -> AudioParameters:
-    """Parameters that somebody declared; what is not declared is as in micro-wake-word. Raises AudioError."""
-    known = [field.name for field in fields(AudioParameters)]
-    for name in declared:
-        if name not in known:
-            raise AudioError(f"audio: there is no parameter {name!r}; there are {', '.join(known)}")
-    return AudioParameters(**declared)

@@ -22,7 +22,7 @@ from __future__ import annotations
 import math
 import struct
 from dataclasses import dataclass
-from typing import List, Tuple
+from typing import Iterable, List, Tuple
 
 import numpy as np
 
@@ -66,7 +66,7 @@ def make_tables(parameters: AudioParameters) -> AudioTables:
     return AudioTables(
         parameters=parameters,
         window=_window(parameters.window_samples),
-        turns=_turns(parameters.transform_samples),
+        turns=turns(parameters.transform_samples),
         first_bin=first_bin,
         widths=widths,
         rising=rising,
@@ -74,7 +74,7 @@ def make_tables(parameters: AudioParameters) -> AudioTables:
         smoothing=(_share(parameters.even_smoothing), _share(parameters.odd_smoothing)),
         least_signal=_share(parameters.least_signal),
         gain=_gain(parameters) if parameters.gain_control else np.zeros(0, np.int16),
-        log=_log_excess() if parameters.logarithm else np.zeros(0, np.uint16),
+        log=log_excess() if parameters.logarithm else np.zeros(0, np.uint16),
     )
 
 
@@ -86,12 +86,14 @@ def pack_tables(tables: AudioTables) -> bytes:
         *(int(asked.gain_control), asked.ratio_shift if asked.gain_control else 0),
         *(int(asked.logarithm), asked.log_shift),
     )
-    arrays = (
-        *(tables.window, tables.turns, tables.widths, tables.rising, tables.falling),
-        *(array for array in (tables.gain, tables.log) if len(array)),
-    )
+    arrays = (tables.window, tables.turns, tables.widths, tables.rising, tables.falling, tables.gain, tables.log)
+    return head + aligned(arrays)
+
+
+def aligned(arrays: Iterable[np.ndarray]) -> bytes:
+    """Values of 16 bits, each array from a multiple of 4 on."""
     parts = [array.astype(f"<{array.dtype.kind}2").tobytes() for array in arrays]
-    return head + b"".join(part + bytes(-len(part) % 4) for part in parts)
+    return b"".join(part + bytes(-len(part) % 4) for part in parts)
 
 
 def _fixed(value: np.ndarray, one: int) -> np.ndarray:
@@ -112,7 +114,7 @@ def _window(samples: int) -> np.ndarray:
     return _fixed(_F(0.5) - _F(0.5) * cosines, 1 << WEIGHT_BITS)
 
 
-def _turns(samples: int) -> np.ndarray:
+def turns(samples: int) -> np.ndarray:
     """The roots of unity of a transform over `samples`, in 1/32767, halves upwards."""
     angles = -2 * np.pi * np.arange(3 * samples // 4) / samples
     return np.floor(_INT16 * np.column_stack([np.cos(angles), np.sin(angles)]) + 0.5).astype(np.int16)
@@ -179,7 +181,7 @@ def _gain(asked: AudioParameters) -> np.ndarray:
     return table
 
 
-def _log_excess() -> np.ndarray:
+def log_excess() -> np.ndarray:
     """Between powers of two a binary logarithm is a straight line and this (Hall et al., IEEE Trans. Computers C-19, 1970)."""
     fraction = np.arange(LOG_SEGMENTS + 1) / LOG_SEGMENTS
     return np.floor(65536 * (np.log2(1 + fraction) - fraction) + 0.5).astype(np.uint16)

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from model_export.audio.front_end import features
-from model_export.audio.parameters import MICRO_WAKE_WORD, AudioParameters
+from model_export.audio.kinds import features
+from model_export.audio.parameters import MICRO_WAKE_WORD, SoundParameters
 from model_export.errors import AudioError
 
 _BYTES = 2
 
 
-def features_of_wav(path: Path, parameters: AudioParameters = MICRO_WAKE_WORD) -> np.ndarray:
+def features_of_wav(path: Path, parameters: SoundParameters = MICRO_WAKE_WORD) -> np.ndarray:
     """uint16 (steps, channels) of a whole file, from silence on. Raises AudioError."""
     return features(read_wav(path, parameters.sample_rate_hz), parameters)
 

@@ -75,8 +75,9 @@ def register(subparsers: Any) -> None:
     )
     export.add_argument(
         "--audio",
-        metavar="micro-wake-word|FILE.toml",
-        help="the model takes features of sound: with micro-wake-word's parameters, or with those a file has in place of them",
+        metavar="micro-wake-word|log-mel|FILE.toml",
+        help="the model takes features of sound: with micro-wake-word's parameters, those of MLPerf Tiny's streaming wake word "
+        "(log-mel), or with those that a file has in place of them",
     )
     export.add_argument("--json", action="store_true", help="print the manifest as JSON, or what is in the library")
     export.set_defaults(run=run_export)

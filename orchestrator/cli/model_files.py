@@ -41,16 +41,14 @@ def load_numbers(path: Path) -> np.ndarray:
         return check_numbers(given, "the rows hold", accepted)
 
 
-MICRO_WAKE_WORD = "micro-wake-word"
-
-
 def read_audio(said: Optional[str]) -> Optional[Dict[str, Any]]:
     """Of --audio: what a bundle is to say of sound. UsageError for a file that says something else."""
     from model_export.audio.hearing import read_hearing
+    from model_export.audio.kinds import PRESETS
     from model_export.errors import AudioError
 
-    if said is None or said == MICRO_WAKE_WORD:
-        return None if said is None else {}
+    if said is None or said in PRESETS:
+        return None if said is None else PRESETS[said]
     declared = read_toml(Path(said))[0]
     try:
         read_hearing(declared)

@@ -13,9 +13,8 @@ from sounds import sounds
 from test_measures import with_profile
 from test_stream import debounced, detections
 
-from model_export.audio.front_end import features
 from model_export.audio.hearing import Hearing, read_hearing
-from model_export.audio.parameters import read_parameters
+from model_export.audio.kinds import features, read_parameters
 from model_export.errors import AudioError, ExportError
 from model_export.input_profile import InputProfile, make_profile, pack_profile, parse_profile
 from model_export.model_bin import parse_model_bin
@@ -38,13 +37,17 @@ def profile_of(**declared: Any) -> InputProfile:
     return dataclasses.replace(make_profile((1, 490), (), None), hearing=read_hearing({**PARAMETERS, **declared}))
 
 
-def expected(model_bin: bytes, hop: int, averaged: int, unit: float) -> np.ndarray:
+def expected(
+    model_bin: bytes, hop: int, averaged: int, unit: float, declared: Dict[str, Any] = PARAMETERS
+) -> np.ndarray:
     """(windows, 2): label and probability in 1/256 of the mean, written from docs/serial.md."""
     tflite = parse_model_bin(model_bin).tflite
     model = read_tflite(tflite)
     edge = model.tensors[model.inputs[0]]
-    heard = features(SOUND, read_parameters(PARAMETERS)).astype(np.float32) * np.float32(unit)
-    rows = np.clip(np.rint(heard / np.float32(edge.scales[0])) + edge.zero_points[0], -128, 127).astype(np.int8)
+    heard = features(SOUND, read_parameters(declared)).astype(np.float32) * np.float32(unit)
+    steps, zero = heard / np.float32(edge.scales[0]), np.float32(edge.zero_points[0])
+    cut_off = declared.get("toward_zero", False)
+    rows = np.clip(np.trunc(steps + zero) if cut_off else np.rint(steps) + zero, -128, 127).astype(np.int8)
     windows = np.stack([rows[end - STEPS : end].reshape(-1) for end in range(STEPS, len(rows) + 1, hop)])
     outputs = run_direct(tflite, windows).astype(int) + 128
     sums = np.stack([outputs[end - averaged : end].sum(0) for end in range(averaged, len(outputs) + 1)])
@@ -69,6 +72,24 @@ def test_detections_are_those_of_features_computed_here(sample: Sample, hop: int
     for record in (each for each in found if each.kind == "detect"):
         steps = STEPS + (int(record.fields["window"]) - 1) * (hop or STEPS)
         assert record.fields["sample"] == (steps - 1) * 320 + 480
+
+
+@pytest.mark.parametrize("toward_zero", [False, True])
+def test_logarithms_of_mel_energies_are_heard_too(sample: Sample, toward_zero: bool) -> None:
+    declared = {"front_end": "log-mel", "channels": 10, "window_ms": 32, "step_ms": 20, "toward_zero": toward_zero}
+    unit = float(np.float32(1 / 400))
+    profile = dataclasses.replace(
+        make_profile((1, 490), (), None), hearing=read_hearing({**declared, "averaged": 2, "unit": unit})
+    )
+    model_bin = with_profile(sample.model_bin, profile)
+    choices = expected(model_bin, 1, 2, unit, declared)
+    other = expected(model_bin, 1, 2, unit, {**declared, "toward_zero": not toward_zero})
+    assert not np.array_equal(choices, other), "how inputs are rounded changes no answer: this proves little"
+    want = [(number + 1, label, share) for number, label, share in debounced(choices, 1, 0)]
+    assert len(want) > 3
+    with VirtualBoard(model_bin) as board, BoardClient(board.port) as client:
+        client.stream(hop=1)
+        assert detections(client.feed(SOUND)) == want
 
 
 @pytest.mark.parametrize("scale", [0.10196078568696976, 0.10217524319887161, 0.1015625])

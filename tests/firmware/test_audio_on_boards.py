@@ -11,11 +11,13 @@ from typing import Dict, Iterable, List, Sequence, Tuple
 
 import numpy as np
 import pytest
-from sounds import PARAMETERS, by_micro_features, random_tables, sounds
+from sounds import LOG_MEL, PARAMETERS, by_micro_features, random_tables, sounds
 from state_models import streaming
 
-from model_export.audio.front_end import AudioFrontEnd, features, nearest_root
-from model_export.audio.parameters import MICRO_WAKE_WORD, AudioParameters
+from model_export.audio.front_end import AudioFrontEnd, nearest_root
+from model_export.audio.kinds import features, packed_tables
+from model_export.audio.log_mel import LogMelParameters
+from model_export.audio.parameters import MICRO_WAKE_WORD, AudioParameters, SoundParameters
 from model_export.audio.tables import make_tables, pack_tables
 from model_export.bundle import write_bundle
 from orchestrator.boards.client import BoardClient
@@ -36,8 +38,8 @@ def run(tables: bytes, said: Iterable[bytes], flags: Sequence[str] = ()) -> "sub
     return subprocess.run([str(build("audio-stdio", flags))], input=head + b"".join(said), capture_output=True)
 
 
-def on_host(asked: AudioParameters, said: Iterable[bytes], flags: Sequence[str] = ()) -> np.ndarray:
-    done = run(pack_tables(make_tables(asked)), said, flags)
+def on_host(asked: SoundParameters, said: Iterable[bytes], flags: Sequence[str] = ()) -> np.ndarray:
+    done = run(packed_tables(asked), said, flags)
     assert done.returncode == 0, done.stderr.decode()
     return np.frombuffer(done.stdout, "<u2").reshape(-1, asked.channels)
 
@@ -53,11 +55,13 @@ def test_a_board_hears_what_micro_wake_word_does(flags: Tuple[str, ...]) -> None
     )
 
 
-@pytest.mark.parametrize("name", PARAMETERS)
+@pytest.mark.parametrize("name", [*PARAMETERS, *LOG_MEL])
 def test_with_other_parameters_it_hears_what_numpy_does(name: str) -> None:
+    asked = {**PARAMETERS, **LOG_MEL}[name]
     samples = np.concatenate(list(sounds(0.6, seed=3).values()))
-    found = on_host(PARAMETERS[name], [piece(samples)], SANITIZE)
-    np.testing.assert_array_equal(found, features(samples, PARAMETERS[name]))
+    found = on_host(asked, [piece(samples)], SANITIZE)
+    assert len(np.unique(found)) > 2
+    np.testing.assert_array_equal(found, features(samples, asked))
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -95,6 +99,16 @@ def test_a_board_without_floating_point_unit_hears_the_same(optimize: str, most:
     np.testing.assert_array_equal(ran.features, features(samples))
     assert ran.instructions.max() < most, "docs/audio.md has a table"
     assert ran.start_instructions < 20_000
+
+
+@pytest.mark.skipif(missing() is not None, reason=str(missing()))
+@pytest.mark.parametrize(("optimize", "most"), [("-O2", 250_000), ("-Os", 400_000)])
+def test_it_hears_the_same_logarithms_of_mel_energies(optimize: str, most: int) -> None:
+    samples = np.concatenate(list(sounds(0.6).values()))
+    ran = run_audio(FINE, samples, 512, optimize)
+    np.testing.assert_array_equal(ran.features, features(samples, LogMelParameters()))
+    assert len(ran.features) > 250
+    assert ran.instructions.max() < most, f"{ran.instructions.max()}: docs/audio.md has a table"
 
 
 @pytest.mark.skipif(missing() is not None, reason=str(missing()))
@@ -145,8 +159,8 @@ def with_word(at: int, value: int) -> bytes:
     return PACKED[: 4 * at] + struct.pack("<I", value) + PACKED[4 * at + 4 :]
 
 
-def with_halfword(offset: int, value: int) -> bytes:
-    return PACKED[:offset] + struct.pack("<h", value) + PACKED[offset + 2 :]
+def with_halfword(offset: int, value: int, packed: bytes = PACKED) -> bytes:
+    return packed[:offset] + struct.pack("<h", value) + packed[offset + 2 :]
 
 
 WINDOW, TURNS = 64, 64 + 2 * 480
@@ -154,10 +168,18 @@ WIDTHS = TURNS + 4 * 384
 RISING = WIDTHS + 84
 FALLING = RISING + 2 * 236
 
+FINE = packed_tables(LogMelParameters())
+FINE_TURNS = 48 + 2 * 1024
+
+
+def fine_word(word: int, value: int) -> bytes:
+    return FINE[: 4 * word] + struct.pack("<I", value) + FINE[4 * word + 4 :]
+
+
 DAMAGED: Dict[str, List[bytes]] = {
     "cut off or not aligned": [b"", PACKED[:60]],
     "no tables of an audio front end": [with_word(0, 0x44415745)],
-    "a version this firmware does not know": [with_word(1, 2)],
+    "a version this firmware does not know": [with_word(1, 0), with_word(1, 3)],
     "sample_rate_hz is not from 8000 to 48000": [with_word(2, 7999), with_word(2, 48_001)],
     "the window is not from 32 to 1024": [with_word(3, 31), with_word(3, 1025), with_word(3, 0xFFFFFFFF)],
     "the step is not from 1": [with_word(4, 0), with_word(4, 481)],
@@ -172,11 +194,25 @@ DAMAGED: Dict[str, List[bytes]] = {
     "longer or shorter than their numbers say": [
         *(PACKED[:-4], PACKED + bytes(4), PACKED[:64], with_word(3, 512), with_word(5, 50), with_word(7, 240)),
         *(with_word(12, 0), with_word(14, 0)),
+        *(
+            FINE[:-4],
+            FINE + bytes(4),
+            FINE[:48],
+            fine_word(3, 512),
+            fine_word(5, 50),
+            fine_word(7, 510),
+        ),
     ],
+    "preemphasis is above 1": [fine_word(8, 1025), fine_word(8, 0xFFFFFFFF)],
+    "where features begin": [fine_word(9, (1 << 24) + 1), fine_word(9, 0x80000000)],
+    "the range of features": [fine_word(10, 0), fine_word(10, (1 << 28) + 1), fine_word(10, 0xFFFFFFFF)],
+    "toward_zero is 0 or 1": [fine_word(11, 2)],
+    "a root of unity is longer than 1": [with_halfword(FINE_TURNS + 130, 32_767, FINE)],
     "a coefficient of the window": [with_halfword(WINDOW + 20, 4097), with_halfword(WINDOW, -1)],
     "a root of unity is -32768": [with_halfword(TURNS + 4, -32768), with_halfword(WIDTHS - 2, -32768)],
     "widths of the filters do not add up": [with_halfword(WIDTHS, 30_000), with_halfword(WIDTHS + 80, 0)],
     "filters reach beyond the spectrum": [with_word(6, 21), with_word(6, 1024)],
+    "window is not from 0 to 1": [with_halfword(48, 16_385, FINE), with_halfword(50, -1, FINE)],
     "weight is not from 0 to 1": [with_halfword(RISING, -1), with_halfword(FALLING + 470, 4097)],
 }
 
@@ -208,6 +244,29 @@ def test_damage_that_is_not_seen_overflows_nowhere() -> None:
             struct.pack_into(f"<{count}h", tables, offset, *map(int, drawn))
         for word, most in ((8, 10), (9, 16_384), (10, 16_384), (11, 16_384), (13, 31), (15, 11)):
             struct.pack_into("<I", tables, 4 * word, int(rng.choice([0, most])))
+        done = run(bytes(tables), [loud], SANITIZE)
+        assert done.returncode == 0, done.stderr.decode()
+
+
+def test_nor_does_damage_of_logarithms_of_mel_energies() -> None:
+    loud = piece(
+        np.concatenate([sounds(0.3)[name] for name in ("square wave", "lowest", "white noise", "highest pitch")])
+    )
+    rng = np.random.default_rng(3)
+    weights = FINE_TURNS + 4 * 768 + 84
+    corners = [(32_767, 0), (0, 32_767), (-32_767, 0), (0, -32_767), (23_170, 23_170), (-23_170, 23_169)]
+    for kind in range(18):
+        tables = bytearray(FINE)
+        struct.pack_into(
+            "<1024h", tables, 48, *map(int, rng.choice([0, 16_384], 1024) if kind % 3 else [16_384] * 1024)
+        )
+        turns = [corners[number] for number in (rng.integers(0, 6, 768) if kind % 2 else [rng.integers(0, 6)] * 768)]
+        struct.pack_into("<1536h", tables, FINE_TURNS, *(part for turn in turns for part in turn))
+        struct.pack_into("<1024h", tables, weights, *[16_384] * 511, 0, *[16_384] * 511, 0)
+        struct.pack_into("<129H", tables, len(tables) - 260, *map(int, rng.choice([0, 65_535], 129)))
+        for word, values in ((8, [0, 1024]), (10, [1, 1 << 28])):
+            struct.pack_into("<I", tables, 4 * word, int(rng.choice(values)))
+        struct.pack_into("<i", tables, 36, int(rng.choice([-(1 << 24), 1 << 24])))
         done = run(bytes(tables), [loud], SANITIZE)
         assert done.returncode == 0, done.stderr.decode()
         assert len(done.stdout) > 0

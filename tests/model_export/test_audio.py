@@ -14,8 +14,9 @@ import pytest
 from sounds import PARAMETERS, RATE_HZ, by_micro_features, by_tensorflow, in_float64, random_tables, sounds
 
 from model_export.audio import mel
-from model_export.audio.front_end import AudioFrontEnd, features
-from model_export.audio.parameters import MICRO_WAKE_WORD, read_parameters
+from model_export.audio.front_end import AudioFrontEnd
+from model_export.audio.kinds import features, packed_tables, read_parameters
+from model_export.audio.parameters import MICRO_WAKE_WORD
 from model_export.audio.tables import make_tables, pack_tables
 from model_export.audio.wav_file import features_of_wav
 from model_export.errors import AudioError
@@ -154,7 +155,7 @@ WRONG: Dict[str, Dict[str, Any]] = {
 @pytest.mark.parametrize("message", WRONG)
 def test_parameters_it_cannot_work_with_are_refused_by_name(message: str) -> None:
     with pytest.raises(AudioError) as refused:
-        make_tables(read_parameters(WRONG[message]))
+        packed_tables(read_parameters(WRONG[message]))
     assert message in str(refused.value)
 
 
