@@ -166,7 +166,7 @@ def random_tables(tries: int, seed: int) -> Iterator[AudioTables]:
     """Of parameters drawn at random, those that are not refused."""
     rng = np.random.default_rng(seed)
     for _ in range(tries):
-        asked = {
+        asked: Dict[str, Any] = {
             "sample_rate_hz": int(rng.choice([8000, 11_025, 16_000, 44_100, 48_000])),
             "window_ms": int(rng.integers(1, 70)),
             "step_ms": int(rng.integers(1, 40)),

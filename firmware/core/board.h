@@ -152,7 +152,7 @@ class Board {
   Refusal start_hearing(const StreamSettings& settings, uint32_t rate_hz);
   void stop_stream();
   void feed(const Frame& frame);
-  void read_source();
+  bool read_source();
   void take_value(int16_t counts);
   void hear(int16_t sample);
   void run_window();

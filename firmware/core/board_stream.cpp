@@ -86,6 +86,7 @@ void Board::stop_stream() {
   if (source_open_) hal::source_close();
   source_open_ = false;
   stream_.stop();
+  runner_.stop_listening();
   rest_rules();
   front_end_.stop();
 }
@@ -114,12 +115,17 @@ void Board::feed(const Frame& frame) {
   Record(output_, head_, "fed").number("id", frame.id).number("next_sample", stream_samples());
 }
 
-void Board::read_source() {
-  if (recording_.on()) return read_recording();
-  if (!source_open_) return;
+// Whether there may be more to read already: sound comes faster than a wait between reads allows.
+bool Board::read_source() {
+  if (recording_.on()) {
+    read_recording();
+    return false;
+  }
+  if (!source_open_) return false;
   int16_t values[kValuesAtOnce];
   const size_t count = hal::source_read(values, kValuesAtOnce);
   for (size_t i = 0; i < count; ++i) take_value(values[i]);
+  return count == kValuesAtOnce;
 }
 
 void Board::take_value(int16_t counts) {
@@ -129,6 +135,7 @@ void Board::take_value(int16_t counts) {
 
 void Board::hear(int16_t sample) {
   ++heard_;
+  if (runner_.listening() && front_end_.due() == 1) runner_.begin_step();
   front_end_.feed(&sample, 1);
   if (!front_end_.complete()) return;
   for (uint32_t i = 0; i < front_end_.tables().channels; ++i) {
@@ -138,6 +145,7 @@ void Board::hear(int16_t sample) {
 
 // The last window through the model.
 void Board::run_window() {
+  if (runner_.listening()) return runner_.step(*this);
   const TensorView input = engine_.input();
   stream_.copy_window(input.data);
   observe_input(input.data);

@@ -96,7 +96,9 @@ void MlperfRunner::command(Board& board, char* text) {
   } else if (is("timestamp")) {
     line(out, "m-lap-us-", hal::clock_us());
   } else if (is("help")) {
-    line(out, "m-commands-[name, profile, timestamp, help, db load N, db HEX, db print, infer N W, results]");
+    line(out,
+         "m-commands-[name, profile, timestamp, help, db load N, db HEX, db print, infer N W, results, start, stop, "
+         "print_detections, pins DETECTED PROCESSING]");
   } else if (is("db")) {
     const char* const what = next_word(&rest);
     if (what == nullptr) {
@@ -113,9 +115,15 @@ void MlperfRunner::command(Board& board, char* text) {
     infer(board, count, next_word(&rest));
   } else if (is("results")) {
     results(board);
-  } else if (is("start") || is("stop") || is("record_detections") || is("print_detections")) {
-    // Of the streaming wake word, and of the interface board that plays it.
-    bracketed(out, "e-[This firmware hears nothing, so it has no streaming wake word: ", word);
+  } else if (is("start")) {
+    start(board);
+  } else if (is("stop")) {
+    stop(board);
+  } else if (is("print_detections")) {
+    print_detections(board);
+  } else if (is("pins")) {
+    const char* const detected = next_word(&rest);
+    pins(board, detected, next_word(&rest));
   } else {
     bracketed(out, "e-[Unknown command: ", word == nullptr ? "" : word);
   }

@@ -1,5 +1,6 @@
 // The commands of the MLPerf Tiny benchmark runner, written from its protocol: name, profile, timestamp, help,
-// db load N / db HEX / db print, infer N W, results. Every answer ends with `m-ready`.
+// db load N / db HEX / db print, infer N W, results; and of its streaming wake word start, stop, print_detections
+// (mlperf_stream.cpp). Every answer ends with `m-ready`.
 //
 // A sample is read as the benchmark's reference does for its four models: a byte a value is uint8, of which 128 is taken,
 // where the model's zero point is -128 (images), else int8; four bytes a value are float32, quantized as the model says. A
@@ -9,6 +10,7 @@
 #include <cstdint>
 
 #include "core/budget.h"
+#include "hal/hal.h"
 
 namespace edgeward {
 
@@ -27,7 +29,22 @@ class MlperfRunner {
     scored_ = false;
   }
 
+  // Between `start` and `stop` the steps of the front end are the runner's.
+  bool listening() const { return listening_; }
+  void stop_listening() { listening_ = false; }
+  void begin_step();
+  void step(Board& board);
+
  private:
+  void pins(Board& board, const char* detected, const char* processing);
+  const char* why_no_pins(const Board& board) const;
+  void start(Board& board);
+  const char* begin_listening(Board& board);
+  void stop(Board& board);
+  void print_detections(Board& board) const;
+  bool activations_valid(const Board& board) const;
+  uint32_t say_activations(Board& board) const;
+
   void load(Board& board, const char* word);
   void load_hex(Board& board, const char* digits);
   void print(Board& board) const;
@@ -51,6 +68,13 @@ class MlperfRunner {
   uint32_t output_bytes_ = 0;
   bool scored_ = false;
   float score_ = 0.0f;
+  bool listening_ = false;
+  bool has_pins_ = false;
+  hal::Pin detected_ = {};    // low for a moment at each detection
+  hal::Pin processing_ = {};  // high while a step is computed
+  uint32_t steps_ = 0;        // since `start`
+  uint32_t kept_ = 0;         // of them the activations that lie in the board's frame buffer
+  float ms_per_step_ = 0.0f;
   int8_t outputs_[kOutputBytes] = {};
 };
 

@@ -21,7 +21,7 @@ Refusal Stream::start(const InputProfile& profile, const TensorView& input, cons
   scale_ = input.scale;
   zero_point_ = input.zero_point;
   if (settings_.hop == 0) settings_.hop = window_samples();
-  due_in_ = window_samples();
+  due_in_ = settings_.early ? 1 : window_samples();
   return Refusal{};
 }
 

@@ -20,6 +20,7 @@ struct StreamSettings {
   uint32_t hop = 0;               // samples from one window to the next; 0: as many as a window has
   uint32_t agree = 1;             // windows in a row that must say the same
   uint32_t least_of_256 = 0;      // and how sure each must be
+  bool early = false;             // the first sample completes a window, of which the rest is 0
 };
 
 class Stream {

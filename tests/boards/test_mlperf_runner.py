@@ -3,37 +3,18 @@
 import contextlib
 import re
 from pathlib import Path
-from typing import Callable, Iterator, List, Tuple
+from typing import Callable, Iterator, Tuple
 
 import numpy as np
 import pytest
 from board_sample import Sample
+from mlperf_client import Runner
 
 from model_export.model_bin import pack_model_bin
 from model_export.plan import compile_plan
 from model_export.tflm import TflmModel
 from orchestrator.boards.conversation import open_port
 from orchestrator.boards.virtual import VirtualBoard
-
-
-class Runner:
-    def __init__(self, port: str) -> None:
-        self.device = open_port(port)
-        self.device.timeout = 10
-
-    def ask(self, command: str) -> List[str]:
-        self.device.write(command.encode() + b"%")
-        answer = self.device.read_until(b"m-ready\r\n").decode("ascii")
-        assert answer.endswith("m-ready\r\n")
-        lines = answer.split("\r\n")
-        assert "\n" not in "".join(lines)
-        return lines[:-2]
-
-    def load(self, sample: bytes) -> None:
-        assert self.ask(f"db load {len(sample)}") == [f"m-[Expecting {len(sample)} bytes]"]
-        for at in range(0, len(sample), 31):
-            answer = self.ask("db " + sample[at : at + 31].hex())
-            assert answer == (["m-load-done"] if at + 31 >= len(sample) else [])
 
 
 def started(model_bin: bytes) -> Iterator[Runner]:
@@ -194,8 +175,3 @@ def test_float_samples_of_a_classifier_are_quantized(runner: Runner, sample: Sam
     np.testing.assert_allclose(
         results(runner, real.astype("<f4").tobytes()), (sample.outputs[1] + 128.0) / 256, atol=5.1e-4
     )
-
-
-@pytest.mark.parametrize("command", ["start", "stop", "record_detections", "print_detections"])
-def test_the_streaming_wake_word_is_declined_by_name(runner: Runner, command: str) -> None:
-    assert runner.ask(command) == [f"e-[This firmware hears nothing, so it has no streaming wake word: {command}]"]
