@@ -34,6 +34,8 @@ class Presence:
 
     here: bool
     info: Optional[Record] = None
+    gone: bool = False
+    """Whether the broker says that it left; one that is neither here nor gone was never there."""
 
 
 class FleetLink:
@@ -115,7 +117,7 @@ class FleetLink:
         if presence is not None and message.payload == GONE:
             with self._lock:
                 before = self._presence.get(name, Presence(here=False))
-                self._presence[name] = Presence(False, before.info)
+                self._presence[name] = Presence(False, before.info, gone=True)
             return
         right = checked(message.payload[:_MOST_BYTES], secret)
         record = None if right is None else _record(right)
