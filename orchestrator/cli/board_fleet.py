@@ -141,14 +141,17 @@ def _stages(text: str) -> Sequence[float]:
 
 
 def run_list(args: argparse.Namespace) -> int:
+    from orchestrator.boards.fleet_journal import Rollouts
     from orchestrator.boards.fleet_link import MOST_STRANGERS
 
     with linked(args) as link:
         time.sleep(args.wait)
         rows = [_row(link, name) for name in sorted(link.fleet.secrets)]
         strangers = sorted(link.strangers)
+    rollouts = Rollouts(args.fleet).read(time.time())
     if args.json:
-        print(json.dumps({"federation": link.fleet.federation, "boards": rows, "strangers": strangers}))
+        said = {"federation": link.fleet.federation, "boards": rows, "strangers": strangers, "rollouts": rollouts}
+        print(json.dumps(said))
         return 0
     from orchestrator.cli.tables import table
 
@@ -156,7 +159,19 @@ def run_list(args: argparse.Namespace) -> int:
     if strangers:
         more = " or more" if len(strangers) >= MOST_STRANGERS else ""
         print(f"{many(len(strangers), 'board')}{more} there, but not in {args.fleet}: {', '.join(strangers[:10])}")
+    if rollouts:
+        print(_in_words(rollouts[0]))
     return 0
+
+
+def _in_words(rollout: Dict[str, Any]) -> str:
+    """The newest roll-out on a line."""
+    if "problem" in rollout:
+        return f"last roll-out: {rollout['problem']}"
+    state = "no word from it any more" if rollout["state"] == "lost" else rollout["state"]
+    counts = ", ".join(f"{count} {name}" for name, count in rollout["counts"].items() if count)
+    why = f" ({rollout['why']})" if rollout["why"] else ""
+    return f"last roll-out, of {rollout['kind']} {rollout['digest']}: {state}{why}: {counts}"
 
 
 def _presence(seen: Presence) -> str:
@@ -253,7 +268,9 @@ def _answer_to(command: str) -> str:
 
 def run_update(args: argparse.Namespace) -> int:
     from concurrent.futures import ThreadPoolExecutor
+    from contextlib import ExitStack
 
+    from orchestrator.boards.fleet_journal import Journal
     from orchestrator.boards.network_board import NetworkBoard
     from orchestrator.boards.orders import Numbers
     from orchestrator.boards.rollout import Outcome, Rollout, Updater
@@ -262,7 +279,8 @@ def run_update(args: argparse.Namespace) -> int:
     key = _key(args.key)
     cargo = _cargo(args.model, key)
     rollout = Rollout(cargo.digest, args.stages, args.failures, args.watch, args.retry)
-    with linked(args) as link:
+    with ExitStack() as stack:
+        link = stack.enter_context(linked(args))
         names = _chosen(args, link.fleet)
         numbers = Numbers()
         time.sleep(1.0)  # for the broker to say who is there
@@ -271,16 +289,25 @@ def run_update(args: argparse.Namespace) -> int:
             return NetworkBoard(link, name, key, numbers, timeout_s=args.timeout)
 
         updater = Updater(link, board_of, cargo, args.retry)
-        show = (lambda result: None) if args.json else _show
+        journal = stack.enter_context(Journal(args.fleet, link.fleet.federation, cargo.kind, rollout, names, _warn))
+
+        def report(result: BoardResult) -> None:
+            journal.note(result)
+            if not args.json:
+                _show(result)
+
+        asked = False
         with ThreadPoolExecutor(1) as pool:
-            under_way = pool.submit(rollout.run, names, updater.update, updater.still_well, show)
+            under_way = pool.submit(rollout.run, names, journal.noting(updater.update), updater.still_well, report)
             try:
                 with stop_on_sigterm():
                     results = under_way.result()
             except (KeyboardInterrupt, Stopped):
+                asked = True
                 rollout.halted.set()
                 print("no further board begins; those whose update has begun finish it", file=sys.stderr)
                 results = under_way.result()
+        journal.end(results, asked)
     counts = {outcome.value: sum(result.outcome is outcome for result in results) for outcome in Outcome}
     well = counts["updated"] + counts["unchanged"] == len(results)
     if args.json:
@@ -289,6 +316,10 @@ def run_update(args: argparse.Namespace) -> int:
     else:
         print(", ".join(f"{count} {name}" for name, count in counts.items() if count) or "no board")
     return 0 if well else 1
+
+
+def _warn(text: str) -> None:
+    print(f"warning: {text}", file=sys.stderr)
 
 
 def _show(result: BoardResult) -> None:
