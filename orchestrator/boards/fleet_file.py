@@ -71,7 +71,7 @@ class Fleet:
     @classmethod
     def forget(cls, folder: Path, name: str) -> Fleet:
         """Takes a board out and gives the fleet without it. UsageError where it is not there, and as `read`."""
-        cls.read(folder)  # says what is wrong with a folder that is none
+        cls.read(folder)  # says what is wrong with a folder that has no such file
         with _one_at_a_time(folder):
             fleet = cls.read(folder)
             if name not in fleet.secrets:

@@ -13,13 +13,12 @@ from orchestrator.boards.fleet_file import Fleet
 from orchestrator.boards.orders import checked
 from orchestrator.boards.protocol import Record
 from orchestrator.errors import BrokerError
-from orchestrator.wire.board_records import RAW, read_record
+from orchestrator.wire.board_records import GONE, RAW, read_record
 from orchestrator.wire.event_queue import Connected, Disconnected, Message
 from orchestrator.wire.link import BrokerAddress, Link, client_id
 from orchestrator.wire.topics import Topics
 
 OPEN_S = 10.0
-GONE = b'{"kind":"gone"}'
 _MOST_BYTES = 4096
 _MOST_UNREAD = 1000
 MOST_STRANGERS = 1000

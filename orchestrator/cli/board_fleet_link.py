@@ -1,4 +1,4 @@
-"""The connection of `edgeward board fleet` to its broker: which identity it has, and what to do where there is none."""
+"""The connection of `edgeward board fleet` to its broker: which identity it has, and what to do where it has none."""
 
 from __future__ import annotations
 

@@ -343,7 +343,7 @@ class Link:
             self.pump()
 
     def _on_message(self, client: Any, userdata: Any, message: Any) -> None:
-        self.events.put(Message(message.topic, message.payload))
+        self.events.put(Message(message.topic, message.payload, bool(message.retain)))
 
 
 def _in_words(reason: Any) -> str:

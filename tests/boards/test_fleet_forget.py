@@ -9,9 +9,10 @@ from typing import Any, List
 import pytest
 
 from orchestrator.boards.fleet_file import Fleet
-from orchestrator.boards.fleet_link import GONE, FleetLink, Presence
+from orchestrator.boards.fleet_link import FleetLink, Presence
 from orchestrator.cli.main import main
 from orchestrator.errors import BrokerError, NoBrokerError
+from orchestrator.wire.board_records import GONE
 from orchestrator.wire.event_queue import Message
 from orchestrator.wire.link import BrokerAddress, check_reachable
 

@@ -1,4 +1,4 @@
-"""What a roll-out writes as it goes on, and what is read of it whoever wrote the file."""
+"""What a roll-out writes as it goes on, and what is read of it, no matter who wrote the file."""
 
 import json
 import os
