@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from json import dumps
 from math import isfinite
@@ -145,7 +146,8 @@ class Journal:
 
     def _remove_oldest(self) -> None:
         for path in _files(self._path.parent)[KEPT:]:
-            path.unlink(missing_ok=True)
+            with suppress(OSError):  # which is no reason to end a roll-out
+                path.unlink()
 
 
 @dataclass

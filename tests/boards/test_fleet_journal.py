@@ -106,6 +106,13 @@ def test_a_disk_that_takes_nothing_costs_the_journal_and_not_the_roll_out(tmp_pa
     assert read(tmp_path) == []
 
 
+def test_old_files_that_cannot_be_removed_end_no_roll_out(tmp_path: Path) -> None:
+    for number in range(KEPT + 1):
+        (tmp_path / "rollouts" / f"{number}.json").mkdir(parents=True)
+    run(tmp_path, Rollout("d", stages=(100,), watch_s=0))
+    assert len(list((tmp_path / "rollouts").iterdir())) == KEPT + 2
+
+
 GOOD: Dict[str, Any] = {
     **{
         "version": 1,

@@ -82,6 +82,8 @@ class Seen:
         if presence:
             self._change(HERE, now, retained)
         if self.secret is not None and self._again(record):
+            if record["boot"] == self._boot:  # what the broker had kept may come after what the board says now
+                self._fields = {**_fields_of(record), **self._fields}
             return  # it says nothing of now
         self._verified = self.secret is not None
         if not retained:
@@ -98,8 +100,7 @@ class Seen:
         if record["v"] != SCHEMA:
             self._fields["schema"] = record["v"]
             return
-        kept = measured(record) if record["kind"] == "metrics" else record
-        self._fields.update({name: kept[name] for name in _SAID.get(record["kind"], ()) if name in kept})
+        self._fields.update(_fields_of(record))
 
     def _again(self, record: Dict[str, Any]) -> bool:
         """Whether a record was delivered before, or is of before: a broker can show any again, also of a boot that is over."""
@@ -127,6 +128,12 @@ class Seen:
             "malformed": self.malformed,
             **self._fields,
         }
+
+
+def _fields_of(record: Dict[str, Any]) -> Dict[str, Any]:
+    """What is kept of a record."""
+    kept = measured(record) if record["kind"] == "metrics" else record
+    return {name: kept[name] for name in _SAID.get(record["kind"], ()) if name in kept}
 
 
 class FleetBoards:

@@ -109,7 +109,7 @@ def _figures(fleet: Dict[str, Any]) -> str:
 
 # Boards
 
-_COLUMNS = ("board", "presence", "checked", "model", "state", "chip", "program", "running for", "last heard", "remarks")
+_COLUMNS = tuple("board|presence|checked|model|state|chip|firmware, program|last heard|uptime then|remarks".split("|"))
 
 
 def _well(board: Dict[str, Any]) -> bool:
@@ -152,12 +152,12 @@ def _row(board: Dict[str, Any], now: float) -> List[str]:
         f"<strong>{_text(board['board'])}</strong>",
         _presence(board, now),
         _checked(board),
-        _or_dash(board["model"]),
-        _together(board.get("name"), board.get("state"), _signature(board)),
+        _together(board["model"], board.get("name"), _signature(board)),
+        _together(board.get("state")),
         _together(board.get("chip"), "simulated" if board.get("simulated") is True else None),
         _together(board.get("firmware"), board.get("program"), "on trial" if board.get("on_trial") is True else None),
-        _duration(board["uptime_s"]),
         _heard(board, now),
+        _duration(board["uptime_s"]),
         _remarks(board),
     ]
 
@@ -317,10 +317,6 @@ def _pager(page: int, pages: int, wanted: str) -> str:
 
 def _together(*parts: Any) -> str:
     return "<br>".join(_text(part) for part in parts if part not in (None, "")) or "–"
-
-
-def _or_dash(value: Any) -> str:
-    return "–" if value is None else _text(value)
 
 
 _LONGEST_S = 100 * 365 * 86400.0

@@ -151,7 +151,7 @@ def test_who_is_gone_is_marked_and_since_when(tmp_path: Path) -> None:
     ward.says("ward-1", retained=True)
     board = ward.boards()["ward-1"]
     assert (board["heard_at"], board["kept"], board["since_known"]) == (None, True, False)
-    assert "of unknown age" in Page(ward.page()).row("ward-1")[8]
+    assert "of unknown age" in Page(ward.page()).row("ward-1")[7]
     ward.now += 100
     ward.says("ward-1", "record", kind="metrics", inferences=12, psi=0.25)
     ward.now += 30
@@ -180,6 +180,19 @@ def test_a_record_shown_again_says_nothing_of_now(tmp_path: Path) -> None:
         ward.hears("ward-1", again, "record")
         board = ward.boards()["ward-1"]
         assert (board["name"], board["heard_at"], board["foreign"]) == ("new", 1000.0, 0)
+
+
+def test_what_was_kept_may_come_after_what_is_new(tmp_path: Path) -> None:
+    ward = Ward(tmp_path, {"ward-1": A})
+    kept = ward.message(A, **{**INFO, "state": "before"})
+    ward.says("ward-1", "record", kind="metrics", inferences=5)
+    ward.hears("ward-1", kept, retained=True)
+    board = ward.boards()["ward-1"]
+    assert (board["chip"], board["state"], board["inferences"]) == ("esp32c3", "before", 5)
+    assert (board["presence"], board["heard_at"], board["kept"]) == ("here", 1000.0, False)
+    ward.says("ward-1", state="now")
+    ward.hears("ward-1", kept)
+    assert ward.boards()["ward-1"]["state"] == "now"
 
 
 HOSTILE: List[bytes] = [
@@ -225,7 +238,8 @@ def test_texts_of_boards_are_no_markup(tmp_path: Path) -> None:
     assert "img" not in Page(text).tags
     text = ward.page()
     assert Page(text).scripts == ["/static/theme.js"]
-    assert evil in Page(text).row("ward-1")[4]
+    row = Page(text).row("ward-1")
+    assert all(evil in row[column] for column in (3, 4, 5, 6))
     assert "</script><" not in text.replace('<script src="/static/theme.js"></script><', "")
 
 
@@ -242,7 +256,7 @@ def test_numbers_beyond_all_sense_are_no_error(tmp_path: Path) -> None:
     ward.says("ward-1", "record", kind="metrics", **most)
     ward.says("ward-2", v=7, whatever=[1, 2])
     rows = Page(ward.page())
-    assert rows.row("ward-1")[7] == "–", "no board runs for 292,000 years"
+    assert rows.row("ward-1")[8] == "–", "no board runs for 292,000 years"
     assert "version 7, which is not read here" in rows.row("ward-2")[-1]
 
 
@@ -327,7 +341,9 @@ def test_a_folder_without_a_fleet_is_refused(tmp_path: Path) -> None:
         FleetOwner(tmp_path, "test")
     words = ["gateway", "dashboard", str(tmp_path), "--fleet", str(tmp_path), "--broker", "mqtt://h", "--federation"]
     assert main([*words, "test"]) == 2
-    assert main(["gateway", "dashboard", str(tmp_path), "--identity", str(tmp_path)]) == 2
+    assert main([*words[:3], "--identity", str(tmp_path)]) == 2
+    key = tmp_path / "ca.crt"
+    assert main([*words[:3], "--broker", "mqtts://h", "--identity", str(tmp_path), "--ca-file", str(key)]) == 2
 
 
 def rolled_out(folder: Path, boards: List[str], bad: Dict[str, str], **given: Any) -> None:
