@@ -109,7 +109,18 @@ def _figures(fleet: Dict[str, Any]) -> str:
 
 # Boards
 
-_COLUMNS = tuple("board|presence|checked|model|state|chip|firmware, program|last heard|uptime then|remarks".split("|"))
+_HEADS = (
+    "board",
+    "presence",
+    "checked",
+    "model",
+    "state",
+    "chip",
+    "firmware, program",
+    "last heard",
+    "uptime then",
+    "remarks",
+)
 
 
 def _well(board: Dict[str, Any]) -> bool:
@@ -140,7 +151,7 @@ def _boards(fleet: Dict[str, Any], rows: Sequence[Dict[str, Any]], page: int, wa
     return _card(
         "Boards",
         tools
-        + _table("Boards of the fleet", _COLUMNS, [_row(board, fleet["now"]) for board in shown])
+        + _table("Boards of the fleet", _HEADS, [_row(board, fleet["now"]) for board in shown])
         + _pager(page, pages, wanted),
         "fleet-boards",
         f"{many(len(rows), 'board')}, those not well first",
