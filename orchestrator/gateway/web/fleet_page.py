@@ -86,12 +86,17 @@ def _notes(fleet: Dict[str, Any]) -> str:
 
 
 def _figures(fleet: Dict[str, Any]) -> str:
-    boards = fleet["boards"]
+    boards = [board for board in fleet["boards"] if board["of_fleet"] is not False]
+    strangers = len(fleet["boards"]) - len(boards)
     here, gone = (sum(board["presence"] == state for board in boards) for state in (HERE, LEFT))
     models = {board["model"] for board in boards if board["model"] is not None}
     foreign = sum(board["foreign"] > 0 for board in boards)
     figures: List[Tuple[str, object, str]] = [
-        ("Here", here, f"of {len(boards)}, by the broker's word"),
+        (
+            "Here",
+            here,
+            f"of {len(boards)}{f' and {strangers} not of the fleet' if strangers else ''}, by the broker's word",
+        ),
         ("Gone", gone, "their connections ended"),
         ("Models", len(models), "different ones in use"),
         (
@@ -179,7 +184,7 @@ def _presence(board: Dict[str, Any], now: float) -> str:
     since = board["since"]
     if since is None:
         return pill
-    return f'{pill} <span class="muted">{"for" if board["since_known"] else "for at least"} {_duration(now - since)}</span>'
+    return f'{pill}<br><span class="muted">{"for" if board["since_known"] else "for at least"} {_duration(now - since)}</span>'
 
 
 def _checked(board: Dict[str, Any]) -> str:
@@ -198,7 +203,7 @@ def _signature(board: Dict[str, Any]) -> Optional[str]:
 def _heard(board: Dict[str, Any], now: float) -> str:
     if board["heard_at"] is not None:
         return f"{_duration(now - board['heard_at'])} ago"
-    return "kept by the broker, of unknown age" if board["kept"] else "–"
+    return "kept by the broker, age unknown" if board["kept"] else "–"
 
 
 def _remarks(board: Dict[str, Any]) -> str:
@@ -256,14 +261,14 @@ def _stages(entry: Dict[str, Any]) -> str:
     heads = ("stage", "up to", "boards", *(_WORDS[name] for name in shown))
     rows = [
         [
-            str(number),
+            f"{number}",
             f"{stage['percent']:g} %",
             str(sum(stage["counts"].values())),
             *(str(stage["counts"][name]) for name in shown),
         ]
         for number, stage in enumerate(entry["stages"], 1)
     ]
-    return _table("Stages of the roll-out", heads, rows)
+    return _table("Stages of the roll-out", heads, rows, heads)
 
 
 def _outcomes(entry: Dict[str, Any]) -> str:
@@ -283,7 +288,7 @@ def _outcomes(entry: Dict[str, Any]) -> str:
     ]
     more = sum(count for name, count in entry["counts"].items() if name not in ("waiting", "held")) - len(shown)
     rest = f'<p class="muted">and {many(more, "board")} more</p>' if more else ""
-    return _table("Boards of the roll-out", ("board", "stage", "outcome", "why"), rows) + rest
+    return _table("Boards of the roll-out", ("board", "stage", "outcome", "why"), rows, ("stage",)) + rest
 
 
 _OUTCOME_PILLS = {"failed": "bad", "updating": "busy", "absent": "warn", "updated": "good", "unchanged": "good"}
@@ -299,11 +304,15 @@ def _card(title: str, body: str, name: Optional[str] = None, aside: str = "") ->
     return f'<article class="card wide"{place}>{head}{body}</article>\n'
 
 
-def _table(caption: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """heads and cells: HTML."""
-    top = "".join(f'<th scope="col">{head}</th>' for head in heads)
+def _table(caption: str, heads: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequence[str] = ()) -> str:
+    """heads and cells: HTML. numeric: heads of columns of numbers."""
+    kinds = ['class="numeric" ' if head in numeric else "" for head in heads]
+    top = "".join(f'<th {kind}scope="col">{head}</th>' for kind, head in zip(kinds, heads))
+    columns = list(zip(kinds, heads))
     body = "".join(
-        "<tr>" + "".join(f'<td data-label="{head}">{cell}</td>' for head, cell in zip(heads, row)) + "</tr>\n"
+        "<tr>"
+        + "".join(f'<td {kind}data-label="{head}">{cell}</td>' for (kind, head), cell in zip(columns, row))
+        + "</tr>\n"
         for row in rows
     )
     return (

@@ -1,7 +1,5 @@
 """The page of boards on a network: what is checked, who is gone, and what hostile boards and brokers make of it."""
 
-import hmac
-import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -9,6 +7,7 @@ from typing import Any, Dict, List, Optional
 
 import pytest
 from dashboards import PASSWORD, Client, dashboard
+from fleet_records import PLACE, marked
 
 from orchestrator.boards.fleet_file import Fleet
 from orchestrator.boards.fleet_journal import Journal
@@ -52,12 +51,10 @@ class Ward:
 
     def message(self, secret: Optional[bytes] = None, boot: str = "b1", **fields: Any) -> bytes:
         self._seq += 1
-        head = {"boot": boot, "seq": self._seq, "model": "d1", "t_us": 7_000_000, "v": 1}
-        text = json.dumps({**head, **fields}, separators=(",", ":"))[:-1].encode()
-        return text + b',"mac":"' + hmac.new(secret or b"?", text, "sha256").hexdigest()[:32].encode() + b'"}'
+        return marked(secret or b"?", self._seq, boot, **fields)
 
     def hears(self, board: str, payload: bytes, kind: str = "presence", retained: bool = False) -> None:
-        self.listener.take(Message(f"edgeward/1/test/board/{board}/{kind}", payload, retained), self.now)
+        self.listener.take(Message(f"{PLACE}/{board}/{kind}", payload, retained), self.now)
 
     def says(self, board: str, topic: str = "presence", retained: bool = False, **fields: Any) -> bytes:
         payload = self.message(self.fleet.secrets.get(board), **{**INFO, **fields})
@@ -96,6 +93,8 @@ class Page(HTMLParser):
             self.rows.append([])
         if tag == "td":
             self.rows[-1].append("")
+        if tag == "br" and self._inside:
+            self.rows[-1][-1] += "\n"
         self._inside = tag == "td" or (self._inside and tag not in ("table", "div"))
 
     def handle_endtag(self, tag: str) -> None:
@@ -151,7 +150,7 @@ def test_who_is_gone_is_marked_and_since_when(tmp_path: Path) -> None:
     ward.says("ward-1", retained=True)
     board = ward.boards()["ward-1"]
     assert (board["heard_at"], board["kept"], board["since_known"]) == (None, True, False)
-    assert "of unknown age" in Page(ward.page()).row("ward-1")[7]
+    assert "age unknown" in Page(ward.page()).row("ward-1")[7]
     ward.now += 100
     ward.says("ward-1", "record", kind="metrics", inferences=12, psi=0.25)
     ward.now += 30
@@ -162,8 +161,8 @@ def test_who_is_gone_is_marked_and_since_when(tmp_path: Path) -> None:
     assert (gone["ward-1"]["presence"], gone["ward-1"]["since"], gone["ward-1"]["heard_at"]) == ("gone", 1130.0, 1100.0)
     assert (gone["ward-1"]["inferences"], gone["ward-1"]["name"]) == (12, "ecg"), "what it last said stays"
     rows = Page(ward.page())
-    assert rows.row("ward-1")[1] == "gone for 5 min"
-    assert rows.row("ward-2")[1] == "gone for at least 5 min"
+    assert rows.row("ward-1")[1] == "gone\nfor 5 min"
+    assert rows.row("ward-2")[1] == "gone\nfor at least 5 min"
     assert "12 inferences, drift 0.25" in rows.row("ward-1")[-1]
     ward.listener.state = "lost the broker: it ended"
     assert {board["presence"] for board in ward.boards().values()} == {"unknown"}
