@@ -88,15 +88,12 @@ def _notes(fleet: Dict[str, Any]) -> str:
 def _figures(fleet: Dict[str, Any]) -> str:
     boards = [board for board in fleet["boards"] if board["of_fleet"] is not False]
     strangers = len(fleet["boards"]) - len(boards)
+    others = f"; {strangers} more, not of the fleet" if strangers else ""
     here, gone = (sum(board["presence"] == state for board in boards) for state in (HERE, LEFT))
     models = {board["model"] for board in boards if board["model"] is not None}
     foreign = sum(board["foreign"] > 0 for board in boards)
     figures: List[Tuple[str, object, str]] = [
-        (
-            "Here",
-            here,
-            f"of {len(boards)}{f' and {strangers} not of the fleet' if strangers else ''}, by the broker's word",
-        ),
+        ("Here", here, f"of {len(boards)}, by the broker's word{others}"),
         ("Gone", gone, "their connections ended"),
         ("Models", len(models), "different ones in use"),
         (
