@@ -103,6 +103,14 @@ class BrokerError(EdgewardError):
     """The MQTT broker cannot be reached, or refused us."""
 
 
+class NoBrokerError(BrokerError):
+    """No connection to a broker came about. `reason` is why; commands that know better what to do about it say it with that."""
+
+    def __init__(self, place: object, reason: str, remedy: str) -> None:
+        super().__init__(f"no MQTT broker at {place}: {reason}. {remedy}")
+        self.reason = reason
+
+
 class RoundError(EdgewardError):
     """A round cannot finish: too few nodes, or the task is one they cannot serve."""
 

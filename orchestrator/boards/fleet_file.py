@@ -14,6 +14,7 @@ from typing import Dict, Iterator, Optional
 from orchestrator.boards.settings import SECRET_BYTES
 from orchestrator.errors import UsageError
 from orchestrator.files import replace_file
+from orchestrator.wire.bounds import near
 from orchestrator.wire.special_files import read_file
 from orchestrator.wire.topics import check_name
 
@@ -66,6 +67,18 @@ class Fleet:
             if secret is not None:
                 fleet.secrets[name] = secret
             fleet.write()
+
+    @classmethod
+    def forget(cls, folder: Path, name: str) -> Fleet:
+        """Takes a board out and gives the fleet without it. UsageError where it is not there, and as `read`."""
+        cls.read(folder)  # says what is wrong with a folder that has no such file
+        with _one_at_a_time(folder):
+            fleet = cls.read(folder)
+            if name not in fleet.secrets:
+                raise UsageError(f"{name}: {folder} has no such board{near(name, fleet.secrets)}")
+            del fleet.secrets[name]
+            fleet.write()
+        return fleet
 
     def write(self) -> None:
         """Whole or not at all, for its owner's eyes only."""

@@ -13,13 +13,12 @@ from orchestrator.boards.fleet_file import Fleet
 from orchestrator.boards.orders import checked
 from orchestrator.boards.protocol import Record
 from orchestrator.errors import BrokerError
-from orchestrator.wire.board_records import RAW, read_record
+from orchestrator.wire.board_records import GONE, RAW, read_record
 from orchestrator.wire.event_queue import Connected, Disconnected, Message
 from orchestrator.wire.link import BrokerAddress, Link, client_id
 from orchestrator.wire.topics import Topics
 
 OPEN_S = 10.0
-GONE = b'{"kind":"gone"}'
 _MOST_BYTES = 4096
 _MOST_UNREAD = 1000
 MOST_STRANGERS = 1000
@@ -34,6 +33,8 @@ class Presence:
 
     here: bool
     info: Optional[Record] = None
+    gone: bool = False
+    """Whether the broker says that it left; one that is neither here nor gone was never there."""
 
 
 class FleetLink:
@@ -115,7 +116,7 @@ class FleetLink:
         if presence is not None and message.payload == GONE:
             with self._lock:
                 before = self._presence.get(name, Presence(here=False))
-                self._presence[name] = Presence(False, before.info)
+                self._presence[name] = Presence(False, before.info, gone=True)
             return
         right = checked(message.payload[:_MOST_BYTES], secret)
         record = None if right is None else _record(right)

@@ -75,6 +75,12 @@ class Rollout:
         """Whose turn is when: by chance, another one for each model, so that no board is always the first to try."""
         return sorted(boards, key=lambda name: hashlib.sha256(f"{self.digest} {name}".encode()).digest())
 
+    def plan(self, boards: Sequence[str]) -> List[List[str]]:
+        """The boards of each stage."""
+        queue = self.order(boards)
+        ends = [math.ceil(len(queue) * percent / 100) for percent in self.stages]
+        return [queue[begin:end] for begin, end in zip([0, *ends], ends)]
+
     def run(
         self,
         boards: Sequence[str],
@@ -83,19 +89,15 @@ class Rollout:
         report: Callable[[BoardResult], None] = lambda result: None,
     ) -> List[BoardResult]:
         """A result for each board. `update` never raises; `still_well` gives why a board is not, or nothing."""
-        queue = self.order(boards)
         results: Dict[str, BoardResult] = {}
-        done = 0
-        for stage, percent in enumerate(self.stages, 1):
-            until = math.ceil(len(queue) * percent / 100)
-            for result in self._stage(queue[done:until], update, stage):
+        for stage, names in enumerate(self.plan(boards), 1):
+            for result in self._stage(names, update, stage):
                 results[result.board] = result
                 report(result)
-            done = max(done, until)
             self._watch(results, still_well, stage, report)
             if self.ended(results):
                 break
-        for name in queue:
+        for name in boards:
             results.setdefault(name, BoardResult(name, Outcome.HELD, "the roll-out ended before its turn"))
         return [results[name] for name in sorted(results)]
 

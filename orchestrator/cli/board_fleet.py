@@ -7,20 +7,19 @@ import json
 import re
 import sys
 import time
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Sequence
+from typing import TYPE_CHECKING, Any, Dict, List, Sequence
 
 from orchestrator.cli.arguments import broker_url, number, seconds
+from orchestrator.cli.board_fleet_link import linked
 from orchestrator.wire.plain import many
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     from orchestrator.boards.fleet_file import Fleet
-    from orchestrator.boards.fleet_link import FleetLink
+    from orchestrator.boards.fleet_link import FleetLink, Presence
     from orchestrator.boards.rollout import BoardResult, Cargo
-    from orchestrator.wire.link import BrokerAddress
 
 _EPILOG = """examples:
   edgeward board fleet list --fleet fleet --broker mqtts://gateway:8883 --identity operator
@@ -32,7 +31,7 @@ finish it, no other begins, and the same command goes on later."""
 
 _HEADS = (
     "board",
-    "connected",
+    "presence",
     "model",
     "name",
     "state",
@@ -61,7 +60,7 @@ _ANSWERS = {
 def register(verbs: Any) -> None:
     fleet = verbs.add_parser(
         "fleet",
-        help="boards on a network: list, order, update in stages",
+        help="boards on a network: list, order, update in stages, forget",
         description="Boards that are on a network themselves (`edgeward board connect`).",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -102,6 +101,17 @@ def register(verbs: Any) -> None:
     update.add_argument(
         "--retry", type=seconds, default=120.0, metavar="S", help="wait for a board lost on the way (default: 120)"
     )
+    forget = inner.add_parser(
+        "forget",
+        help="take a board that is lost or broken out of the fleet",
+        description="Remove a board's secret from the fleet's file, without the board and without a broker: orders and updates "
+        "leave it out. The board is not asked, and keeps its place and its certificate: `edgeward gateway revoke board:NAME` "
+        "ends its connection. Only `edgeward board connect`, by cable, makes it one of the fleet again.",
+    )
+    forget.add_argument("board", metavar="NAME", help="whose secret is removed")
+    forget.add_argument("--fleet", required=True, type=Path, metavar="DIR", help="of `edgeward board connect`")
+    forget.add_argument("--json", action="store_true", help="print JSON instead of text")
+    forget.set_defaults(run=run_forget)
     for parser in (order, update):
         parser.add_argument(
             "--key", required=True, type=Path, metavar="PRIVATE.pem", help="that signs orders and models"
@@ -131,14 +141,17 @@ def _stages(text: str) -> Sequence[float]:
 
 
 def run_list(args: argparse.Namespace) -> int:
+    from orchestrator.boards.fleet_journal import Rollouts
     from orchestrator.boards.fleet_link import MOST_STRANGERS
 
-    with _linked(args) as link:
+    with linked(args) as link:
         time.sleep(args.wait)
         rows = [_row(link, name) for name in sorted(link.fleet.secrets)]
         strangers = sorted(link.strangers)
+    rollouts = Rollouts(args.fleet).read(time.time())
     if args.json:
-        print(json.dumps({"federation": link.fleet.federation, "boards": rows, "strangers": strangers}))
+        said = {"federation": link.fleet.federation, "boards": rows, "strangers": strangers, "rollouts": rollouts}
+        print(json.dumps(said))
         return 0
     from orchestrator.cli.tables import table
 
@@ -146,7 +159,24 @@ def run_list(args: argparse.Namespace) -> int:
     if strangers:
         more = " or more" if len(strangers) >= MOST_STRANGERS else ""
         print(f"{many(len(strangers), 'board')}{more} there, but not in {args.fleet}: {', '.join(strangers[:10])}")
+    if rollouts:
+        print(_in_words(rollouts[0]))
     return 0
+
+
+def _in_words(rollout: Dict[str, Any]) -> str:
+    """The newest roll-out on a line."""
+    if "problem" in rollout:
+        return f"last roll-out: {rollout['problem']}"
+    state = "no word from it any more" if rollout["state"] == "lost" else rollout["state"]
+    counts = ", ".join(f"{count} {name}" for name, count in rollout["counts"].items() if count)
+    why = f" ({rollout['why']})" if rollout["why"] else ""
+    return f"last roll-out, of {rollout['kind']} {rollout['digest']}: {state}{why}: {counts}"
+
+
+def _presence(seen: Presence) -> str:
+    """As the broker has it: nobody but a board itself can prove that it is there."""
+    return "here" if seen.here else "gone" if seen.gone else "unheard"
 
 
 def _cell(value: Any) -> str:
@@ -161,6 +191,7 @@ def _row(link: FleetLink, name: str) -> Dict[str, Any]:
     return {
         "board": name,
         "connected": seen.here,
+        "presence": _presence(seen),
         "model": None if seen.info is None else seen.info.model,
         "name": fields.get("name"),
         "state": fields.get("state"),
@@ -173,6 +204,29 @@ def _row(link: FleetLink, name: str) -> Dict[str, Any]:
     }
 
 
+def run_forget(args: argparse.Namespace) -> int:
+    from orchestrator.boards.fleet_file import Fleet
+    from orchestrator.wire.topics import BOARD
+
+    left = Fleet.forget(args.fleet, args.board)
+    revoke = f"edgeward gateway revoke {BOARD}{args.board}"
+    if args.json:
+        print(
+            json.dumps(
+                {"board": args.board, "federation": left.federation, "boards": len(left.secrets), "next": revoke}
+            )
+        )
+        return 0
+    print(
+        f"{args.board} is out of {args.fleet}, which has {many(len(left.secrets), 'board')} now: it gets no orders and no updates"
+    )
+    print(f"  it still has its place and its certificate; `{revoke}` at the gateway ends its connection")
+    print(
+        "  what the broker keeps of it is listed as of a board that is not in the fleet; `edgeward board connect` puts it in"
+    )
+    return 0
+
+
 def run_order(args: argparse.Namespace) -> int:
     from orchestrator.boards.network_board import NetworkBoard
     from orchestrator.boards.orders import Numbers
@@ -181,7 +235,7 @@ def run_order(args: argparse.Namespace) -> int:
     key = _key(args.key)
     command = " ".join(" ".join(args.command).split())
     answered_by = _answer_to(command)
-    with _linked(args) as link:
+    with linked(args) as link:
         if args.board not in link.fleet.secrets:
             raise UsageError(
                 f"{args.board}: {args.fleet} has no such board; it has {', '.join(sorted(link.fleet.secrets)[:10]) or 'none'}"
@@ -214,7 +268,9 @@ def _answer_to(command: str) -> str:
 
 def run_update(args: argparse.Namespace) -> int:
     from concurrent.futures import ThreadPoolExecutor
+    from contextlib import ExitStack
 
+    from orchestrator.boards.fleet_journal import Journal
     from orchestrator.boards.network_board import NetworkBoard
     from orchestrator.boards.orders import Numbers
     from orchestrator.boards.rollout import Outcome, Rollout, Updater
@@ -223,7 +279,8 @@ def run_update(args: argparse.Namespace) -> int:
     key = _key(args.key)
     cargo = _cargo(args.model, key)
     rollout = Rollout(cargo.digest, args.stages, args.failures, args.watch, args.retry)
-    with _linked(args) as link:
+    with ExitStack() as stack:
+        link = stack.enter_context(linked(args))
         names = _chosen(args, link.fleet)
         numbers = Numbers()
         time.sleep(1.0)  # for the broker to say who is there
@@ -232,16 +289,25 @@ def run_update(args: argparse.Namespace) -> int:
             return NetworkBoard(link, name, key, numbers, timeout_s=args.timeout)
 
         updater = Updater(link, board_of, cargo, args.retry)
-        show = (lambda result: None) if args.json else _show
+        journal = stack.enter_context(Journal(args.fleet, link.fleet.federation, cargo.kind, rollout, names, _warn))
+
+        def report(result: BoardResult) -> None:
+            journal.note(result)
+            if not args.json:
+                _show(result)
+
+        asked = False
         with ThreadPoolExecutor(1) as pool:
-            under_way = pool.submit(rollout.run, names, updater.update, updater.still_well, show)
+            under_way = pool.submit(rollout.run, names, journal.noting(updater.update), updater.still_well, report)
             try:
                 with stop_on_sigterm():
                     results = under_way.result()
             except (KeyboardInterrupt, Stopped):
+                asked = True
                 rollout.halted.set()
                 print("no further board begins; those whose update has begun finish it", file=sys.stderr)
                 results = under_way.result()
+        journal.end(results, asked)
     counts = {outcome.value: sum(result.outcome is outcome for result in results) for outcome in Outcome}
     well = counts["updated"] + counts["unchanged"] == len(results)
     if args.json:
@@ -250,6 +316,10 @@ def run_update(args: argparse.Namespace) -> int:
     else:
         print(", ".join(f"{count} {name}" for name, count in counts.items() if count) or "no board")
     return 0 if well else 1
+
+
+def _warn(text: str) -> None:
+    print(f"warning: {text}", file=sys.stderr)
 
 
 def _show(result: BoardResult) -> None:
@@ -302,46 +372,3 @@ def _cargo(path: Path, key: Ed25519PrivateKey) -> Cargo:
         return model_cargo(blob, verify_model_bin(blob, key.public_key()).digest)
     except ModelBinError as error:
         raise UsageError(f"{path}: {error}; `edgeward model sign` signs it") from error
-
-
-@contextmanager
-def _linked(args: argparse.Namespace) -> Iterator[FleetLink]:
-    from orchestrator.boards.fleet_file import Fleet
-    from orchestrator.boards.fleet_link import FleetLink
-
-    fleet = Fleet.read(args.fleet)
-    with FleetLink(fleet, _address(args, fleet)) as link:
-        try:
-            yield link
-        finally:  # an order that got no answer, too, may be one that somebody disturbs
-            for name, count in sorted(link.foreign.items()):
-                print(f"warning: {many(count, 'message')} in the name of {name} were not {name}'s", file=sys.stderr)
-
-
-def _address(args: argparse.Namespace, fleet: Fleet) -> BrokerAddress:
-    from orchestrator.errors import UsageError
-    from orchestrator.gateway.identity_folder import IdentityFolder
-    from orchestrator.node.identity import NodeIdentity
-    from orchestrator.wire import pki
-    from orchestrator.wire.link import BrokerAddress
-    from orchestrator.wire.topics import FLEET
-
-    address = BrokerAddress.parse(args.broker)
-    if args.identity is None:
-        return address
-    if "gateway_hosts" in pki.read_settings(args.identity):
-        gateway = IdentityFolder(args.identity)
-        federation, secured = gateway.federation, gateway.secure(address)
-    else:
-        identity = NodeIdentity(args.identity)
-        if not identity.name.startswith(FLEET):
-            raise UsageError(
-                f"--identity {args.identity}: is of {identity.name!r}; needed is {FLEET}NAME"
-                f": `edgeward gateway invite {FLEET}NAME`"
-            )
-        federation, secured = identity.federation, identity.secure(address)
-    if federation != fleet.federation:
-        raise UsageError(
-            f"--identity {args.identity}: is of {federation!r}, the boards of {args.fleet} of {fleet.federation!r}"
-        )
-    return secured

@@ -159,13 +159,19 @@ def _settings(args: argparse.Namespace) -> NetworkSettings:
     from orchestrator.errors import UsageError
     from orchestrator.wire.link import BrokerAddress
     from orchestrator.wire.secrets_file import read_secret
+    from orchestrator.wire.topics import BOARD
 
     address = BrokerAddress.parse(args.broker)
     if address.username is not None:
         raise UsageError("--broker: a board has a certificate (--identity), no user and password")
-    if address.tls != (args.identity is not None):
+    if address.tls and args.identity is None:
         raise UsageError(
-            "--broker mqtts://HOST and --identity DIR go together: a board knows its broker by that authority"
+            f"--broker {args.broker}: mqtts:// takes --identity DIR, with the board's certificate and the authority it knows the "
+            f"broker by: `edgeward gateway invite {BOARD}{args.name}`, then `edgeward node enroll`"
+        )
+    if args.identity is not None and not address.tls:
+        raise UsageError(
+            f"--identity {args.identity}: a board shows its certificate to mqtts:// only: --broker mqtts://{address.host}"
         )
     ca, certificate, key = _pem(args) if args.identity is not None else (b"", b"", b"")
     password = "" if args.password_file is None else read_secret(args.password_file, "password of the Wi-Fi")

@@ -74,7 +74,19 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     dashboard.add_argument(
         "--federation",
         metavar="NAME",
-        help="with --broker: name of the federation whose boards and nodes to hear (default: default)",
+        help="with --broker: name of the federation whose boards and nodes to hear (default: that of --fleet, or default)",
+    )
+    dashboard.add_argument(
+        "--fleet",
+        type=Path,
+        metavar="DIR",
+        help="folder of `edgeward board connect`: its secrets check what boards on a network say, its roll-outs are shown",
+    )
+    dashboard.add_argument(
+        "--identity",
+        type=Path,
+        metavar="DIR",
+        help="with --broker: of `edgeward node enroll` as fleet:NAME, or a gateway's; the certificate shown to mqtts://",
     )
     logs.add_options(dashboard)
     dashboard.set_defaults(run=_dashboard)
@@ -128,6 +140,8 @@ def _run(arguments: argparse.Namespace) -> int:
 def _dashboard(arguments: argparse.Namespace) -> int:
     import sys
 
+    from orchestrator.boards.fleet_owner import FleetOwner
+    from orchestrator.cli.board_fleet_link import address_of
     from orchestrator.cli.stopping import Stopped, stop_on_sigterm
     from orchestrator.errors import UsageError
     from orchestrator.gateway.web.child import listen, url_of
@@ -138,19 +152,27 @@ def _dashboard(arguments: argparse.Namespace) -> int:
     logs.configure(arguments)
     if not arguments.out.is_dir():
         raise UsageError(f"{arguments.out}: no such folder; name the --out folder of a gateway")
-    for option in ("ca_file", "federation") if arguments.broker is None else ():
+    for option in ("ca_file", "federation", "identity") if arguments.broker is None else ():
         if getattr(arguments, option) is not None:
             raise UsageError(f"--{option.replace('_', '-')} is used with --broker; without one nobody is heard")
+    if arguments.identity is not None and arguments.ca_file is not None:
+        raise UsageError("--ca-file: --identity has the authority of its broker; give one of the two")
+    owner = None if arguments.fleet is None else FleetOwner(arguments.fleet, arguments.federation or "")
+    federation = owner.federation if owner is not None else arguments.federation or "default"
+    broker = None
+    if arguments.identity is not None:
+        broker = address_of(arguments, federation, "the boards and nodes to hear are")
+    elif arguments.broker is not None:
+        broker = BrokerAddress.parse(arguments.broker, arguments.ca_file)
     files = (Path(name) if name else None for name in (arguments.dashboard_cert, arguments.dashboard_key))
     settings = WebSettings.parse(arguments.listen, *files)
     warning = settings.check(arguments.out)
     if warning:
         print(f"warning: {warning}", file=sys.stderr)
-    broker = BrokerAddress.parse(arguments.broker, arguments.ca_file) if arguments.broker else None
     listening = listen(settings)
     print(f"dashboard at {url_of(settings, listening)}", flush=True)
     with contextlib.suppress(Stopped), stop_on_sigterm():
-        serve(arguments.out, settings, listening, arguments.federation or "default", broker)
+        serve(arguments.out, settings, listening, federation, broker, owner=owner)
     return 0
 
 

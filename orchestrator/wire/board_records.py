@@ -156,6 +156,9 @@ KINDS: Dict[str, Dict[str, Check]] = {
 }
 """Every kind of record, and of what type its fields are."""
 
+GONE = b'{"kind":"gone"}'
+"""On the topic `presence` of a board that is on a network: its last will, which nobody can mark for it."""
+
 RAW = frozenset({"samples"})
 """Kinds that carry what a sensor measured, perhaps of a patient: `edgeward board record` takes them, nothing passes them on."""
 

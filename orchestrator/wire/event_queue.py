@@ -3,7 +3,7 @@
 import logging
 import queue
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Deque, List, Tuple, Union
 
 from orchestrator.errors import WireError
@@ -48,6 +48,8 @@ class Disconnected:
 class Message:
     topic: str
     payload: bytes
+    retained: bool = field(default=False, compare=False)
+    """Whether the broker had kept it from before. Of a payload that waited on disk it is not known."""
 
 
 Event = Union[Connected, Disconnected, Message]

@@ -27,7 +27,7 @@ from urllib.parse import SplitResult, parse_qs, urlsplit
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
-from orchestrator.errors import BrokerError, UsageError
+from orchestrator.errors import BrokerError, NoBrokerError, UsageError
 from orchestrator.wire.bounds import host_name, near
 from orchestrator.wire.clock import SYSTEM, Clock
 from orchestrator.wire.event_queue import Connected, Disconnected, Event, EventQueue, Message
@@ -41,6 +41,8 @@ KEEPALIVE_S = 20
 WINDOW = 8
 """Messages of `source` that may be on their way to the broker at a time: 2 MiB of chunks."""
 
+
+_REMEDY = "Start one there, name another with --broker, or let the gateway run its own with --broker embedded"
 
 Source = Callable[[float], Optional[Tuple[str, bytes]]]
 """Given the monotonic time, the next (topic, payload) to publish, or None. Called from two threads."""
@@ -205,10 +207,7 @@ class Link:
         reason = self._try_connect(math.inf if timeout_s is None else timeout_s, go_on)
         if reason:
             self.close()
-            raise BrokerError(
-                f"no MQTT broker at {self.address}: {reason}. Start one there, name another with --broker, "
-                "or let the gateway run its own with --broker embedded"
-            )
+            raise NoBrokerError(self.address, reason, _REMEDY)
 
     def _try_connect(self, timeout_s: float, go_on: GoOn) -> str:
         """Empty once it is connected: `Connected` is the first event then, and what others put there meanwhile follows."""
@@ -344,7 +343,7 @@ class Link:
             self.pump()
 
     def _on_message(self, client: Any, userdata: Any, message: Any) -> None:
-        self.events.put(Message(message.topic, message.payload))
+        self.events.put(Message(message.topic, message.payload, bool(message.retain)))
 
 
 def _in_words(reason: Any) -> str:

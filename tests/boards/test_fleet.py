@@ -132,4 +132,7 @@ def test_a_person_rolls_out_looks_and_goes_back(
     until(lambda: not {row["board"]: row for row in said("list")["boards"]}["ward-1"]["connected"])
     out = said("update", str(blob), "--key", str(key), "--boards", "ward-0,ward-1", "--watch", "0", code=1)
     assert (out["counts"]["updated"], out["counts"]["absent"], out["ok"]) == (1, 1, False)
+    listed = said("list")
+    assert [entry["counts"]["absent"] for entry in listed["rollouts"][:2]] == [1, 0]
+    assert {row["board"]: row["presence"] for row in listed["boards"]}["ward-1"] == "gone"
     ward.boards["ward-1"].start()

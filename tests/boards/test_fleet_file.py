@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from orchestrator.boards import connect
 from orchestrator.boards.client import BoardClient
 from orchestrator.boards.fleet_file import Fleet
+from orchestrator.boards.fleet_journal import Rollouts
 from orchestrator.boards.fleet_link import MOST_STRANGERS, FleetLink
 from orchestrator.boards.rollout import BoardResult, Outcome, model_cargo
 from orchestrator.cli.main import main
@@ -197,6 +198,8 @@ def test_who_ends_a_roll_out_reads_what_became_of_each_board(
     out = capsys.readouterr()
     assert json.loads(out.out)["counts"] == {"updated": 1, "unchanged": 0, "failed": 0, "absent": 0, "held": 1}
     assert "no further board begins" in out.err
+    (entry,) = Rollouts(fleet.folder).read(time.time())
+    assert (entry["state"], entry["why"], entry["counts"]["held"]) == ("halted", "it was asked to end", 1)
 
 
 NEXT: List[Any] = [

@@ -123,9 +123,11 @@ def test_presence_is_retained_and_the_will_replaces_it(broker: OwnBroker) -> Non
     node.publish("p/n", b"here", retain=True)
     assert node.flush(100)
     late = opened(broker.address, "late", ["p/+"])
-    assert collect(late, 1)[0].payload == b"here"
+    (kept,) = collect(late, 1)
+    assert (kept.payload, kept.retained) == (b"here", True)
     cast(socket.socket, node.client.socket()).shutdown(socket.SHUT_RDWR)  # the process is gone: no DISCONNECT
-    assert collect(late, 1)[0].payload == b"gone"
+    (now,) = collect(late, 1)
+    assert (now.payload, now.retained) == (b"gone", False)
     late.close()
     node.close()
 

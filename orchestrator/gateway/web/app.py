@@ -18,6 +18,7 @@ from orchestrator.errors import EdgewardError
 from orchestrator.exposition import CONTENT_TYPE
 from orchestrator.gateway.doorkeeper import Doorkeeper
 from orchestrator.gateway.web.control import Control
+from orchestrator.gateway.web.fleet_routes import FleetRoutes
 from orchestrator.gateway.web.guard import Guard
 from orchestrator.gateway.web.login_routes import LoginRoutes
 from orchestrator.gateway.web.metrics import render
@@ -70,6 +71,7 @@ class Dashboard:
             *RunRoutes(model, self._read, self._page).routes,
             *self.control.routes,
             Route("/api/boards", self._boards),
+            *FleetRoutes(model, self._read).routes,
             Route("/api/audit", self._audit),
             Route("/api/events", self._events),
         ]

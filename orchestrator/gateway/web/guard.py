@@ -23,7 +23,7 @@ log = logging.getLogger("edgeward.dashboard")
 OPEN_PATHS = ("/healthz", "/login", "/api/login", "/api/session")
 """What a stranger may ask; `/static/` too, which is the same on every installation."""
 
-PAGES = ("/statement/", "/node/")
+PAGES = ("/statement/", "/node/", "/fleet")
 """Pages that a login leads back to. Where else it leads is behind the #, which a browser keeps for itself."""
 
 _MOST_COOKIES = 8

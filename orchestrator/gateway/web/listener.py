@@ -1,4 +1,4 @@
-"""What the dashboard hears over MQTT: records of boards, and what nodes say of themselves. A bounded memory of both."""
+"""What the dashboard hears over MQTT: of boards, and what nodes say of themselves. A bounded memory of both."""
 
 import logging
 import queue
@@ -8,6 +8,7 @@ from typing import Any, Dict, List, Optional
 
 from orchestrator.errors import BrokerError, WireError
 from orchestrator.gateway.web.boards import Boards
+from orchestrator.gateway.web.fleet import FleetBoards, Owner
 from orchestrator.mishaps import sentence
 from orchestrator.wire.board_records import read_forwarded
 from orchestrator.wire.body import PRESENCE_BYTES, decode_body
@@ -35,11 +36,13 @@ LISTENING, NOT_CONFIGURED = "listening", "not configured"
 class Listener:
     """A thread with a link of its own; without a broker it keeps trying and says so."""
 
-    def __init__(self, broker: Optional[BrokerAddress], federation: str) -> None:
+    def __init__(self, broker: Optional[BrokerAddress], federation: str, owner: Optional[Owner] = None) -> None:
+        """owner: of a fleet of boards; without it, what they say is not checked."""
         self._broker, self._federation = broker, federation
         self._topics = Topics(federation)
         self._lock = threading.Lock()
         self._boards = Boards()
+        self._fleet = FleetBoards(owner, time.time())
         self._presence: Dict[str, Dict[str, Any]] = {}
         self._stop = threading.Event()
         self.state = "connecting" if broker is not None else NOT_CONFIGURED
@@ -60,6 +63,10 @@ class Listener:
         with self._lock:
             return self._boards.shown()
 
+    def fleet(self, now: float) -> Dict[str, Any]:
+        with self._lock:
+            return self._fleet.shown(now, self.state, self.state == LISTENING)
+
     def presence(self) -> Dict[str, Dict[str, Any]]:
         with self._lock:
             return dict(self._presence)
@@ -76,7 +83,7 @@ class Listener:
 
     def _connect_and_serve(self) -> None:
         assert self._broker is not None
-        wanted = [self._topics.every_board, self._topics.every_presence]
+        wanted = [self._topics.every_board, self._topics.every_board_presence, self._topics.every_presence]
         link = Link(self._broker, client_id("dashboard"), wanted)
         try:
             link.open(2.0)
@@ -109,7 +116,12 @@ class Listener:
     def take(self, message: Message, now: float) -> None:
         """One message; what is neither a record nor presence is passed over."""
         board = self._topics.board(message.topic)
+        there = self._topics.board(message.topic, "presence")
         sender = self._topics.sender(message.topic)
+        name = board or there
+        if name is not None:
+            with self._lock:
+                self._fleet.take(name, there is not None, message.payload, now, message.retained)
         if board is not None:
             self._take_record(board, message.payload, now)
         elif sender is not None and sender[1] == "presence":

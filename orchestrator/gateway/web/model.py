@@ -227,6 +227,10 @@ class DashboardModel:
     def boards(self) -> Dict[str, Any]:
         return {"state": self.listener.state, "now": self.now(), "boards": self.listener.boards()}
 
+    def fleet(self) -> Dict[str, Any]:
+        """Boards that are on a network themselves, and their roll-outs; see FleetBoards.shown."""
+        return {"federation": self.federation, **self.listener.fleet(self.now())}
+
     def summaries(self) -> List[Dict[str, Any]]:
         """One entry a run; of one that cannot be read its name, and why."""
         view = self.current()

@@ -19,6 +19,7 @@ from orchestrator.gateway.doorkeeper import Doorkeeper, GuardedSocket, places
 from orchestrator.gateway.web.app import Dashboard
 from orchestrator.gateway.web.child import SMALL
 from orchestrator.gateway.web.control import Again
+from orchestrator.gateway.web.fleet import Owner
 from orchestrator.gateway.web.listener import Listener
 from orchestrator.gateway.web.model import DashboardModel
 from orchestrator.gateway.web.password import Login
@@ -43,9 +44,13 @@ def serve(
     channel: Optional[socket.socket] = None,
     login_needed: bool = False,
     again: Optional[Again] = None,
+    owner: Optional[Owner] = None,
 ) -> None:
-    """Serves until the process has to stop, or settings.stay_s after the gateway at the other end of `channel` is gone."""
-    listener = Listener(broker, federation)
+    """Serves until the process has to stop, or settings.stay_s after the gateway at the other end of `channel` is gone.
+
+    owner: of a fleet of boards, where the dashboard was given its folder.
+    """
+    listener = Listener(broker, federation, owner)
     model = DashboardModel(out, federation, listener)
     doorkeeper = Doorkeeper()
     dashboard = Dashboard(model, settings, doorkeeper, Login(out, login_needed))

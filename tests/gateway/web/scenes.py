@@ -9,12 +9,20 @@ from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional
 
 import numpy as np
 from copies import copy_runs
+from fleet_records import PLACE, marked
 from remembered import accountant_remembered
 from stage import Scene, Stage, gateway_at_work
 
+from orchestrator.boards.fleet_file import Fleet
+from orchestrator.boards.fleet_journal import Journal
+from orchestrator.boards.fleet_owner import FleetOwner
+from orchestrator.boards.rollout import BoardResult, Outcome, Rollout
 from orchestrator.gateway.figures import ANSWERS
 from orchestrator.gateway.store import Store
+from orchestrator.gateway.web.listener import Listener
 from orchestrator.rounds.events import Aggregated, Arrived, Declined, Joined, Left, Started, Ticked
+from orchestrator.wire.board_records import GONE
+from orchestrator.wire.event_queue import Message
 from orchestrator.wire.protection import Privacy
 from orchestrator.wire.schema import Feature, Schema
 from orchestrator.wire.task import Rounds, Task, task_to_dict
@@ -204,6 +212,38 @@ def _boards(scene: Scene) -> None:
     scene.board_says("ttyusb2", "metrics", inferences=0)
 
 
+def _fleet(scene: Scene) -> None:
+    """Eight boards of an owner, two of which left, a stranger, and a roll-out that ended with one that failed."""
+    names = [f"ward-{number}" for number in range(1, 9)]
+    fleet = Fleet(scene.out / "fleet", "test", {name: name.encode().ljust(32) for name in names})
+    fleet.write()
+    rollout = Rollout("7d3a90c4e1b2f856", stages=(25, 100), watch_s=0)
+    bad = rollout.order(names)[1]
+    why = {bad: "known_answers_differ: row 3 of 8"}
+
+    def update(name: str) -> BoardResult:
+        return BoardResult(name, Outcome.FAILED if name == bad else Outcome.UPDATED, why.get(name, "slot b"))
+
+    with Journal(fleet.folder, "test", "model", rollout, names) as journal:
+        journal.end(rollout.run(names, journal.noting(update), lambda name: "", journal.note), asked=False)
+    scene.listener = Listener(None, "test", FleetOwner(fleet.folder, "test"))
+    scene.listener.state = "listening"
+    about = {"kind": "info", "firmware": "0.2.0", "chip": "esp32c3", "name": "ecg-beats", "signature": "verified"}
+    for number, name in enumerate(names):
+        secret, at = fleet.secrets[name], scene.now() - 90 + number
+        info = marked(secret, 1, model=DIGEST, state="ready", program="0a1b2c3d4e5f6071", **about)
+        scene.listener.take(Message(f"{PLACE}/{name}/presence", info, number > 5), at)
+        measured = marked(
+            secret, 2, model=DIGEST, kind="metrics", t_us=86_400_000_000, inferences=3200 * number, errors=0
+        )
+        if number < 6:
+            scene.listener.take(Message(f"{PLACE}/{name}/record", measured), at + 60)
+    scene.listener.take(Message(f"{PLACE}/ward-2/record", marked(b"another", 9, **about)), scene.now())
+    for name in ("ward-4", "ward-7"):
+        scene.listener.take(Message(f"{PLACE}/{name}/presence", GONE), scene.now() - 25)
+    scene.listener.take(Message(f"{PLACE}/bed-12/presence", marked(b"another", 1, **about)), scene.now())
+
+
 class State(NamedTuple):
     """name: of the picture. path: of the page. ready: an expression that holds once it is drawn."""
 
@@ -302,6 +342,7 @@ STATES: List[State] = [
         "['accuracy', 'auc', 'loss', 'epsilon'].every((of) => document.querySelectorAll(`#compare-${of} .line`).length > 1)",
         "runs beside each other",
     ),
+    State("fleet", _nothing, "/fleet", "document.querySelector('#fleet-boards table')", "the fleet of boards", _fleet),
     State("log", _left(_finished), "/#log", "document.querySelectorAll('#audit li').length === 200", "the log"),
     State(
         "statement",

@@ -1,4 +1,4 @@
-"""Takes the pictures of docs: `python tests/gateway/web/screens.py --write docs/screens` (needs Chromium).
+"""Takes the pictures of docs: `python tests/gateway/web/screens.py --write docs/screens [--only STATE]` (needs Chromium).
 
 Of every state in scenes.py one at 1280 pixels, light and dark, and one of a phone; and shapes.json, which the tests compare with.
 """
@@ -48,12 +48,14 @@ def take_covers(stage: Stage, state: State, folder: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--write", type=Path, required=True, metavar="FOLDER")
-    folder = parser.parse_args().write
+    parser.add_argument("--only", metavar="STATE", help="take this one's; pictures and shapes of the others stay")
+    given = parser.parse_args()
+    folder = given.write
     folder.mkdir(parents=True, exist_ok=True)
-    shapes: Dict[str, Shape] = {}
+    shapes: Dict[str, Shape] = json.loads((folder / "shapes.json").read_text()) if given.only else {}
     with tempfile.TemporaryDirectory() as scratch, Browser() as browser:
         stage = Stage(Path(scratch), browser, Path(scratch))
-        for state in STATES:
+        for state in (state for state in STATES if given.only in (None, state.name)):
             out = Path(scratch) / state.name
             out.mkdir()
             with state.shown(stage, out):

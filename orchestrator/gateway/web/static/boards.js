@@ -7,9 +7,10 @@ import { ago, card, clock, count, el, empty, known, micros, number, plural } fro
 export function boardsCard(state) {
   const { boards, listening } = state;
   const at = { wide: true, id: "boards" };
-  if (!boards.length) return card("Boards", empty("No boards yet", reason(listening)), at);
+  const fleet = el("a", { href: "/fleet" }, "fleet");
+  if (!boards.length) return card("Boards", empty("No boards yet", reason(listening)), { ...at, aside: fleet });
   const quiet = boards.filter(silent).length;
-  const aside = el("span", { class: "muted" }, quiet ? `${quiet} of ${plural(boards.length, "board")} ${deaf(listening) ? "not heard" : "silent"}` : `${plural(boards.length, "board")} reporting`);
+  const aside = el("span", { class: "muted" }, fleet, " · ", quiet ? `${quiet} of ${plural(boards.length, "board")} ${deaf(listening) ? "not heard" : "silent"}` : `${plural(boards.length, "board")} reporting`);
   const note = listening === "listening" ? null : el("p", { class: "note-box" }, reason(listening));
   return card("Boards", [note, el("div", { class: "boards" }, boards.map((b) => board(b, state.history.get(b.board) ?? [], deaf(listening))))], { ...at, aside });
 }

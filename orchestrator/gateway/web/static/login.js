@@ -4,7 +4,7 @@
 // A page of its own such as /statement/RUN, or a view. A path alone, so it stays on this site.
 function wanted() {
   const path = location.hash.slice(1);
-  return /^\/(statement|node)\/./.test(path) ? path : `/${location.hash}`;
+  return /^\/((statement|node)\/.|fleet$)/.test(path) ? path : `/${location.hash}`;
 }
 
 const form = document.getElementById("form");
