@@ -59,6 +59,7 @@ Refusal Board::admit(const Rule& rule) const {
   if (const Refusal refusal = rules_.check_beside(rule)) return refusal;
   if (!rule.has_pin()) return Refusal{};
   if (const char* const reason = pin_refusal(system_.chip, rule.pin)) return Refusal{"pin_refused", reason};
+  if ((system_.sensor_pins >> rule.pin & 1) != 0) return Refusal{"pin_refused", "the microphone is at this pin"};
   if (!hal::pin_claim(pin_of(rule))) return Refusal{"pin_failed", "this board cannot make the pin such an output"};
   return Refusal{};
 }
