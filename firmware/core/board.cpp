@@ -63,6 +63,7 @@ bool Board::step(uint32_t max_wait_us) {
   } else if (now_us - last_input_us_ >= kSilenceUs) {
     handle(parser_.silence());
   }
+  const uint32_t heard = heard_;
   read_source();
   const bool message = step_network();
   step_trial();
@@ -72,7 +73,7 @@ bool Board::step(uint32_t max_wait_us) {
     if (metrics_next_us_ <= now_us) metrics_next_us_ = now_us + metrics_every_us_;
     send_metrics();
   }
-  if (count > 0 || message) {
+  if (count > 0 || message || heard_ != heard) {  // sound comes faster than pieces of it with a pause after each
     hal::idle(0);  // feeds the watchdog: input without a pause is no hang
   } else {
     uint32_t wait_us = source_open_ && max_wait_us > kSourceWaitUs ? kSourceWaitUs : max_wait_us;
