@@ -39,6 +39,8 @@ class Microphone {
   void start(Missed missed) {
     *this = Microphone(driver_);
     missed_are_ = missed;
+    settling_ = kSettlingSamples;
+    caught_up_ = true;
   }
 
   size_t read(int16_t* out, size_t capacity) {
@@ -113,13 +115,13 @@ class Microphone {
 
   Driver driver_;
   Missed missed_are_ = Missed::repeated;
-  uint32_t settling_ = kSettlingSamples;  // samples to pass over yet
-  uint32_t counted_bytes_ = 0;            // of the driver's count
+  uint32_t settling_ = 0;       // samples to pass over yet
+  uint32_t counted_bytes_ = 0;  // of the driver's count
   uint32_t lost_ = 0;
   uint32_t repeated_ = 0;
   uint32_t missed_ = 0;
   uint32_t repeat_ = 0;
-  bool caught_up_ = true;
+  bool caught_up_ = false;
   int16_t last_ = 0;
   uint32_t at_ = 0;       // of the next sample in bytes_
   uint32_t samples_ = 0;  // whole ones in bytes_

@@ -1,6 +1,10 @@
 """The microphone of an ESP32 (firmware/hal/esp32/with_mic) against a stand-in of ESP-IDF's I2S driver."""
 
+import os
+import shutil
 import subprocess
+from pathlib import Path
+from typing import Dict, List, Tuple
 
 import pytest
 
@@ -11,7 +15,7 @@ DRIVER = "hal/esp32/with_mic/mic.cpp"
 
 
 @pytest.mark.parametrize("settings", [(), ("-DEDGEWARD_MIC_SHIFT=14", "-DEDGEWARD_MIC_PINS=7,10,3")])
-def test_microphone(settings: "tuple[str, ...]") -> None:
+def test_microphone(settings: Tuple[str, ...]) -> None:
     program = str(build("esp32-mic", (*SANITIZE, STAND_IN, *settings)))
 
     def run(*case: str) -> "subprocess.CompletedProcess[str]":
@@ -44,10 +48,40 @@ def test_settings_that_cannot_be_do_not_compile(setting: str, says: str) -> None
     assert says in done.stderr
 
 
-def test_the_usual_build_has_nothing_of_it() -> None:
-    without = (firmware_dir() / "hal/esp32/without_mic/mic.cpp").read_text("utf-8")
-    assert "i2s" not in without
-    assert "kMic = nullptr" in without
-    lists = (firmware_dir() / "CMakeLists.txt").read_text("utf-8")
-    assert "set(mic without_mic)" in lists
-    assert "hal/esp32/${mic}/*.cpp" in lists
+ESP_IDF = """
+macro(idf_component_register)
+  message("${ARGN}")
+endmacro()
+macro(target_compile_definitions)
+  message("${ARGN}")
+endmacro()
+include(CMakeLists.txt)
+"""
+
+
+@pytest.mark.skipif(shutil.which("cmake") is None, reason="cmake not installed (Debian: apt-get install cmake)")
+@pytest.mark.parametrize(
+    ("given", "folder", "definitions"),
+    [
+        ({}, "without_mic", []),
+        ({"EDGEWARD_MIC": "yes"}, "without_mic", []),
+        ({"EDGEWARD_MIC": "1"}, "with_mic", []),
+        (
+            {"EDGEWARD_MIC": "1", "EDGEWARD_MIC_PINS": "7,10,3", "EDGEWARD_MIC_SHIFT": "14"},
+            "with_mic",
+            ["EDGEWARD_MIC_PINS=7,10,3", "EDGEWARD_MIC_SHIFT=14"],
+        ),
+    ],
+)
+def test_a_build_has_a_microphone_where_it_is_asked_for(
+    tmp_path: Path, given: Dict[str, str], folder: str, definitions: List[str]
+) -> None:
+    (tmp_path / "lists.cmake").write_text(ESP_IDF)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("EDGEWARD_")}
+    done = subprocess.run(
+        ["cmake", "-P", str(tmp_path / "lists.cmake")],
+        cwd=firmware_dir(), env={**environment, **given}, capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    words = done.stderr.replace("\n", ";").split(";")
+    assert [word for word in words if "_mic/" in word] == [str(firmware_dir() / "hal/esp32" / folder / "mic.cpp")]
+    assert [word for word in words if word.startswith("EDGEWARD_MIC")] == definitions
