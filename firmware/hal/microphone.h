@@ -76,7 +76,7 @@ class Microphone {
     return sample_of_slot(slot, kShift);
   }
 
-  // Whether there is something new, be it a gap.
+  // Whether there is something new.
   bool next_block() {
     // Bytes of a slot that is not whole stay in front.
     const uint32_t whole = samples_ * sizeof(int32_t), left = filled_ - whole;
@@ -85,22 +85,21 @@ class Microphone {
     const size_t got = driver_.read(bytes_ + left, room);
     filled_ = left + static_cast<uint32_t>(got < room ? got : room);
     samples_ = filled_ / sizeof(int32_t);
-    at_ = 0;
-    const bool gap = note_dropped();
+    note_dropped();
     const uint32_t skipped = samples_ < settling_ ? samples_ : settling_;
     settling_ -= skipped;
     at_ = skipped;
     if (got == 0) caught_up_ = true;
-    return got > 0 || gap;
+    return got > 0;
   }
 
-  bool note_dropped() {
+  void note_dropped() {
     const uint32_t dropped = (driver_.dropped_bytes() - counted_bytes_) / sizeof(int32_t);
     counted_bytes_ += dropped * sizeof(int32_t);
     const uint32_t settled = dropped < settling_ ? dropped : settling_;
     settling_ -= settled;
     const uint32_t missing = dropped - settled;
-    if (missing == 0) return false;
+    if (missing == 0) return;
     lost_ += missing;
     if (missed_are_ == Missed::counted) {
       missed_ += missing;
@@ -110,7 +109,6 @@ class Microphone {
       repeated_ += repeat_;
       caught_up_ = false;
     }
-    return true;
   }
 
   Driver driver_;
