@@ -163,6 +163,7 @@ class Board {
   void load_rules();
   void rule_command(char* arguments);
   Refusal change_rule(const Rule& rule);
+  const char* why_no_pin(uint32_t pin) const;
   Refusal admit(const Rule& rule) const;
   void send_rules();
   void act(const Answers::Choice& choice);

@@ -44,6 +44,12 @@ void Board::load_rules() {
   }
 }
 
+// Why this build may not drive a pin, static text; null where it may.
+const char* Board::why_no_pin(uint32_t pin) const {
+  if (const char* const reason = pin_refusal(system_.chip, pin)) return reason;
+  return (system_.sensor_pins >> pin & 1) != 0 ? "the microphone is at this pin" : nullptr;
+}
+
 // Whether the model in use and this board can have the rule; then its pin is an output, and not active.
 Refusal Board::admit(const Rule& rule) const {
   const TensorView output = engine_.output();
@@ -58,7 +64,7 @@ Refusal Board::admit(const Rule& rule) const {
   if (const Refusal refusal = check_rule(rule, subject)) return refusal;
   if (const Refusal refusal = rules_.check_beside(rule)) return refusal;
   if (!rule.has_pin()) return Refusal{};
-  if (const char* const reason = pin_refusal(system_.chip, rule.pin)) return Refusal{"pin_refused", reason};
+  if (const char* const reason = why_no_pin(rule.pin)) return Refusal{"pin_refused", reason};
   if (!hal::pin_claim(pin_of(rule))) return Refusal{"pin_failed", "this board cannot make the pin such an output"};
   return Refusal{};
 }

@@ -29,7 +29,7 @@ const char* MlperfRunner::why_no_pins(const Board& board) const {
   if (!board.keys_.may_change_rules()) return "the keys were locked: only flashing lets another drive pins";
   const hal::Pin* const pins[] = {&detected_, &processing_};
   for (const hal::Pin* const pin : pins) {
-    if (const char* const reason = pin_refusal(board.system_.chip, pin->number)) return reason;
+    if (const char* const reason = board.why_no_pin(pin->number)) return reason;
     for (const Rule& rule : board.rules_.rules) {
       if (rule.has_pin() && rule.pin == pin->number) return "a rule has this pin";
     }

@@ -1,5 +1,5 @@
 // Which pins of a chip may be outputs of rules. The one table there is: the core asks it before it drives a pin, and no HAL has
-// another.
+// another. SystemInfo::sensor_pins adds what only some builds have.
 //
 // Refused are pins the chip or the firmware needs, those that cannot be outputs, and those that a chip sets by itself while it
 // starts: what is wired there would be switched on by every reset. Sources: ESP-IDF's API reference, "GPIO Summary" of each chip;

@@ -35,6 +35,8 @@ struct SystemInfo {
   // kRetainedWords words that survive a restart or a crash but not loss of power (RTC memory). Their content after
   // power-on is arbitrary: code that uses them adds a check value. Null where the target has no such memory.
   volatile uint32_t* retained;
+  // Bit N: GPIO N is a sensor's that only some builds have (core/pins.h has those of all), so no rule may drive it.
+  uint64_t sensor_pins;
 };
 
 // Microseconds since boot, monotonic.
@@ -65,9 +67,9 @@ bool slot_write(Slot slot, uint32_t offset, const uint8_t* data, uint32_t bytes)
 // their length; or a gap, which source_missed() counts.
 enum class Missed : uint8_t { repeated, counted };
 
-// Starts taking samples of `channels` values at `rate_hz` from a source of this board: "file" on the host, "adc" and "imu"
-// on an ESP32, and "user" everywhere (hooks/hooks.h). False when the target does not have it, it does not answer, or it has
-// another number of channels.
+// Starts taking samples of `channels` values at `rate_hz` from a source of this board: "file" on the host, "adc", "imu"
+// and "mic" on an ESP32, and "user" everywhere (hooks/hooks.h). False when the target does not have it, it does not answer,
+// or it has another number of channels.
 bool source_open(const char* name, uint32_t rate_hz, uint32_t channels, Missed missed);
 void source_close();
 

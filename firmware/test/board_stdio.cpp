@@ -1,7 +1,9 @@
 // The firmware with standard input as its serial port: for tests that feed it bytes under a sanitizer and read all it
 // said. Time does not pass by itself: the clock advances 1 ms each time nothing is left to read.
 //
-//   board-stdio FLASH_IMAGE [ARENA_BYTES]
+//   board-stdio FLASH_IMAGE [ARENA_BYTES [PIN]]
+//
+// A sensor of this board is at PIN.
 //
 // Ends at the end of input, or with exit code 7 when the firmware restarts the board.
 #include <unistd.h>
@@ -18,6 +20,7 @@ namespace {
 uint64_t g_now_us = 0;
 bool g_ended = false;
 uint32_t g_retained[kRetainedWords];
+uint64_t g_sensor_pins = 0;
 
 }  // namespace
 
@@ -44,6 +47,7 @@ SystemInfo system_info() {
   info.reset_reason = ResetReason::power_on;
   info.boot_id = 1;
   info.retained = g_retained;
+  info.sensor_pins = g_sensor_pins;
   return info;
 }
 
@@ -62,6 +66,7 @@ int main(int count, char** arguments) {
     return 2;
   }
   const auto arena_bytes = static_cast<uint32_t>(count > 2 ? std::atoi(arguments[2]) : 256 * 1024);
+  if (count > 3) hal::g_sensor_pins = uint64_t{1} << std::atoi(arguments[3]);
   // From the heap, so that a sanitizer guards both ends.
   void* const arena = std::aligned_alloc(16, (arena_bytes + 15) / 16 * 16);
   static Board board(engine(), static_cast<uint8_t*>(arena), arena_bytes);

@@ -109,8 +109,8 @@ class BoardClient(Conversation):
         """Run the model on a stream of samples from now on: a window every `hop` samples (0: windows side by side).
 
         A class that `agree` windows in a row choose with `least_confidence` or more is a detection, unless the last one
-        was the same. Without `source` the samples come from feed(); else from the board: "adc", "imu", or "file" where it
-        is virtual. A model.bin says how samples become inputs; `counts_per_unit` divides them first. Returns
+        was the same. Without `source` the samples come from feed(); else from the board: "adc", "imu", "mic", or "file"
+        where it is virtual. A model.bin says how samples become inputs; `counts_per_unit` divides them first. Returns
         window_samples, channels and hop_samples.
         """
         where = "" if source is None else f" {source} {rate_hz}"

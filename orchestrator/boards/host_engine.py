@@ -28,6 +28,7 @@ ENGINES = ("engine/direct/*.cpp", "engine/trees/*.cpp")
 NO_NETWORK = "hal/no_network/network.cpp"
 NO_FIRMWARE = "hal/no_firmware/firmware.cpp"
 NO_HOOKS = "hooks/none/*.cpp"
+_NO_MIC = "hal/esp32/without_mic/mic.cpp"
 
 CORE = ("core/*.cpp", "audio/*.cpp")
 _BOARD = ("src/main_host.cpp", *CORE, *ENGINES, NO_HOOKS, "hal/host/*.cpp")
@@ -69,10 +70,15 @@ PROGRAMS = {
     **{
         f"esp32-network-{console}": (
             *("test/esp32_network.cpp", "test/esp_idf/stand_in.cpp", "hal/esp32/system.cpp"),
-            *("hal/esp32/with_network/*.cpp", f"hal/esp32/console_{console}/serial.cpp"),
+            *("hal/esp32/with_network/*.cpp", f"hal/esp32/console_{console}/serial.cpp", _NO_MIC),
         )
         for console in ("uart", "usb")
     },
+    "esp32-mic": (
+        *("test/esp32_mic.cpp", "test/esp_idf/*.cpp", "core/pins.cpp", "hal/esp32/source.cpp"),
+        *("hal/esp32/with_mic/mic.cpp", "hal/esp32/system.cpp"),
+        *("hal/esp32/console_uart/serial.cpp", "hal/esp32/without_network/radio.cpp"),
+    ),
     "network-stdio": (
         *("test/network_stdio.cpp", *CORE, *ENGINES, NO_HOOKS),
         *(f"hal/host/{name}.cpp" for name in ("boot_choice", "flash", "pins", "source")),

@@ -41,7 +41,9 @@ def register(verbs: Any) -> None:
         metavar="PATH",
         help="bundle folder, or edgeward.toml: whose records these are",
     )
-    parser.add_argument("--source", required=True, metavar="NAME", help="of the board: imu, adc; file of a virtual one")
+    parser.add_argument(
+        "--source", required=True, metavar="NAME", help="of the board: imu, adc, mic; file of a virtual one"
+    )
     parser.add_argument(
         "--rate", required=True, type=whole_within(1, 10_000), metavar="HZ", help="samples a second, 1 to 10000"
     )

@@ -7,12 +7,13 @@
 #include "esp_task_wdt.h"
 #include "hal/esp32/radio.h"
 #include "hal/esp32/serial.h"
+#include "hal/esp32/source.h"
 
 namespace {
 
 constexpr uint32_t kArenaCapabilities = MALLOC_CAP_INTERNAL | MALLOC_CAP_8BIT;
 constexpr size_t kArenaAlignment = 16;
-// Left for the drivers, which allocate little once they are installed. A network has its own share.
+// Left for the drivers, which allocate little once they are installed. A network and a microphone have their own shares.
 constexpr size_t kHeapReserveBytes = 24 * 1024;
 
 // The largest piece of internal memory there is, less the reserve: the header of a model says whether that is enough.
@@ -20,7 +21,7 @@ constexpr size_t kHeapReserveBytes = 24 * 1024;
 uint8_t* take_arena(uint32_t* bytes) {
   const size_t largest = heap_caps_get_largest_free_block(kArenaCapabilities);
   const size_t total = heap_caps_get_free_size(kArenaCapabilities);
-  const size_t reserve = kHeapReserveBytes + edgeward::hal::kNetworkHeapBytes;
+  const size_t reserve = kHeapReserveBytes + edgeward::hal::kNetworkHeapBytes + edgeward::hal::kMicHeapBytes;
   const size_t spare = total > reserve ? total - reserve : 0;
   // The allocator keeps some bytes of a block for itself.
   const size_t usable = largest > 2 * kArenaAlignment ? largest - 2 * kArenaAlignment : 0;

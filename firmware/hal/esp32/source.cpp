@@ -1,4 +1,5 @@
-// Samples at a steady rate: a timer reads the sensor into a ring, the firmware takes them out when it has time.
+// Samples at a steady rate: a timer reads the sensor into a ring, the firmware takes them out when it has time. A microphone has
+// both itself.
 #include "hal/esp32/source.h"
 
 #include <atomic>
@@ -14,8 +15,9 @@ namespace {
 
 // 2 s of six channels at 125 Hz: longer than most inferences. Full, it drops the newest sample and says so when closed.
 constexpr uint32_t kRingValues = 2048;
-constexpr uint32_t kMostRateHz = 10000;  // that a timer's callback keeps up with; there is no I2S here
+constexpr uint32_t kMostRateHz = 10000;  // that a timer's callback keeps up with
 
+const SelfClocked* g_self_clocked = nullptr;
 const Sensor* g_sensor = nullptr;
 esp_timer_handle_t g_timer = nullptr;
 uint32_t g_channels = 0;
@@ -69,6 +71,10 @@ bool start_timer(uint32_t rate_hz) {
 
 bool source_open(const char* name, uint32_t rate_hz, uint32_t channels, Missed missed) {
   source_close();
+  if (kMic != nullptr && std::strcmp(kMic->name, name) == 0) {
+    if (kMic->open(rate_hz, channels, missed)) g_self_clocked = kMic;
+    return g_self_clocked != nullptr;
+  }
   if (rate_hz > kMostRateHz) return false;
   for (uint32_t i = 0; i < kSensorCount; ++i) {
     const Sensor* const sensor = kSensors[i];
@@ -84,6 +90,8 @@ bool source_open(const char* name, uint32_t rate_hz, uint32_t channels, Missed m
 }
 
 void source_close() {
+  if (g_self_clocked != nullptr) g_self_clocked->close();
+  g_self_clocked = nullptr;
   if (g_timer != nullptr) {
     (void)esp_timer_stop(g_timer);  // not running is as good
     (void)esp_timer_delete(g_timer);
@@ -96,6 +104,7 @@ void source_close() {
 }
 
 size_t source_read(int16_t* values, size_t capacity) {
+  if (g_self_clocked != nullptr) return g_self_clocked->read(values, capacity);
   const uint32_t taken = g_taken.load(std::memory_order_relaxed);
   const uint32_t waiting = g_written.load(std::memory_order_acquire) - taken;
   const uint32_t count = waiting < capacity ? waiting : static_cast<uint32_t>(capacity);
@@ -105,6 +114,7 @@ size_t source_read(int16_t* values, size_t capacity) {
 }
 
 uint32_t source_missed() {
+  if (g_self_clocked != nullptr) return g_self_clocked->missed();
   if (g_missed == 0 || g_written != g_taken) return 0;  // in this order: behind a gap nothing is written until it is counted
   return g_missed.exchange(0);
 }

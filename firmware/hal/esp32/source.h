@@ -1,7 +1,10 @@
 // A sensor as a source of samples. One file per sensor; hal/esp32/source.cpp calls it at the rate asked for.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+
+#include "hal/hal.h"
 
 namespace edgeward::hal {
 
@@ -22,5 +25,19 @@ extern const Sensor kUser;  // one's own (hooks/hooks.h)
 // The sensors this firmware was built with: with_adc/ or without_adc/.
 extern const Sensor* const kSensors[];
 extern const uint32_t kSensorCount;
+
+// A source with a clock of its own, which keeps its samples until they are read. The functions as those of hal.h.
+struct SelfClocked {
+  const char* name;
+  bool (*open)(uint32_t rate_hz, uint32_t channels, Missed missed);
+  void (*close)();
+  size_t (*read)(int16_t* values, size_t capacity);
+  uint32_t (*missed)();
+};
+
+// with_mic/ or without_mic/.
+extern const SelfClocked* const kMic;  // I2S microphone, one channel, 8 to 48 kHz; null without
+extern const uint64_t kMicPins;        // bit N: it is at GPIO N
+extern const size_t kMicHeapBytes;     // heap it gets beside the arena
 
 }  // namespace edgeward::hal

@@ -10,6 +10,7 @@
 #include "freertos/task.h"
 #include "hal/esp32/radio.h"
 #include "hal/esp32/serial.h"
+#include "hal/esp32/source.h"
 #include "hal/hal.h"
 #include "sdkconfig.h"
 
@@ -73,6 +74,7 @@ SystemInfo system_info() {
   info.heap_least_free_bytes = static_cast<uint32_t>(heap_caps_get_minimum_free_size(MALLOC_CAP_8BIT));
   info.stack_least_free_bytes = uxTaskGetStackHighWaterMark(nullptr) * sizeof(StackType_t);
   info.retained = g_retained;
+  info.sensor_pins = kMicPins;
   return info;
 }
 

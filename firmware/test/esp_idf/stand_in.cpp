@@ -164,6 +164,9 @@ esp_err_t esp_timer_start_once(esp_timer_handle_t, uint64_t us) {
   world.pause_us = static_cast<int64_t>(us);
   return ESP_OK;
 }
+esp_err_t esp_timer_start_periodic(esp_timer_handle_t, uint64_t) { return answer("esp_timer_start_periodic"); }
+esp_err_t esp_timer_stop(esp_timer_handle_t) { return answer("esp_timer_stop"); }
+esp_err_t esp_timer_delete(esp_timer_handle_t) { return answer("esp_timer_delete"); }
 int64_t esp_timer_get_time() { return int64_t{1000} * world.waited; }
 
 esp_err_t esp_event_loop_create_default() { return answer("esp_event_loop_create_default"); }

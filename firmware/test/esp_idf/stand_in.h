@@ -9,7 +9,8 @@
 // esp_err.h, esp_check.h, esp_log.h
 using esp_err_t = int;
 constexpr esp_err_t ESP_OK = 0, ESP_FAIL = -1, ESP_ERR_NO_MEM = 0x101, ESP_ERR_INVALID_STATE = 0x103,
-                    ESP_ERR_INVALID_SIZE = 0x104, ESP_ERR_NVS_NO_FREE_PAGES = 0x110D, ESP_ERR_NVS_NEW_VERSION_FOUND = 0x1110;
+                    ESP_ERR_INVALID_SIZE = 0x104, ESP_ERR_NOT_FOUND = 0x105, ESP_ERR_TIMEOUT = 0x107,
+                    ESP_ERR_NVS_NO_FREE_PAGES = 0x110D, ESP_ERR_NVS_NEW_VERSION_FOUND = 0x1110;
 const char* esp_err_to_name(esp_err_t error);
 #define ESP_ERROR_CHECK(call) ((void)(call))
 [[gnu::format(printf, 2, 3)]] void log_line(const char* tag, const char* format, ...);
@@ -73,6 +74,7 @@ int usb_serial_jtag_write_bytes(const void* data, size_t bytes, TickType_t ticks
 
 // esp_attr.h, esp_heap_caps.h, esp_mac.h, esp_random.h, esp_system.h, esp_task_wdt.h
 #define RTC_NOINIT_ATTR
+#define IRAM_ATTR
 constexpr uint32_t MALLOC_CAP_8BIT = 4;
 enum esp_reset_reason_t {
   ESP_RST_UNKNOWN, ESP_RST_POWERON, ESP_RST_EXT, ESP_RST_SW, ESP_RST_PANIC, ESP_RST_INT_WDT, ESP_RST_TASK_WDT, ESP_RST_WDT,
@@ -97,6 +99,9 @@ struct esp_timer_create_args_t {
 };
 esp_err_t esp_timer_create(const esp_timer_create_args_t* arguments, esp_timer_handle_t* out);
 esp_err_t esp_timer_start_once(esp_timer_handle_t timer, uint64_t us);
+esp_err_t esp_timer_start_periodic(esp_timer_handle_t timer, uint64_t us);
+esp_err_t esp_timer_stop(esp_timer_handle_t timer);
+esp_err_t esp_timer_delete(esp_timer_handle_t timer);
 int64_t esp_timer_get_time();
 
 // esp_event.h, esp_netif.h, nvs_flash.h

@@ -1,0 +1,2 @@
+#pragma once
+#include "i2s.h"
