@@ -54,7 +54,7 @@ int8_t Stream::quantize(int16_t counts, const InputProfile& profile) const {
 
 int8_t Stream::scaled(float value, bool toward_zero) const {
   const float steps = value / scale_, zero = static_cast<float>(zero_point_);
-  const float q = toward_zero ? std::trunc(steps + zero) : std::nearbyint(steps) + zero;
+  const float q = toward_zero ? steps + zero : std::nearbyint(steps) + zero;  // what becomes of it cuts off
   return static_cast<int8_t>(q >= 127.0f ? 127.0f : q > -128.0f ? q : -128.0f);
 }
 

@@ -83,15 +83,18 @@ def run(args: argparse.Namespace) -> int:
         )
         if interface is not None:
             give_pins(board.port)
-        if args.json:
-            found = {"port": board.port, "simulated": True, "flash": str(board.flash)}
-            print(json.dumps(found if interface is None else {**found, "mlperf_interface": interface.port}), flush=True)
-        else:
-            print(f"a virtual board is at {board.port}; Ctrl-C ends it", flush=True)
-            if interface is not None:
-                print(f"MLPerf Tiny's interface board, simulated, is at {interface.port}", flush=True)
         try:
             with stop_on_sigterm():
+                if args.json:
+                    found = {"port": board.port, "simulated": True, "flash": str(board.flash)}
+                    print(
+                        json.dumps(found if interface is None else {**found, "mlperf_interface": interface.port}),
+                        flush=True,
+                    )
+                else:
+                    print(f"a virtual board is at {board.port}; Ctrl-C ends it", flush=True)
+                    if interface is not None:
+                        print(f"MLPerf Tiny's interface board, simulated, is at {interface.port}", flush=True)
                 while board.running():
                     time.sleep(0.2)
         except (KeyboardInterrupt, Stopped):
