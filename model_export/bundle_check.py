@@ -81,7 +81,7 @@ def _said_of_the_model(packed: ModelBin, manifest: Mapping[str, Any]) -> Iterato
         audio = read_hearing(manifest["audio"]) if "audio" in manifest else None
     except ExportError as error:
         raise BundleError(f"{MANIFEST}: {error}") from error
-    yield "what it hears", _digest(hearing), _digest(audio)
+    yield "audio front end", _digest(hearing), _digest(audio)
     if heads:
         yield "heads in the output", list(outputs[:-1]), [1, heads]
     if described and profile is not None and profile.mean is not None and profile.std is not None:

@@ -1,5 +1,6 @@
 """What many tests need: the shared data, a Python 3.8 as nodes have it, real brokers."""
 
+import contextlib
 import fcntl
 import os
 import shutil
@@ -12,6 +13,9 @@ from hypothesis import settings
 from required import pytest_make_collect_report, pytest_runtest_makereport, pytest_terminal_summary  # noqa: F401
 from series import of_cases
 from slow import pytest_collection_modifyitems, pytest_ignore_collect  # noqa: F401
+
+with contextlib.suppress(ImportError):
+    import tenseal  # noqa: F401  # before TensorFlow (orchestrator/privacy/ckks_blocks.py)
 
 settings.register_profile("edgeward", deadline=None, max_examples=of_cases(100))  # a busy machine is no failure
 settings.load_profile("edgeward")

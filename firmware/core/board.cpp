@@ -245,6 +245,8 @@ void Board::send_info() {
       .number("ops", engine_.op_count())
       .number("state_bytes", engine_.state_bytes())
       .number("rules", rules_.count())
+      .boolean("stream", stream_.on())
+      .boolean("stream_kept", read_stream(slot_, model_.sha256).on())
       .number("input_bytes", input.bytes)
       .real("input_scale", input.scale)
       .signed_number("input_zero_point", input.zero_point)

@@ -149,6 +149,9 @@ class Board {
 
   // board_stream.cpp: windows of samples through the engine.
   void stream_command(char* arguments);
+  void keep_stream(bool on);
+  Refusal begin_stream(const StreamSettings& settings, const char* source, uint32_t rate_hz);
+  void begin_kept_stream();
   Refusal start_hearing(const StreamSettings& settings, uint32_t rate_hz);
   void stop_stream();
   void feed(const Frame& frame);
@@ -220,6 +223,7 @@ class Board {
   uint32_t heard_ = 0;       // samples it has been given since; wraps
   RunningMean mean_;
   bool source_open_ = false;
+  KeptStream running_;       // the stream from a source that was begun last
   Recording recording_;
   RuleSet rules_;
   RuleWatch watches_[kMaxRules];

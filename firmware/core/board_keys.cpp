@@ -19,6 +19,7 @@ void Board::key_command(const char* argument) {
     refusal = Refusal{};
   } else if (std::strcmp(argument, "lock") == 0) {
     refusal = lock_keys();
+    runner_.drop_pins();
   } else if (std::strncmp(argument, "set ", 4) == 0 && parse_key(text + 1, key)) {
     refusal = add_key(key);
   } else if (std::strncmp(argument, "program ", 8) == 0 && parse_key(text + 1, key)) {

@@ -133,6 +133,7 @@ void Board::take(hal::Slot slot, const uint8_t* data, const ModelHeader& header)
       .number("arena_used_bytes", engine_.arena_used_bytes())
       .number("arena_bytes", arena_bytes_);
   load_rules();
+  begin_kept_stream();
 }
 
 void Board::refuse_slot(const SlotState& state, const Refusal& refusal) {

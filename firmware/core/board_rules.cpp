@@ -24,6 +24,7 @@ uint64_t left_us(uint64_t until_us, uint64_t now_us) { return until_us > now_us 
 // Of the model that has just come into use. One that cannot be followed here is said, and is not in use.
 void Board::load_rules() {
   rest_rules();
+  runner_.drop_pins();  // a rule may want one
   const RuleSet stored = read_rules(slot_, model_.sha256);
   rules_ = RuleSet{};
   const uint64_t now_us = hal::clock_us();
@@ -65,6 +66,7 @@ Refusal Board::admit(const Rule& rule) const {
   if (const Refusal refusal = rules_.check_beside(rule)) return refusal;
   if (!rule.has_pin()) return Refusal{};
   if (const char* const reason = why_no_pin(rule.pin)) return Refusal{"pin_refused", reason};
+  if (runner_.has_pin(rule.pin)) return Refusal{"pin_in_use", "the MLPerf Tiny runner has this pin, until a restart"};
   if (!hal::pin_claim(pin_of(rule))) return Refusal{"pin_failed", "this board cannot make the pin such an output"};
   return Refusal{};
 }

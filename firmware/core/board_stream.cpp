@@ -8,7 +8,7 @@ namespace edgeward {
 namespace {
 
 constexpr uint32_t kIndexBytes = 4;
-constexpr uint32_t kMaxRateHz = 10000, kMaxSoundHz = 48000;
+constexpr uint32_t kMaxRateHz = 10000;
 constexpr size_t kValuesAtOnce = 64;
 
 uint32_t u32(const uint8_t* p) {
@@ -19,8 +19,10 @@ int16_t i16(const uint8_t* p) { return static_cast<int16_t>(p[0] | p[1] << 8); }
 
 }  // namespace
 
-// stream off | stream COUNTS_PER_UNIT HOP AGREE LEAST_OF_256 [SOURCE RATE_HZ]
+// stream off | stream keep | stream forget | stream COUNTS_PER_UNIT HOP AGREE LEAST_OF_256 [SOURCE RATE_HZ]
 void Board::stream_command(char* arguments) {
+  const bool keeps = std::strcmp(arguments, "keep") == 0;
+  if (keeps || std::strcmp(arguments, "forget") == 0) return keep_stream(keeps);
   stop_stream();
   char* rest = arguments;
   const char* words[6] = {};
@@ -33,29 +35,17 @@ void Board::stream_command(char* arguments) {
   }
   StreamSettings settings;
   uint32_t rate_hz = 0;
-  const uint32_t most_rate_hz = profile_.audio == nullptr ? kMaxRateHz : kMaxSoundHz;
+  const uint32_t most_rate_hz = profile_.audio == nullptr ? kMaxRateHz : kMostSoundHz;
   const bool whole = (count == 4 || count == 6) && next_word(&rest) == nullptr &&
-                     parse_count(words[0], 1000000, &settings.counts_per_unit) &&
-                     parse_count(words[1], 1000000, &settings.hop) && parse_count(words[2], 1000, &settings.agree) &&
+                     parse_count(words[0], kMostCounts, &settings.counts_per_unit) &&
+                     parse_count(words[1], kMostHop, &settings.hop) && parse_count(words[2], kMostStreamAgree, &settings.agree) &&
                      parse_count(words[3], 256, &settings.least_of_256) &&
                      (count == 4 || (parse_count(words[5], most_rate_hz, &rate_hz) && rate_hz > 0));
   if (!whole) {
-    return error("bad_argument", "stream off, or COUNTS_PER_UNIT HOP AGREE LEAST_OF_256 and maybe SOURCE RATE_HZ");
+    return error("bad_argument", "stream off, keep, forget, or COUNTS_PER_UNIT HOP AGREE LEAST_OF_256 and maybe SOURCE RATE_HZ");
   }
   if (!loaded()) return error("no_model", state_);
-  if (!profile_.scored && profile_.heads == 0 && !Answers::are_probabilities(engine_.output())) {
-    return error("no_probabilities", "detections need a classifier with softmax or sigmoid outputs, or a score");
-  }
-  Refusal refusal = start_hearing(settings, count == 6 ? rate_hz : 0);
-  if (!refusal) refusal = stream_.start(profile_, engine_.input(), settings, front_end_.tables().channels);
-  if (!refusal && count == 6) {
-    source_open_ = hal::source_open(words[4], rate_hz, stream_channels(), hal::Missed::repeated);
-    if (!source_open_) refusal = Refusal{"no_source", "this board does not have the source, or it does not answer"};
-  }
-  if (refusal) {
-    stop_stream();
-    return error(refusal.code, refusal.reason);
-  }
+  if (const Refusal refusal = begin_stream(settings, words[4], rate_hz)) return error(refusal.code, refusal.reason);
   uint32_t window = stream_.window_samples(), hop = stream_.settings().hop;
   if (front_end_.on()) {
     window = (window - 1) * front_end_.tables().step_samples + front_end_.tables().window_samples;
@@ -66,6 +56,55 @@ void Board::stream_command(char* arguments) {
       .number("window_samples", window)
       .number("channels", stream_channels())
       .number("hop_samples", hop);
+}
+
+// From a source of the board, or, where it is null, of samples that come in frames. Without a stream where it is refused.
+Refusal Board::begin_stream(const StreamSettings& settings, const char* source, uint32_t rate_hz) {
+  if (!profile_.scored && profile_.heads == 0 && !Answers::are_probabilities(engine_.output())) {
+    return Refusal{"no_probabilities", "detections need a classifier with softmax or sigmoid outputs, or a score"};
+  }
+  Refusal refusal = start_hearing(settings, source == nullptr ? 0 : rate_hz);
+  if (!refusal) refusal = stream_.start(profile_, engine_.input(), settings, front_end_.tables().channels);
+  running_ = KeptStream{};
+  if (!refusal && source != nullptr) {
+    source_open_ = hal::source_open(source, rate_hz, stream_channels(), hal::Missed::repeated);
+    if (!source_open_) refusal = Refusal{"no_source", "this board does not have the source, or it does not answer"};
+  }
+  if (refusal) {
+    stop_stream();
+  } else if (source != nullptr && std::strlen(source) <= kSourceNameBytes) {
+    std::strcpy(running_.source, source);
+    running_.rate_hz = rate_hz;
+    running_.settings = settings;
+  }
+  return refusal;
+}
+
+// `stream keep` and `stream forget`: whether the stream that runs begins by itself from now on, with its model.
+void Board::keep_stream(bool on) {
+  if (!loaded()) return error("no_model", state_);
+  if (!keys_.may_change_rules()) {
+    return error("rules_locked", "the keys were locked, or cannot be read: only flashing allows to keep a stream");
+  }
+  if (on && !(source_open_ && running_.on())) return error("no_stream", "begin a stream from a source of this board first");
+  if (const Refusal refusal = record_stream(slot_, model_.sha256, on ? running_ : KeptStream{})) {
+    return error(refusal.code, refusal.reason);
+  }
+  Record(output_, head_, "ok").text("command", on ? "stream keep" : "stream forget");
+}
+
+// That of the model which has just come into use. One that cannot begin here is said.
+void Board::begin_kept_stream() {
+  const KeptStream kept = read_stream(slot_, model_.sha256);
+  if (!kept.on()) return;
+  const Refusal refusal = begin_stream(kept.settings, kept.source, kept.rate_hz);
+  if (!refusal) return;
+  ++metrics_.errors;
+  Record(output_, head_, "error")
+      .text("code", refusal.code)
+      .text("reason", refusal.reason)
+      .text("slot", edgeward::to_string(slot_))
+      .text("stream", kept.source);
 }
 
 // Of a model whose inputs are features of sound. `rate_hz` is the source's, 0 where samples come in frames.
@@ -85,6 +124,7 @@ void Board::stop_stream() {
   end_recording("stopped");
   if (source_open_) hal::source_close();
   source_open_ = false;
+  running_ = KeptStream{};
   stream_.stop();
   runner_.stop_listening();
   rest_rules();

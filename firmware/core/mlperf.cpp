@@ -139,6 +139,7 @@ void MlperfRunner::load(Board& board, const char* word) {
   Output& out = board.output_;
   uint32_t bytes = 0;
   expected_bytes_ = loaded_bytes_ = 0;
+  void_ = true;
   if (word == nullptr) return line(out, "e-[Command 'db load' requires the # of bytes]");
   if (!parse_number(word, &bytes) || bytes == 0) return line(out, "e-[Command 'db load' must be >0 bytes]");
   const uint32_t values = board.loaded() ? board.engine_.input().bytes : 0;

@@ -35,15 +35,20 @@ class MlperfRunner {
   void begin_step();
   void step(Board& board);
 
+  // Whether `pins` gave the runner this pin; and an end of that.
+  bool has_pin(uint32_t pin) const { return has_pins_ && (pin == detected_.number || pin == processing_.number); }
+  void drop_pins();
+
  private:
   void pins(Board& board, const char* detected, const char* processing);
   const char* why_no_pins(const Board& board) const;
   void start(Board& board);
   const char* begin_listening(Board& board);
   void stop(Board& board);
-  void print_detections(Board& board) const;
-  bool activations_valid(const Board& board) const;
-  uint32_t say_activations(Board& board) const;
+  void print_detections(Board& board);
+  bool claim_pins() const;
+  bool activations_valid(const Board& board);
+  uint32_t say_activations(Board& board);
 
   void load(Board& board, const char* word);
   void load_hex(Board& board, const char* digits);
@@ -70,6 +75,7 @@ class MlperfRunner {
   float score_ = 0.0f;
   bool listening_ = false;
   bool has_pins_ = false;
+  bool void_ = false;         // something else was in the board's frame buffer since `start`
   hal::Pin detected_ = {};    // low for a moment at each detection
   hal::Pin processing_ = {};  // high while a step is computed
   uint32_t steps_ = 0;        // since `start`

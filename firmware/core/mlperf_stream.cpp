@@ -15,6 +15,7 @@ namespace {
 constexpr int8_t kDetects = 115;
 constexpr uint64_t kLongestStepUs = 10000000;
 constexpr uint32_t kActivationsPerLine = 16;
+constexpr uint32_t kLeastStepMs = 10;  // of a model whose output is the sound itself, one a sample would be a recording
 constexpr const char* kSources[] = {"mic", "file", "user"};
 
 // One pin as `pins` takes it. False where the word is no number.
@@ -37,15 +38,16 @@ const char* MlperfRunner::why_no_pins(const Board& board) const {
   return detected_.number == processing_.number ? "two pins are needed" : nullptr;
 }
 
-// pins DETECTED PROCESSING: until the next restart.
+// pins DETECTED PROCESSING: until the next restart, or until keys are locked.
 void MlperfRunner::pins(Board& board, const char* detected, const char* processing) {
   Output& out = board.output_;
-  has_pins_ = false;
+  board.stop_stream();
+  drop_pins();
   if (!parse_pin(detected, true, &detected_) || !parse_pin(processing, false, &processing_)) {
     return out.text("e-[pins takes two numbers: of the pin for detections and of the one for processing]\r\n");
   }
   const char* why = why_no_pins(board);
-  if (why == nullptr && !(hal::pin_claim(detected_) && hal::pin_claim(processing_))) why = "this board cannot drive them";
+  if (why == nullptr && !claim_pins()) why = "this board cannot drive them";
   has_pins_ = why == nullptr;
   if (has_pins_) return out.text("m-[Pins are set]\r\n");
   out.text("e-[Pins refused: ");
@@ -53,13 +55,20 @@ void MlperfRunner::pins(Board& board, const char* detected, const char* processi
   out.text("]\r\n");
 }
 
+bool MlperfRunner::claim_pins() const { return hal::pin_claim(detected_) && hal::pin_claim(processing_); }
+
+void MlperfRunner::drop_pins() {
+  if (!has_pins_) return;
+  hal::pin_off(detected_);
+  hal::pin_off(processing_);
+  has_pins_ = false;
+}
+
 const char* MlperfRunner::begin_listening(Board& board) {
   if (!board.loaded()) return "no model is loaded";
   if (board.profile_.audio == nullptr) return "the model does not hear: export it with --audio";
   if (!Answers::are_probabilities(board.engine_.output())) return "detections need a classifier with softmax or sigmoid outputs";
-  if (has_pins_) {
-    if (const char* const why = why_no_pins(board)) return why;
-  }
+  if (has_pins_ && !claim_pins()) return "this board cannot drive the pins";
   if (!board.rewind()) return "the model's state cannot be reset";
   StreamSettings settings;
   settings.hop = 1;
@@ -68,6 +77,9 @@ const char* MlperfRunner::begin_listening(Board& board) {
   const AudioTables& tables = board.front_end_.tables();
   if (!refusal) refusal = board.stream_.start(board.profile_, board.engine_.input(), settings, tables.channels);
   if (refusal) return refusal.reason;
+  if (1000 * tables.step_samples < kLeastStepMs * tables.sample_rate_hz && !board.keys_.may_record()) {
+    return "activations less than 10 ms apart would say what was heard: only a board that may record gives these";
+  }
   for (const char* const source : kSources) {
     board.source_open_ = hal::source_open(source, tables.sample_rate_hz, 1, hal::Missed::repeated);
     if (board.source_open_) break;
@@ -84,6 +96,7 @@ void MlperfRunner::start(Board& board) {
   steps_ = kept_ = 0;
   expected_bytes_ = 0;  // what was loaded makes room for activations
   frames_seen_ = board.parser_.frames_begun();
+  void_ = false;
   ms_per_step_ = 0;
   if (const char* const why = begin_listening(board)) {
     board.stop_stream();
@@ -120,13 +133,16 @@ void MlperfRunner::step(Board& board) {
   ++steps_;
 }
 
-bool MlperfRunner::activations_valid(const Board& board) const {
-  return steps_ == 0 || (expected_bytes_ == 0 && frames_seen_ == board.parser_.frames_begun());
+// Whether the board's frame buffer is theirs: once a frame or `db load` came, not before the next `start`.
+bool MlperfRunner::activations_valid(const Board& board) {
+  void_ = void_ || frames_seen_ != board.parser_.frames_begun();
+  return !void_;
 }
 
 // Why there are fewer activations than steps, if so; of those there are, the first `kept_`.
-uint32_t MlperfRunner::say_activations(Board& board) const {
+uint32_t MlperfRunner::say_activations(Board& board) {
   Output& out = board.output_;
+  if (steps_ == 0) return 0;
   if (!activations_valid(board)) {
     out.text("m-[A frame or a sample took the place of the activations]\r\n");
     return 0;
@@ -158,7 +174,7 @@ void MlperfRunner::stop(Board& board) {
 }
 
 // Milliseconds of sound from `start` to the end of each step with a detection; the first is that of the first step, as of the pin.
-void MlperfRunner::print_detections(Board& board) const {
+void MlperfRunner::print_detections(Board& board) {
   Output& out = board.output_;
   const uint32_t count = say_activations(board);
   out.text("Detection Timestamps (ms)\r\n");

@@ -41,6 +41,15 @@ bool write_entry(hal::Slot slot, uint32_t place, const uint8_t* bytes) {
   return std::memcmp(view.data + offset, bytes, sizeof(Entry)) == 0;
 }
 
+bool write_stream(hal::Slot slot, const uint8_t* sha256, uint32_t place, const KeptStream& stream) {
+  uint8_t packed[kRuleEntryBytes];
+  pack_stream(stream, sha256, packed);
+  return write_entry(slot, place, packed);
+}
+
+constexpr Refusal kFlashFailed{"flash_failed", "flash did not take what was written"};
+constexpr Refusal kLogFull{"rule_log_full", "too many changes: rule clear removes all rules and makes room"};
+
 // The last entry of a log about a model, the largest sequence number in it, and its first free place.
 struct Log {
   Entry latest = {};  // magic 0 when there is none
@@ -111,9 +120,10 @@ bool record_finding(hal::Slot slot, const uint8_t* sha256, Finding finding) {
   const auto* const bytes = reinterpret_cast<const uint8_t*>(&entry);
   entry.crc = crc32(bytes, offsetof(Entry, crc));
   if (here.free < kEntries) return write_entry(slot, here.free, bytes);
-  // Without its log the model counts as put there by a flasher: it is tried first, and proven again. Its rules are written once
-  // more; where the power is cut before that, it has none.
+  // Without its log the model counts as put there by a flasher: it is tried first, and proven again. Its rules and its stream are
+  // written once more; where the power is cut before that, it has none.
   const RuleSet rules = read_rules(slot, sha256);
+  const KeptStream stream = read_stream(slot, sha256);
   if (!hal::slot_erase(slot, start, kSlotLogBytes) || !write_entry(slot, 0, bytes)) return false;
   uint32_t place = 1;
   for (const Rule& rule : rules.rules) {
@@ -121,7 +131,7 @@ bool record_finding(hal::Slot slot, const uint8_t* sha256, Finding finding) {
     pack_rule(rule, sha256, packed);
     if (rule.action != RuleAction::none && !write_entry(slot, place++, packed)) return false;
   }
-  return true;
+  return !stream.on() || write_stream(slot, sha256, place, stream);
 }
 
 RuleSet read_rules(hal::Slot slot, const uint8_t* sha256) {
@@ -134,9 +144,8 @@ RuleSet read_rules(hal::Slot slot, const uint8_t* sha256) {
 }
 
 Refusal record_rule(hal::Slot slot, const uint8_t* sha256, const Rule& rule) {
-  const Refusal failed{"flash_failed", "flash did not take what was written"};
   const hal::SlotView view = hal::slot_map(slot);
-  if (view.data == nullptr || view.bytes < kSlotLogBytes) return failed;
+  if (view.data == nullptr || view.bytes < kSlotLogBytes) return kFlashFailed;
   const bool removes = rule.action == RuleAction::none;
   const uint32_t free = read_log(slot, sha256).free;
   const bool nearly_full = free + kKeptForRemovals >= kEntries;
@@ -144,15 +153,32 @@ Refusal record_rule(hal::Slot slot, const uint8_t* sha256, const Rule& rule) {
   const bool there = rule.number == 0 ? rules.count() > 0 || nearly_full : rules.holds(rule.number);
   if (removes && !there) return Refusal{};
   if (nearly_full && removes && rule.number == 0) {
-    if (!hal::slot_erase(slot, view.bytes - kSlotLogBytes, kSlotLogBytes)) return failed;
-    return record_finding(slot, sha256, Finding::proven) ? Refusal{} : failed;
+    const KeptStream stream = read_stream(slot, sha256);
+    if (!hal::slot_erase(slot, view.bytes - kSlotLogBytes, kSlotLogBytes)) return kFlashFailed;
+    const bool written = record_finding(slot, sha256, Finding::proven) &&
+                         (!stream.on() || write_stream(slot, sha256, read_log(slot, sha256).free, stream));
+    return written ? Refusal{} : kFlashFailed;
   }
-  if (free >= kEntries || (nearly_full && !removes)) {
-    return Refusal{"rule_log_full", "too many changes: rule clear removes all rules and makes room"};
-  }
+  if (free >= kEntries || (nearly_full && !removes)) return kLogFull;
   uint8_t packed[kRuleEntryBytes];
   pack_rule(rule, sha256, packed);
-  return write_entry(slot, free, packed) ? Refusal{} : failed;
+  return write_entry(slot, free, packed) ? Refusal{} : kFlashFailed;
+}
+
+KeptStream read_stream(hal::Slot slot, const uint8_t* sha256) {
+  KeptStream stream;
+  const hal::SlotView view = hal::slot_map(slot);
+  if (view.data == nullptr || view.bytes < kSlotLogBytes) return stream;
+  const uint8_t* at = log_of(view);
+  for (uint32_t i = 0; i < kEntries; ++i, at += sizeof(Entry)) stream.apply(at, sha256);
+  return stream;
+}
+
+Refusal record_stream(hal::Slot slot, const uint8_t* sha256, const KeptStream& stream) {
+  if (!stream.on() && !read_stream(slot, sha256).on()) return Refusal{};
+  const uint32_t free = read_log(slot, sha256).free;
+  if (free >= kEntries || (stream.on() && free + kKeptForRemovals >= kEntries)) return kLogFull;
+  return write_stream(slot, sha256, free, stream) ? Refusal{} : kFlashFailed;
 }
 
 uint32_t order_to_try(const SlotState states[kSlots], bool also_crashed, hal::Slot order[kSlots]) {

@@ -3,12 +3,13 @@
 // An entry of the log is 32 bytes, written once, checked by a CRC and bound to a model by its digest. `proven`: the model
 // gave its known answers on this board; its sequence number orders the slots. `crashed`: loading it crashed the board.
 // A valid model without an entry was put there by a flasher. A cut of power leaves an entry whole or unreadable, and
-// an unreadable one counts as absent. Entries of the model's rules (core/rules.h) lie between, with a magic of their own,
-// and firmware older than them passes over these.
+// an unreadable one counts as absent. Entries of the model's rules (core/rules.h) and of the stream that begins with it
+// (core/kept_stream.h) lie between, each with a magic of their own, and firmware older than them passes over these.
 #pragma once
 
 #include <cstdint>
 
+#include "core/kept_stream.h"
 #include "core/model_header.h"
 #include "core/refusal.h"
 #include "core/rules.h"
@@ -49,6 +50,10 @@ RuleSet read_rules(hal::Slot slot, const uint8_t* sha256);
 // Appends an entry about them to the log; one whose action is `none` removes (core/rules.h). The last places are kept for
 // removals. Where only those are left, removing all of them erases the log, which says `proven` again.
 Refusal record_rule(hal::Slot slot, const uint8_t* sha256, const Rule& rule);
+
+// Likewise the stream that begins with the model; one that is not on forgets it.
+KeptStream read_stream(hal::Slot slot, const uint8_t* sha256);
+Refusal record_stream(hal::Slot slot, const uint8_t* sha256, const KeptStream& stream);
 
 // The order in which to try the slots: what a flasher put there, then from the newest finding. Slots without a whole
 // model and, unless `also_crashed`, models that crashed the board are left out. Returns how many are in `order`.

@@ -8,6 +8,7 @@
 // asked for. Then models that crash the board while they are loaded: none is loaded twice. stdout: how many cuts were made
 // in each scenario, and how many crashes were checked.
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <functional>
@@ -144,11 +145,13 @@ std::string boot_after_crash(const Flash& flash, uint32_t word, const char* inpu
   return said;
 }
 
-// The rules of the model in use, as a list in JSON.
+// The rules of the model in use, as a list in JSON, and behind it whether a stream begins with it.
 std::string rules_now() {
-  const std::string said = run(text("rule list\n"));
+  const std::string said = run(text("rule list\ninfo\n"));
   const size_t at = said.find("\"rules\":[");
-  return at == std::string::npos ? said : said.substr(at, said.find(']', at) - at + 1);
+  if (at == std::string::npos) return said;
+  const char* const kept = holds(said, "\"stream_kept\":true") && holds(said, "\"stream\":true") ? " and a stream" : "";
+  return said.substr(at, said.find(']', at) - at + 1) + kept;
 }
 
 struct RuleScenario {
@@ -249,6 +252,7 @@ Model read_model(const char* path) {
 
 int main(int count, char** arguments) {
   if (count != 4) return 2;
+  setenv("EDGEWARD_BOARD_SAMPLES", arguments[1], 1);  // any file: time stands still, and nothing is due of it
   const Model old_model = read_model(arguments[1]);
   const Model new_model = read_model(arguments[2]);
   const auto chunk_bytes = static_cast<size_t>(std::atoi(arguments[3]));
@@ -302,6 +306,24 @@ int main(int count, char** arguments) {
       {"rule-full", worn, text("rule set 3 0 0 1 250 hook\n"), old_model.digest, {}, rules_of(worn)},
   };
   for (const RuleScenario& scenario : rule_scenarios) {
+    if (const int failed = try_every_rule_cut(scenario)) return failed;
+  }
+  // A stream lies beside the rules: they stay when it comes and goes, it stays when they do. Where the log is erased it is written
+  // once more, and a cut before that loses it.
+  const std::string kStream = " and a stream";
+  const char kBegin[] = "stream 1 0 1 0 file 100\nstream keep\n";
+  const Flash heard = after_running(with_two, text(kBegin));
+  const Flash worn_heard = after_running(heard, text(wear + "rule remove 2\n"));
+  const std::string worn_rules = rules_of(worn_heard).substr(0, rules_of(worn_heard).size() - kStream.size());
+  const RuleScenario stream_scenarios[] = {
+      {"stream-keep", with_two, text(kBegin), old_model.digest, {kTwo}, kTwo + kStream},
+      {"stream-forget", heard, text("stream forget\n"), old_model.digest, {kTwo + kStream}, kTwo},
+      {"stream-clear", heard, text("rule clear\n"), old_model.digest, {kTwo + kStream}, kNone + kStream},
+      {"stream-clear-full", worn_heard, text("rule clear\n"), old_model.digest, {worn_rules + kStream, worn_rules, kNone},
+       kNone + kStream},
+      {"stream-full", worn_heard, text("stream 1 1 1 0 file 100\nstream keep\n"), old_model.digest, {}, rules_of(worn_heard)},
+  };
+  for (const RuleScenario& scenario : stream_scenarios) {
     if (const int failed = try_every_rule_cut(scenario)) return failed;
   }
   if (const int failed = rules_and_models(both_with_two, worn_logs, old_model, new_model, kTwo, kNone)) return failed;

@@ -50,8 +50,9 @@ def read_hearing(declared: Mapping[str, Any]) -> Hearing:
     if isinstance(unit, bool) or not isinstance(unit, (int, float)) or type(averaged) is not int:
         raise AudioError(f"audio: unit is a number and averaged a whole number, not {unit!r} and {averaged!r}")
     tables = packed_tables(read_parameters(rest))
-    with np.errstate(over="ignore"):
-        return Hearing(tables, float(np.float32(unit)), averaged)
+    if not 0 < unit < _MOST_UNIT:
+        raise AudioError(f"audio: unit must be a positive number below {_MOST_UNIT:g}, not {str(unit)[:40]}")
+    return Hearing(tables, float(np.float32(unit)), averaged)
 
 
 def said_of(declared: Mapping[str, Any]) -> Dict[str, Any]:

@@ -81,4 +81,7 @@ def packed_tables(parameters: SoundParameters) -> bytes:
 
 
 def _name_of(parameters: SoundParameters) -> str:
-    return next(name for name, kind in KINDS.items() if kind.parameters is type(parameters))
+    for name, kind in KINDS.items():
+        if kind.parameters is type(parameters):
+            return name
+    raise TypeError(f"{type(parameters).__name__} is no front end's: {', '.join(KINDS)}")

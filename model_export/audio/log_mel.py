@@ -34,7 +34,7 @@ from model_export.audio.windows import Windows
 from model_export.errors import AudioError
 
 VERSION = 2
-LEAST_DECIBELS = -90
+LEAST_DECIBELS = -66
 """Below, the board's integers have too few places of an energy."""
 LARGEST = 0xFFFF
 """A feature, from the loudest end of the range on."""
@@ -71,7 +71,7 @@ class LogMelParameters(SoundParameters):
     def _further_wrong(self) -> Iterator[str]:
         yield from self._out_of_range("preemphasis", 0, 1)
         yield from self._out_of_range("least_decibels", LEAST_DECIBELS, 94)
-        yield from self._out_of_range("most_decibels", -84, 100)
+        yield from self._out_of_range("most_decibels", -60, 100)
         if self.most_decibels - self.least_decibels < 6:
             yield f"most_decibels {self.most_decibels:g} must be at least 6 above least_decibels, {self.least_decibels:g}"
 

@@ -145,13 +145,13 @@ class AudioParameters(SoundParameters):
             yield f"smoothing_bits {self.smoothing_bits} must be at least {self.correction_bits} for gain control of this window"
 
 
-_KINDS = {int: "a whole number", float: "a finite number below 1e9", bool: "true or false"}
+_KINDS = {int: "a whole number below 1e9", float: "a finite number below 1e9", bool: "true or false"}
 
 
 def _is_a(kind: type, value: Any) -> bool:
-    if kind is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e9
-    return type(value) is kind
+    if kind is bool or isinstance(value, bool):
+        return type(value) is kind
+    return isinstance(value, (int, float) if kind is float else int) and abs(value) < 1e9
 
 
 MICRO_WAKE_WORD = AudioParameters()

@@ -123,6 +123,14 @@ class BoardClient(Conversation):
         self._next_sample, records = send_samples(self, samples, self._next_sample)
         return records
 
+    def keep_stream(self) -> None:
+        """Let the stream that runs from a source of the board begin by itself, with its model, from now on."""
+        self.ask("stream keep", "ok")
+
+    def forget_stream(self) -> None:
+        """Let no stream begin by itself with this model; one that runs goes on."""
+        self.ask("stream forget", "ok")
+
     def stream_off(self) -> None:
         self.ask("stream off", "ok")
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import select
 import threading
 import time
 import tty
 import wave
 from pathlib import Path
-from typing import Iterator, List, Optional, Tuple
+from typing import IO, Iterator, List, Optional
 
 import numpy as np
 
@@ -26,6 +27,9 @@ DETECTED_PIN, PROCESSING_PIN = 4, 5
 """Free pins of a virtual board, which it is given as the runner's."""
 _READY = b"m-ready\r\n"
 _PIECE_S = 0.008
+RATE_HZ = 16_000
+"""Of the benchmark's sound."""
+_NAME = re.compile(r"[!-$&-~]+")
 _TICKS_PER_S = 100_000
 """In which the runner takes the times of the processing pin."""
 _SETTLE_S = 10.0
@@ -67,8 +71,11 @@ class MlperfInterface:
             text += os.read(self._master, 4096)
             *commands, text = text.split(b"%")
             for command in commands:
-                for line in self._answer(command.decode("ascii", "replace").split()):
-                    self._send(line.encode("ascii", "replace") + b"\r\n")
+                try:
+                    for line in self._answer(command.decode("ascii", "replace").split()):
+                        self._send(line.encode("ascii", "replace") + b"\r\n")
+                except OSError as error:  # of the folder of sounds, say
+                    self._send(f"e-[{error.strerror}]\r\n".encode("ascii", "replace"))
                 self._send(_READY)
 
     def _send(self, line: bytes) -> None:
@@ -113,45 +120,53 @@ class MlperfInterface:
         if path is None:
             return "e-[There is no such file]"
         try:
-            sound, rate_hz = read_first_channel(path)
+            content = read_first_channel(path).astype("<i2").tobytes()
         except GivenError as error:
             return f"e-[{error}]"
-        self._write_in_time(sound, rate_hz)
-        # A board that listens has the file open; the next `start` begins with an empty one.
-        fresh = self.samples.with_suffix(".fresh")
-        fresh.write_bytes(b"")
-        os.replace(fresh, self.samples)
-        return f"m-[Played {path.name}]"
+        with open(self.samples, "ab", buffering=0) as file:
+            # A board that listens has this file open. One that begins to listen from now on hears nothing of it.
+            fresh = self.samples.with_suffix(".fresh")
+            fresh.write_bytes(b"")
+            os.replace(fresh, self.samples)
+            whole = self._write_in_time(content, file)
+        return f"m-[Played {path.name}]" if whole else f"m-[Stopped {path.name}]"
 
-    def _write_in_time(self, sound: np.ndarray, rate_hz: int) -> None:
-        content = sound.astype("<i2").tobytes()
+    def _write_in_time(self, content: bytes, file: IO[bytes]) -> bool:
+        """Whether all of it; the next command ends it."""
         written = 0
         began = time.monotonic()
-        with open(self.samples, "ab", buffering=0) as file:
-            while written < len(content) and not self._ended.wait(_PIECE_S):
-                due = 2 * min(len(sound), int((time.monotonic() - began) * rate_hz))
-                file.write(content[written:due])
-                written = due
+        while written < len(content) and not self._ended.wait(_PIECE_S):
+            if select.select([self._master], [], [], 0)[0]:
+                return False
+            due = 2 * min(len(content) // 2, int((time.monotonic() - began) * RATE_HZ))
+            file.write(content[written:due])
+            written = due
+        return written == len(content)
 
 
 def wav_files(folder: Path) -> List[Path]:
-    return [path for path in folder.iterdir() if path.suffix.lower() == ".wav"]
+    """Those that a command can name: without spaces, `%` and letters beyond ASCII."""
+    files = (path for path in folder.iterdir() if path.suffix.lower() == ".wav" and path.is_file())
+    return [path for path in files if _NAME.fullmatch(path.name)]
 
 
-def read_first_channel(path: Path) -> Tuple[np.ndarray, int]:
-    """int16 (samples,) and their rate in Hz. Raises GivenError where a file is anything else than WAV of 16 bits."""
+def read_first_channel(path: Path) -> np.ndarray:
+    """int16 (samples,). Raises GivenError where a file is anything else than a whole WAV file of 16 bits and RATE_HZ."""
     try:
         with open(path, "rb") as file, wave.open(file, "rb") as sound:
             channels, bits, rate_hz = sound.getnchannels(), 8 * sound.getsampwidth(), sound.getframerate()
-            held = sound.readframes(sound.getnframes())
+            length = sound.getnframes()
+            held = sound.readframes(length)
     except OSError as error:
         raise GivenError(f"{path.name}: {error.strerror or error}") from error
     except (wave.Error, EOFError, RuntimeError) as error:
         raise GivenError(f"{path.name}: not read as a WAV file: {str(error) or 'it ends too early'}") from error
-    if bits != 16:
-        raise GivenError(f"{path.name}: {bits} bits a value, expected 16")
-    whole = len(held) // (2 * channels) * channels
-    return np.frombuffer(held, "<i2")[:whole].reshape(-1, channels)[:, 0].astype(np.int16), rate_hz
+    for value, name, wanted in ((bits, "bits a value", 16), (rate_hz, "Hz", RATE_HZ)):
+        if value != wanted:
+            raise GivenError(f"{path.name}: {value} {name}, expected {wanted}")
+    if len(held) != 2 * channels * length:
+        raise GivenError(f"{path.name}: ends before the {length} samples it says it has")
+    return np.frombuffer(held, "<i2").reshape(-1, channels)[:, 0].astype(np.int16)
 
 
 def give_pins(port: str) -> None:
@@ -163,4 +178,7 @@ def give_pins(port: str) -> None:
         while answer and "Pins" not in answer:  # the greeting, and the end of what may have been sent before
             answer = device.read_until(_READY).decode("ascii", "replace")
     if "m-[Pins are set]" not in answer:
-        raise GivenError(f"the virtual board does not drive the runner's pins: {answer.strip()}")
+        reason = answer.split("e-[Pins refused: ")[-1].split("]")[0].strip() or "it is silent"
+        raise GivenError(
+            f"the virtual board does not drive pins {DETECTED_PIN} and {PROCESSING_PIN} for the runner: {reason}"
+        )

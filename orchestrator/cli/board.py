@@ -13,6 +13,7 @@ from orchestrator.cli import (
     board_network,
     board_rule,
     board_simulate,
+    board_stream,
     flash,
     monitor,
     record,
@@ -81,6 +82,7 @@ def register(subparsers: Any) -> None:
     monitor.register(verbs)
     record.register(verbs)
     board_rule.register(verbs)
+    board_stream.register(verbs)
     board_simulate.register(verbs)
     board_network.register(verbs)
     board_fleet.register(verbs)

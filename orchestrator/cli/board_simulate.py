@@ -64,39 +64,36 @@ def run(args: argparse.Namespace) -> int:
         raise GivenError(f"--mlperf {args.mlperf}: no folder with a WAV file")
     check_output(args.flash, "--flash", size=FLASH_BYTES)
     check_pins(args.pins)
-    with contextlib.ExitStack() as stack:
-        interface = None
-        if args.mlperf is not None:
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="edgeward-mlperf-"))
-            interface = stack.enter_context(MlperfInterface(args.mlperf, Path(folder)))
-        board = stack.enter_context(
-            VirtualBoard(
-                model,
-                flash=args.flash,
-                arena_bytes=args.arena,
-                samples=args.samples if interface is None else interface.samples,
-                recording=args.allow_recording,
-                pins=args.pins if interface is None else interface.pins,
-                hooks=args.hooks,
-                network=args.network,
+    try:
+        with stop_on_sigterm(), contextlib.ExitStack() as stack:
+            interface = None
+            if args.mlperf is not None:
+                folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="edgeward-mlperf-"))
+                interface = stack.enter_context(MlperfInterface(args.mlperf, Path(folder)))
+            board = stack.enter_context(
+                VirtualBoard(
+                    model,
+                    flash=args.flash,
+                    arena_bytes=args.arena,
+                    samples=args.samples if interface is None else interface.samples,
+                    recording=args.allow_recording,
+                    pins=args.pins if interface is None else interface.pins,
+                    hooks=args.hooks,
+                    network=args.network,
+                )
             )
-        )
-        if interface is not None:
-            give_pins(board.port)
-        try:
-            with stop_on_sigterm():
-                if args.json:
-                    found = {"port": board.port, "simulated": True, "flash": str(board.flash)}
-                    print(
-                        json.dumps(found if interface is None else {**found, "mlperf_interface": interface.port}),
-                        flush=True,
-                    )
-                else:
-                    print(f"a virtual board is at {board.port}; Ctrl-C ends it", flush=True)
-                    if interface is not None:
-                        print(f"MLPerf Tiny's interface board, simulated, is at {interface.port}", flush=True)
-                while board.running():
-                    time.sleep(0.2)
-        except (KeyboardInterrupt, Stopped):
-            return 0
+            if interface is not None:
+                give_pins(board.port)
+            if args.json:
+                found = {"port": board.port, "simulated": True, "flash": str(board.flash)}
+                both = found if interface is None else {**found, "mlperf_interface": interface.port}
+                print(json.dumps(both), flush=True)
+            else:
+                print(f"a virtual board is at {board.port}; Ctrl-C ends it", flush=True)
+                if interface is not None:
+                    print(f"MLPerf Tiny's interface board, simulated, is at {interface.port}", flush=True)
+            while board.running():
+                time.sleep(0.2)
+    except (KeyboardInterrupt, Stopped):
+        return 0
     raise EdgewardError("the virtual board ended by itself")

@@ -11,6 +11,7 @@ less than 128 bits of security by the HomomorphicEncryption.org tables (218 bits
 
 import hashlib
 import struct
+import sys
 from typing import Any, NamedTuple, Tuple
 
 import numpy as np
@@ -53,6 +54,14 @@ class Parameters(NamedTuple):
 
 
 def tenseal() -> Any:
+    """The library. Raises PrivacyError where there is none, and where it would end the process: both it and TensorFlow bring a
+    protobuf of their own, and where TensorFlow's was there first, the first key that is written is a segmentation fault.
+    """
+    if "tensorflow" in sys.modules and "tenseal" not in sys.modules:
+        raise PrivacyError(
+            "homomorphic encryption cannot begin in a process that has TensorFlow already: import tenseal before tensorflow, "
+            "or use a process of its own"
+        )
     try:
         import tenseal as library
     except ImportError as error:

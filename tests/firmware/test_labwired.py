@@ -106,6 +106,8 @@ def test_boot_proves_the_model(board: SimulatedC3, dense: Sample) -> None:
 
 def test_the_runners_commands(board: SimulatedC3, dense: Sample) -> None:
     board.record("model")
+    while not board.sim.uart_transcript().endswith(READY):  # its greeting
+        board.sim.run_for("1ms")
     assert board.ask("name") == ["m-name-dut-[edgeward]", "m-ready"]
     assert board.ask("profile")[1:] == ["m-model-[dense]", "m-ready"]
     assert re.fullmatch(r"m-lap-us-\d+", board.ask("timestamp")[0])

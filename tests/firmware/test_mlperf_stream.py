@@ -19,6 +19,7 @@ from sounds import sounds
 from model_export.audio.kinds import features, read_parameters
 from model_export.bundle import write_bundle
 from orchestrator.boards.client import BoardClient
+from orchestrator.boards.conversation import BoardError
 from orchestrator.boards.host_engine import run_direct
 from orchestrator.boards.mlperf_interface import MlperfInterface, give_pins, read_first_channel
 from orchestrator.boards.rules import Rule, set_rule
@@ -204,10 +205,6 @@ def test_pins_that_are_not_the_runners_are_refused(bundles: Dict[str, Path], tmp
                 assert answer.startswith("e-["), command
                 assert reason in answer
             assert dut.ask("pins 1 2") == ["m-[Pins are set]"]
-        with BoardClient(board.port) as client:
-            set_rule(client, Rule(2, 1, 200, 1, 1000, "level", pin=2, active="high", hold_ms=1000))
-        with speaking(board.port) as dut:
-            assert dut.ask("start") == ["e-[Cannot listen: a rule has this pin]"]
 
 
 def test_a_board_with_locked_keys_gives_no_pins(bundles: Dict[str, Path]) -> None:
@@ -219,7 +216,9 @@ def test_a_board_with_locked_keys_gives_no_pins(bundles: Dict[str, Path]) -> Non
         with speaking(board.port) as dut:
             refused = "e-[Pins refused: the keys were locked: only flashing lets another drive pins]"
             assert dut.ask("pins 4 5") == [refused]
-        with pytest.raises(GivenError, match="does not drive the runner's pins"):
+        with pytest.raises(
+            GivenError, match="does not drive pins 4 and 5 for the runner: the keys were locked: only flashing"
+        ):
             give_pins(board.port)
 
 
@@ -230,16 +229,116 @@ def test_the_interface_board_plays_nothing_else_than_sound(bundles: Dict[str, Pa
         file.setsampwidth(1)
         file.setframerate(16_000)
         file.writeframes(bytes(100))
+    write_wav(tmp_path / "whole.wav", SOUND[:4000])
+    whole = (tmp_path / "whole.wav").read_bytes()
+    for name, size in (("cut", 2000), ("odd", 2001)):
+        (tmp_path / f"{name}.wav").write_bytes(whole[:size])
+    for name, rate_hz in (("slow", 8000), ("fast", 44_100)):
+        write_wav(tmp_path / f"{name}.wav", SOUND[:4000], rate_hz=rate_hz)
+    (tmp_path / "whole.wav").rename(tmp_path / "name with spaces.wav")
+    os.mkfifo(tmp_path / "pipe.wav")
     with both(bundles["hears"], tmp_path) as (_, interface):
         assert interface.ask("play text.wav")[0].startswith("e-[text.wav: not read as a WAV file")
         assert interface.ask("play coarse.wav") == ["e-[coarse.wav: 8 bits a value, expected 16]"]
+        for name in ("cut", "odd"):
+            assert interface.ask(f"play {name}.wav") == [f"e-[{name}.wav: ends before the 4000 samples it says it has]"]
+        for name, rate_hz in (("slow", 8000), ("fast", 44_100)):
+            assert interface.ask(f"play {name}.wav") == [f"e-[{name}.wav: {rate_hz} Hz, expected 16000]"]
+        assert interface.ask("ls") == ["coarse.wav", "cut.wav", "fast.wav", "odd.wav", "slow.wav", "text.wav"]
+        assert interface.ask("play pipe.wav") == ["e-[There is no such file]"]
         assert interface.ask("play absent.wav") == ["e-[There is no such file]"]
         assert interface.ask("play ../../etc/passwd") == ["e-[There is no such file]"]
         assert interface.ask("dance now") == ["e-[Unknown command: dance now]"]
         assert interface.ask("") == ["e-[Unknown command: ]"]
-    write_wav(tmp_path / "two.wav", np.array([1, 2, 3, 4]), channels=2, rate_hz=8000)
-    sound, rate_hz = read_first_channel(tmp_path / "two.wav")
-    assert (sound.tolist(), rate_hz) == ([1, 3], 8000)
+    write_wav(tmp_path / "two.wav", np.array([1, 2, 3, 4]), channels=2)
+    assert read_first_channel(tmp_path / "two.wav").tolist() == [1, 3]
+
+
+def test_a_run_that_was_given_up_leaves_nothing_to_the_next(
+    bundles: Dict[str, Path], tflite: bytes, tmp_path: Path
+) -> None:
+    write_wav(tmp_path / "long.wav", np.tile(SOUND, 20))
+    write_wav(tmp_path / "short.wav", SOUND[:16_000])
+    with both(bundles["hears"], tmp_path) as (board, interface), speaking(board.port) as dut:
+        dut.ask("start")
+        interface.device.write(b"play long.wav%")
+        while len(dut.ask("print_detections")) < 2:
+            pass
+        dut.ask("stop")
+        dut.ask("start")
+        assert interface.ask("record_detections") == ["m-[Stopped long.wav]"]
+        interface.device.read_until(b"m-ready\r\n")
+        assert interface.ask("play short.wav") == ["m-[Played short.wav]"]
+        want = activations(tflite, SOUND[:16_000])
+        wait_for_steps(interface, len(want))
+        assert activations_in(dut.ask("stop")) == want
+
+
+def wait_for_steps(interface: Runner, count: int) -> None:
+    """A slow machine is behind the sound."""
+    steps: List[str] = []
+    while len(steps) < 2 * count:
+        steps = interface.ask("print_dutycycle")[2:]
+
+
+REFUSED_OR_VOID = ["db load 0", "db load x", "db load 99999999", "db load 8"]
+
+
+@pytest.mark.parametrize("command", REFUSED_OR_VOID)
+def test_activations_are_never_what_was_sent(bundles: Dict[str, Path], tmp_path: Path, command: str) -> None:
+    """Neither a sample that was loaded meanwhile, nor one whose loading was refused after that."""
+    write_wav(tmp_path / "sound.wav", SOUND[:16_000])
+    with both(bundles["hears"], tmp_path) as (board, interface), speaking(board.port) as dut:
+        dut.ask("start")
+        interface.ask("record_detections")
+        interface.ask("play sound.wav")
+        wait_for_steps(interface, 50)
+        dut.load(bytes([5, 6, 7, 8]))
+        dut.ask(command)
+        void = ["m-[A frame or a sample took the place of the activations]"]
+        assert dut.ask("stop") == ["m-[Stopped]", *void, "target activations:", "[]"]
+        assert dut.ask("print_detections") == [*void, "Detection Timestamps (ms)"]
+        dut.ask("start")
+        dut.load(bytes([5, 6, 7, 8]))  # before the first step
+        interface.ask("record_detections")
+        interface.ask("play sound.wav")
+        wait_for_steps(interface, 50)
+        assert dut.ask("db print") == ["m-buffer-05-06-07-08"]
+        assert dut.ask("stop")[1:] == [*void, "target activations:", "[]"]
+
+
+def test_rules_and_locked_keys_take_pins_from_the_runner(bundles: Dict[str, Path], tmp_path: Path) -> None:
+    write_wav(tmp_path / "sound.wav", SOUND)
+    with both(bundles["hears"], tmp_path) as (board, interface):
+        with speaking(board.port) as dut:
+            dut.ask("start")
+            interface.ask("play sound.wav")
+        with BoardClient(board.port) as client:
+            for pin in (4, 5):
+                with pytest.raises(BoardError, match="the MLPerf Tiny runner has this pin"):
+                    set_rule(client, Rule(1, 0, 200, 1, 1000, "level", pin=pin, hold_ms=1000))
+            set_rule(client, Rule(1, 0, 200, 1, 1000, "level", pin=6, hold_ms=1000))
+            client.set_key(bytes(range(32)))
+            client.lock_keys()
+        interface.ask("record_detections")
+        with speaking(board.port) as dut:
+            dut.ask("start")
+            interface.ask("play sound.wav")
+            assert interface.ask("print_detections") == ["Detection Timestamps (ms)"]
+
+
+@pytest.mark.parametrize("recording", [False, True])
+def test_what_a_model_says_of_every_sample_would_be_a_recording(tflite: bytes, tmp_path: Path, recording: bool) -> None:
+    fast = {**DECLARED, "step_ms": 9}
+    write_bundle(tmp_path / "b", tflite=tflite, name="fast", audio=fast)
+    sound = tmp_path / "sound.i16"
+    sound.write_bytes(SOUND.astype("<i2").tobytes())
+    with VirtualBoard(tmp_path / "b" / "model.bin", samples=sound, recording=recording) as board, speaking(
+        board.port
+    ) as dut:
+        answer = dut.ask("start")
+    said = "activations less than 10 ms apart would say what was heard: only a board that may record gives these"
+    assert answer == ["m-[Listening]" if recording else f"e-[Cannot listen: {said}]"]
 
 
 def test_the_command_line_starts_both(bundles: Dict[str, Path], tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from typing import Callable, Dict
 
 import numpy as np
 
+from model_export.input_profile import make_profile
 from model_export.model_bin import KnownAnswers, pack_model_bin
 from model_export.plan import compile_plan
 from orchestrator.boards.host_engine import build, run_direct
@@ -21,6 +22,7 @@ def model_bin_of(name: str, tflite: bytes, rows: np.ndarray) -> bytes:
         arena_tflm_bytes=20000,
         arena_direct_bytes=plan.arena_bytes,
         known_answers=KnownAnswers(rows, run_direct(tflite, rows)),
+        input_profile=make_profile(rows.shape[1:], (), None),
     )
 
 
@@ -36,7 +38,11 @@ def test_a_working_model_after_every_cut(
     assert done.returncode == 0, done.stdout[-4000:]
     cuts = {scenario: int(count) for scenario, count in (line.split() for line in done.stdout.splitlines())}
     of_rules = {f"rule-{name}" for name in ("set", "beside", "replace", "remove", "clear", "clear-full", "full")}
-    assert set(cuts) == {"first-update", "second-update", "rollback", "full-log", "crashes", "rule-rollback", *of_rules}
+    of_streams = {f"stream-{name}" for name in ("keep", "forget", "clear", "clear-full", "full")}
+    others = {"first-update", "second-update", "rollback", "full-log", "crashes", "rule-rollback"}
+    assert set(cuts) == others | of_rules | of_streams
+    assert min(cuts[name] for name in of_streams - {"stream-full"}) >= 8
+    assert cuts["stream-full"] == 4, "refused before flash is touched"
     assert cuts["first-update"] > 100
     assert cuts["second-update"] > 100
     assert cuts["crashes"] == 5

@@ -1,6 +1,7 @@
 """Sums under CKKS: exact, of the promised size, and closed to those who have no business with them."""
 
 import random
+import subprocess
 import sys
 from typing import Any, Dict, List
 
@@ -342,6 +343,17 @@ def test_summing_takes_no_more_memory_for_more_parties() -> None:
     for one in hidden[2:]:
         checked.add(one.ciphertext)
     assert psutil.Process().memory_info().rss - before < 10 * len(hidden[0].ciphertext) / 4
+
+
+@pytest.mark.parametrize("first", ["tenseal", "tensorflow"])
+def test_the_wrong_order_of_libraries_is_an_error_and_no_end_of_the_process(first: str) -> None:
+    """As in a notebook that has imported TensorFlow."""
+    pytest.importorskip("tensorflow", reason="what comes in the wrong order")
+    begin = f"import {first}; " + "from orchestrator.privacy import ckks_blocks as blocks; "
+    make = "import tensorflow; print(len(blocks.public_bytes(blocks.make_keys(blocks.Parameters((60, 40, 60), 40)))))"
+    done = subprocess.run([sys.executable, "-c", begin + make], capture_output=True, text=True, timeout=300)
+    assert done.returncode == (0 if first == "tenseal" else 1), done.stderr
+    assert ("import tenseal before tensorflow" in done.stderr) == (first == "tensorflow")
 
 
 def test_without_tenseal_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
