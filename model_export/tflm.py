@@ -84,8 +84,8 @@ class TflmModel:
         self._begins = "each" if each_row_a_series(parsed) else "first"
         self._arena_bytes = FIRST_ARENA_BYTES + 10 * len(blob)
         _, printed, details = self._start(np.zeros((0, 1), np.int8))
-        self.input = _quantized(details["input"], "input")
-        self.output = _quantized(details["output"], "output")
+        self.input = _quantized(details["input"], "input", parsed)
+        self.output = _quantized(details["output"], "output", parsed)
         self.arena = _arena(printed)
 
     @property
@@ -157,12 +157,14 @@ def check_size(rows: "np.ndarray", shape: Tuple[int, ...]) -> None:
         )
 
 
-def _quantized(details: Dict[str, object], which: str) -> Quantized:
+def _quantized(details: Dict[str, object], which: str, model: TfliteModel) -> Quantized:
     tensor = Quantized(tuple(details["shape"]), str(details["dtype"]), details["scale"], details["zero_point"])  # type: ignore[arg-type]
     if tensor.dtype != "int8" or not 0 < tensor.scale < math.inf or not -128 <= tensor.zero_point <= 127:
+        why = "quantized int8, which a model without any layer that computes does not become"
+        if any(found.dtype == "int16" for found in model.tensors):
+            why = "int8: activations of 16 bits (int16x8) are not supported, convert it with TFLITE_BUILTINS_INT8"
         raise ExportError(
-            f"the model's {which} is {tensor.dtype} with scale {tensor.scale:g} and zero point {tensor.zero_point}; accepted is "
-            "quantized int8, which a model without any layer that computes does not become"
+            f"the model's {which} is {tensor.dtype} with scale {tensor.scale:g} and zero point {tensor.zero_point}; accepted is {why}"
         )
     if not tensor.shape or tensor.shape[0] != 1:
         raise ExportError(f"the model's {which} has shape {tensor.shape}; accepted is batch 1")

@@ -128,3 +128,18 @@ def test_the_bundle_says_where_its_ranges_come_from(tmp_path: Path) -> None:
     assert manifest["origin"]["int8_ranges"] == (
         "as they were in the .tflite, whose float32 input and float32 output became int8 by its own scales"
     )
+
+
+def test_activations_of_16_bits_are_refused_by_name() -> None:
+    """int16x8, with int16 edges: what stands at the edge alone would say nothing of it."""
+    weights = np.arange(-8, 8).astype(np.int8).reshape(2, 8)
+    parts = [
+        Part((1, 8), 1e-4, 0, kind="int16"),
+        Part((1, 2), 1e-3, 0, kind="int16"),
+        Part(weights.shape, 0.01, 0, weights),
+    ]
+    blob = model_of(parts, [("FULLY_CONNECTED", [0, 2, -1], [1], options_of("FullyConnectedOptions"))])
+    with pytest.raises(
+        ExportError, match="activations of 16 bits .int16x8. are not supported, convert it with TFLITE_BUILTINS_INT8"
+    ):
+        TflmModel(fold_edges(blob).tflite)
