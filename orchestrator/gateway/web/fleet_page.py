@@ -30,7 +30,7 @@ _HEAD = """<!doctype html>
 <main id="fleet">
 """
 _PRESENCE = {HERE: "good", LEFT: "bad", UNHEARD: "off", UNKNOWN: "off"}
-_STATES = {"running": "busy", "finished": "good", "halted": "bad", "lost": "warn"}
+_STATES = {"running": "busy", "finished": "good", "halted": "bad", "failed": "bad", "lost": "warn"}
 _WORDS = {
     "waiting": "waiting",
     "updating": "under way",
@@ -232,7 +232,10 @@ def _rollout(entry: Dict[str, Any], now: float, newest: bool) -> str:
     if "problem" in entry:
         return _card("Roll-out", f'<p class="reason">{_text(entry["problem"], 500)}</p>')
     title = f"Roll-out of {_text(entry['kind'])} {_text(entry['digest'])}"
-    pill = f'<span class="pill {_STATES[entry["state"]]}">{entry["state"]}</span>'
+    kind = _STATES[entry["state"]]
+    if kind == "good" and entry["counts"]["failed"] + entry["counts"]["absent"]:
+        kind = "warn"
+    pill = f'<span class="pill {kind}">{entry["state"]}</span>'
     body = _stages(entry) + _outcomes(entry)
     if newest:
         return _card(title, _course(entry, now) + body, "rollout", pill)
@@ -243,12 +246,17 @@ def _rollout(entry: Dict[str, Any], now: float, newest: bool) -> str:
 
 def _course(entry: Dict[str, Any], now: float) -> str:
     began, ended = entry["began_at"], entry["ended_at"]
-    over = f"ended {_clock(ended)}" if ended is not None else f"last written {_duration(now - entry['updated_at'])} ago"
+    written = entry["updated_at"]
+    when = f"{_duration(now - written)} ago" if written <= now else _clock(written)
+    over = f"ended {_clock(ended)}" if ended is not None else f"last written {when}"
+    ahead = (
+        "; that is in the future by the clock here, so its place in this list says nothing" if entry["ahead"] else ""
+    )
     lost = "There is no word from it any more: its process may have been killed." if entry["state"] == "lost" else ""
     why = _text(entry["why"], 500) if entry["why"] else lost
     note = f'<p class="reason">{why}</p>' if why else ""
     return (
-        f'<p class="muted">began {_clock(began)}, {over}; more than {many(entry["failures"], "failure")} '
+        f'<p class="muted">began {_clock(began)}, {over}{ahead}; more than {many(entry["failures"], "failure")} '
         f"end{'s' if entry['failures'] == 1 else ''} it</p>{note}"
     )
 

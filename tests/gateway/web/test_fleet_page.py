@@ -288,9 +288,9 @@ def test_a_roll_out_shows_its_stages_who_failed_and_why_it_ended(tmp_path: Path)
     newer, older = ward.fleet_of_model()["rollouts"]
     assert [(len(entry["boards"]), entry["left_out"]) for entry in (newer, older)] == [(300, 0), (OLDER_BOARDS, 200)]
     ward.now = 4e9
-    (ward.fleet.folder / "rollouts" / "9.json").write_text("{}")
-    assert "9.json cannot be read" in ward.page()
-    newest = max(path for path in (ward.fleet.folder / "rollouts").iterdir() if len(path.name) > 9)
+    (ward.fleet.folder / "rollouts" / "000000000000009-1.json").write_text("{}")
+    assert "000000000000009-1.json cannot be read" in ward.page()
+    newest = max(path for path in (ward.fleet.folder / "rollouts").iterdir() if not path.name.startswith("0000"))
     newest.write_text(newest.read_text().replace('"state":"halted"', '"state":"running"'))
     assert '<span class="pill warn">lost</span>' in ward.page()
 
