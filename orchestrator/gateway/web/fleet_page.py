@@ -2,10 +2,11 @@
 
 from datetime import datetime, timezone
 from html import escape
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 from urllib.parse import urlencode
 
 from orchestrator.gateway.web.fleet import HERE, LEFT, UNHEARD, UNKNOWN
+from orchestrator.gateway.web.fleet_order import failed_in_the_newest, in_order, matches
 from orchestrator.gateway.web.listener import LISTENING, NOT_CONFIGURED
 from orchestrator.wire.plain import many, plain
 
@@ -46,8 +47,8 @@ _WORDS = {
 def fleet_page(fleet: Dict[str, Any], page: int = 1, wanted: str = "") -> str:
     """HTML of DashboardModel.fleet. page: of the table of boards, from 1; wanted: words that its rows have to have."""
     now = fleet["now"]
-    rows = [board for board in fleet["boards"] if _matches(board, wanted)]
-    rows.sort(key=lambda board: (_well(board), board["board"]))
+    failed = failed_in_the_newest(fleet["rollouts"])
+    rows = in_order([board for board in fleet["boards"] if matches(board, wanted)], failed)
     parts = [
         _HEAD,
         '<nav aria-label="This page"><a href="/">← the dashboard</a><a href="/fleet">Read again</a></nav>\n',
@@ -58,7 +59,7 @@ def fleet_page(fleet: Dict[str, Any], page: int = 1, wanted: str = "") -> str:
         _figures(fleet),
         '<div class="grid">\n',
         *(_rollout(entry, now, number == 0) for number, entry in enumerate(fleet["rollouts"])),
-        _boards(fleet, rows, page, wanted),
+        _boards(fleet, rows, page, wanted, failed),
         "</div>\n</main>\n</body>\n</html>\n",
     ]
     return "".join(parts)
@@ -125,17 +126,9 @@ _HEADS = (
 )
 
 
-def _well(board: Dict[str, Any]) -> bool:
-    return board["presence"] == HERE and not board["foreign"] and board["of_fleet"] is not False
-
-
-def _matches(board: Dict[str, Any], wanted: str) -> bool:
-    names = ("board", "presence", "model", "name", "state", "signature", "chip", "firmware", "program")
-    text = " ".join(str(board.get(name, "")) for name in names).lower()
-    return all(word in text for word in wanted.lower().split())
-
-
-def _boards(fleet: Dict[str, Any], rows: Sequence[Dict[str, Any]], page: int, wanted: str) -> str:
+def _boards(
+    fleet: Dict[str, Any], rows: Sequence[Dict[str, Any]], page: int, wanted: str, failed: Mapping[str, str]
+) -> str:
     if not fleet["boards"]:
         body = (
             '<div class="empty"><strong>No boards yet</strong><p>A board gets its place on the network with edgeward board '
@@ -150,17 +143,22 @@ def _boards(fleet: Dict[str, Any], rows: Sequence[Dict[str, Any]], page: int, wa
         f'placeholder="Search boards" maxlength="100" value="{escape(plain(wanted, 100))}">'
         '<button class="quiet">Search</button></form>'
     )
+    if not rows:
+        nothing = (
+            f'<p class="muted">No board has all words of {_text(wanted, 100)}. <a href="/fleet">All boards</a></p>'
+        )
+        return _card("Boards", tools + nothing, "fleet-boards", f"0 of {many(len(fleet['boards']), 'board')}")
     return _card(
         "Boards",
         tools
-        + _table("Boards of the fleet", _HEADS, [_row(board, fleet["now"]) for board in shown])
+        + _table("Boards of the fleet", _HEADS, [_row(board, fleet["now"], failed) for board in shown])
         + _pager(page, pages, wanted),
         "fleet-boards",
         f"{many(len(rows), 'board')}, those not well first",
     )
 
 
-def _row(board: Dict[str, Any], now: float) -> List[str]:
+def _row(board: Dict[str, Any], now: float, failed: Mapping[str, str]) -> List[str]:
     return [
         f"<strong>{_text(board['board'])}</strong>",
         _presence(board, now),
@@ -171,7 +169,7 @@ def _row(board: Dict[str, Any], now: float) -> List[str]:
         _together(board.get("firmware"), board.get("program"), "on trial" if board.get("on_trial") is True else None),
         _heard(board, now),
         _duration(board["uptime_s"]),
-        _remarks(board),
+        _remarks(board, failed),
     ]
 
 
@@ -203,8 +201,10 @@ def _heard(board: Dict[str, Any], now: float) -> str:
     return "kept by the broker, age unknown" if board["kept"] else "–"
 
 
-def _remarks(board: Dict[str, Any]) -> str:
+def _remarks(board: Dict[str, Any], failed: Mapping[str, str]) -> str:
     found = []
+    if board["of_fleet"] and board["board"] in failed:
+        found.append(f"failed in the newest roll-out: {_text(failed[board['board']])}")
     if board["foreign"]:
         found.append(f"{many(board['foreign'], 'message')} in its name not its own")
     if board["malformed"]:

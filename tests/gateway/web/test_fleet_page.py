@@ -323,3 +323,58 @@ def test_the_page_takes_the_login_that_the_others_take(tmp_path: Path) -> None:
         False,
         False,
     ]
+
+
+def names(text: str) -> List[str]:
+    """Of boards that a page shows, in its order."""
+    return [row[0] for row in Page(text).rows if len(row) == 10]
+
+
+def test_what_an_owner_has_to_look_at_comes_first(tmp_path: Path) -> None:
+    fine = [f"a{number:03d}" for number in range(150)]
+    ill: Dict[str, Dict[str, Any]] = {
+        "s1": {"state": "known_answers_differ"},
+        "s2": {"state": "crashed_before"},
+        "s3": {"signature": "not_verified"},
+        "s4": {"v": 9},
+    }
+    ward = Ward(tmp_path, dict.fromkeys([*fine, *ill, "failed", "gone", "malformed", "unheard"], A))
+    for name in [*fine, *ill, "failed", "gone", "malformed"]:
+        said: Dict[str, Any] = {"state": "ready", **ill.get(name, {})}
+        ward.says(name, **said)
+    ward.hears("gone", GONE)
+    ward.hears("malformed", ward.message(A, kind="nonsense"), "record")
+    for name in fine[:-1]:
+        ward.hears(name, b"of another", "record")
+    for number in range(MOST_STRANGERS):
+        ward.says(f"0-{number}", "record", state="known_answers_differ")
+    ward.hears("0-0", GONE)
+    rolled_out(ward.fleet.folder, fine, {})
+    rolled_out(
+        ward.fleet.folder, ["failed", "0-1", *fine], {"failed": "<i>it went back</i>", "0-1": ""}, most_failures=2
+    )
+    text = ward.page()
+    assert names(text)[:8] == ["failed", "gone", "malformed", *ill, "unheard"]
+    assert (
+        next(row for row in Page(text).rows if len(row) == 10)[-1]
+        == "failed in the newest roll-out: <i>it went back</i>"
+    )
+    assert names(text)[8:] == fine[: ROWS - 8]
+    assert names(ward.page(2))[: 150 - ROWS + 8 + 1] == [*fine[ROWS - 8 : -1], fine[-1], "0-0"], "strangers are last"
+
+
+def test_without_secrets_no_message_of_others_comes_before_who_is_gone(tmp_path: Path) -> None:
+    ward = Ward(tmp_path)
+    for name in ("a", "b", "z"):
+        ward.says(name)
+    ward.hears("z", GONE)
+    ward.hears("b", b"{}", "record")
+    assert names(ward.page()) == ["z", "b", "a"]
+
+
+def test_a_search_that_finds_nothing_says_so(tmp_path: Path) -> None:
+    ward = Ward(tmp_path, {"ward-1": A, "ward-2": A})
+    ward.says("ward-1", model=None)
+    assert names(ward.page(1, "none")) == [], "no board is called so, and one without a model is no match"
+    assert "No board has all words of <bdi>&lt;b&gt; none</bdi>" in ward.page(1, "<b> none")
+    assert Page(ward.page(7, "x")).tags.count("table") == 0
