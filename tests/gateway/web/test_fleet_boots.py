@@ -192,3 +192,12 @@ def test_a_dashboard_without_a_broker_says_what_helps_there(
         listener.close()
     assert said in listener.state
     assert "embedded" not in listener.state, "which a dashboard has not"
+
+
+@pytest.mark.parametrize("wrong", [{"on_trial": "yes"}, {"on_trial": 1}, {"program": 5}, {"program_slot": [1]}])
+def test_an_info_with_a_field_of_another_type_is_no_record(tmp_path: Path, wrong: Dict[str, Any]) -> None:
+    ward = Ward(tmp_path, {"ward-1": A})
+    ward.says("ward-1", program="p1", program_slot="a", on_trial=False)
+    ward.says("ward-1", **wrong)
+    board = ward.boards()["ward-1"]
+    assert (board["malformed"], board["program"], board["program_slot"], board["on_trial"]) == (1, "p1", "a", False)
