@@ -296,10 +296,13 @@ class FleetBoards:
 
 def _shortened(rollouts: List[Dict[str, Any]]) -> List[Dict[str, Any]]:
     """Whole of nearly every fleet; of a larger one, and of what is long over, the boards that are looked at first."""
-    found = []
-    for number, entry in enumerate(rollouts):
-        boards = entry.get("boards", [])
-        most = OLDER_BOARDS if number else NEWEST_BOARDS
-        left_out = max(0, len(boards) - most)
-        found.append({**entry, "boards": boards[:most], "left_out": left_out} if "boards" in entry else entry)
+    found: List[Dict[str, Any]] = []
+    most = NEWEST_BOARDS
+    for entry in rollouts:
+        if "boards" not in entry:
+            found.append(entry)
+            continue
+        boards = entry["boards"]
+        found.append({**entry, "boards": boards[:most], "left_out": max(0, len(boards) - most)})
+        most = OLDER_BOARDS
     return found

@@ -1,6 +1,6 @@
 """Which boards come first on the page of a fleet, and which a search finds. No message of others pushes a board aside."""
 
-from typing import Any, Dict, List, Mapping
+from typing import Any, Dict, List, Mapping, Optional
 
 from orchestrator.gateway.web.fleet import HERE, LEFT
 
@@ -9,10 +9,15 @@ _READY = "ready"
 """State of a board that has a model and runs it."""
 
 
-def failed_in_the_newest(rollouts: List[Dict[str, Any]]) -> Dict[str, str]:
-    """Of the newest roll-out that can be read: board that failed -> why."""
-    newest: Dict[str, Any] = next((entry for entry in rollouts if "boards" in entry), {"boards": []})
-    return {board["board"]: board["why"] for board in newest["boards"] if board["outcome"] == "failed"}
+def newest_of(rollouts: List[Dict[str, Any]]) -> Optional[Dict[str, Any]]:
+    """The first that can be read."""
+    return next((entry for entry in rollouts if "boards" in entry), None)
+
+
+def failed_in(rollout: Optional[Dict[str, Any]]) -> Dict[str, str]:
+    """Board that failed -> why."""
+    boards = [] if rollout is None else rollout["boards"]
+    return {board["board"]: board["why"] for board in boards if board["outcome"] == "failed"}
 
 
 def in_order(boards: List[Dict[str, Any]], failed: Mapping[str, str]) -> List[Dict[str, Any]]:

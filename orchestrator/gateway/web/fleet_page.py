@@ -6,7 +6,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 from urllib.parse import urlencode
 
 from orchestrator.gateway.web.fleet import HERE, LEFT, UNHEARD, UNKNOWN
-from orchestrator.gateway.web.fleet_order import failed_in_the_newest, in_order, matches
+from orchestrator.gateway.web.fleet_order import failed_in, in_order, matches, newest_of
 from orchestrator.gateway.web.listener import LISTENING, NOT_CONFIGURED
 from orchestrator.wire.plain import many, plain
 
@@ -47,7 +47,8 @@ _WORDS = {
 def fleet_page(fleet: Dict[str, Any], page: int = 1, wanted: str = "") -> str:
     """HTML of DashboardModel.fleet. page: of the table of boards, from 1; wanted: words that its rows have to have."""
     now = fleet["now"]
-    failed = failed_in_the_newest(fleet["rollouts"])
+    newest = newest_of(fleet["rollouts"])
+    failed = failed_in(newest)
     rows = in_order([board for board in fleet["boards"] if matches(board, wanted)], failed)
     parts = [
         _HEAD,
@@ -58,7 +59,7 @@ def fleet_page(fleet: Dict[str, Any], page: int = 1, wanted: str = "") -> str:
         _notes(fleet),
         _figures(fleet),
         '<div class="grid">\n',
-        *(_rollout(entry, now, number == 0) for number, entry in enumerate(fleet["rollouts"])),
+        *(_rollout(entry, now, entry is newest) for entry in fleet["rollouts"]),
         _boards(fleet, rows, page, wanted, failed),
         "</div>\n</main>\n</body>\n</html>\n",
     ]

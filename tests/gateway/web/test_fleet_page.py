@@ -378,3 +378,16 @@ def test_a_search_that_finds_nothing_says_so(tmp_path: Path) -> None:
     assert names(ward.page(1, "none")) == [], "no board is called so, and one without a model is no match"
     assert "No board has all words of <bdi>&lt;b&gt; none</bdi>" in ward.page(1, "<b> none")
     assert Page(ward.page(7, "x")).tags.count("table") == 0
+
+
+def test_a_damaged_file_does_not_fold_up_the_newest_roll_out(tmp_path: Path) -> None:
+    ward = Ward(tmp_path, {"ward-1": A})
+    many = [f"b{number}" for number in range(OLDER_BOARDS + 1)]
+    rolled_out(ward.fleet.folder, many, {many[0]: "it went back"})
+    (ward.fleet.folder / "rollouts" / "900000000000000-1.json").write_text("{")
+    ward.now = 1e12
+    text = ward.page()
+    assert "900000000000000-1.json cannot be read" in text
+    assert "<details>" not in text
+    damaged, newest = ward.fleet_of_model()["rollouts"]
+    assert ("problem" in damaged, newest["left_out"]) == (True, 0)
