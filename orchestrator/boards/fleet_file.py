@@ -74,9 +74,8 @@ class Fleet:
         with _one_at_a_time(folder):
             fleet = cls.read(folder)
             if name not in fleet.secrets:
-                raise UsageError(
-                    f"{name}: {folder} has no such board; nothing was removed"
-                )  # and no other one to remove is named
+                # No name like it is suggested: what is removed is gone for good.
+                raise UsageError(f"{name}: {folder} has no such board; nothing was removed")
             del fleet.secrets[name]
             fleet.write()
         return fleet
