@@ -14,7 +14,6 @@ from typing import Dict, Iterator, Optional
 from orchestrator.boards.settings import SECRET_BYTES
 from orchestrator.errors import UsageError
 from orchestrator.files import replace_file
-from orchestrator.wire.bounds import near
 from orchestrator.wire.special_files import read_file
 from orchestrator.wire.topics import check_name
 
@@ -75,7 +74,8 @@ class Fleet:
         with _one_at_a_time(folder):
             fleet = cls.read(folder)
             if name not in fleet.secrets:
-                raise UsageError(f"{name}: {folder} has no such board{near(name, fleet.secrets)}")
+                # No name like it is suggested: what is removed is gone for good.
+                raise UsageError(f"{name}: {folder} has no such board; nothing was removed")
             del fleet.secrets[name]
             fleet.write()
         return fleet

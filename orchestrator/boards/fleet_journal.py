@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
 from collections import Counter
@@ -17,7 +18,7 @@ from orchestrator.boards.rollout import BoardResult, Outcome, Rollout
 from orchestrator.errors import EdgewardError
 from orchestrator.files import replace_file
 from orchestrator.mishaps import sentence
-from orchestrator.wire.plain import many, plain
+from orchestrator.wire.plain import LIMIT, many, plain
 from orchestrator.wire.records import parse_object
 from orchestrator.wire.special_files import open_file
 from orchestrator.wire.topics import check_name
@@ -25,8 +26,9 @@ from orchestrator.wire.topics import check_name
 FOLDER = "rollouts"
 KEPT = 10
 """Roll-outs of which there is a file; of more, the oldest files are removed."""
-RUNNING, FINISHED, HALTED, LOST = "running", "finished", "halted", "lost"
-"""LOST is never written: the file says RUNNING, and nothing was added to it for LOST_S."""
+RUNNING, FINISHED, HALTED, FAILED, LOST = "running", "finished", "halted", "failed", "lost"
+"""HALTED: before the turn of some boards. FAILED: each had its turn, and none has it, or too many failed. LOST is never
+written: the file says RUNNING, and nothing was added to it for LOST_S."""
 WAITING, UPDATING = "waiting", "updating"
 """Of a board besides its Outcome."""
 BEAT_S, LOST_S = 5.0, 30.0
@@ -34,6 +36,10 @@ BEAT_S, LOST_S = 5.0, 30.0
 _LEAST_S = 0.5
 """Between two writes."""
 _MOST_BYTES = 8 << 20
+_WHY_BYTES, _LEAST_WHY = _MOST_BYTES // 2, 16
+"""Of all boards together, so that a file of many that failed can be read; and what each may say at least."""
+_NAME = re.compile(r"([0-9]{15})-[0-9]+\.json")
+"""Of a file: when it began, in milliseconds, and whose process it is. Until it is whole its name begins with a dot."""
 _VERSION = 1
 _OUTCOMES = (WAITING, UPDATING, *(outcome.value for outcome in Outcome))
 
@@ -57,6 +63,7 @@ class Journal:
         self._path = folder / FOLDER / f"{int(began * 1000):015d}-{os.getpid()}.json"
         self._warn, self._warned = warn, False
         self._most = rollout.most_failures
+        self._why_bytes = min(LIMIT, max(_LEAST_WHY, _WHY_BYTES // max(1, len(boards))))
         plan = rollout.plan(boards)
         self._boards: Dict[str, Dict[str, Any]] = {
             name: {"stage": stage, "outcome": WAITING, "why": ""}
@@ -86,6 +93,10 @@ class Journal:
 
     def __exit__(self, _: object, error: Optional[BaseException], __: object) -> None:
         if error is not None:
+            with self._lock:
+                waiting = [name for name, of in self._boards.items() if of["outcome"] == WAITING]
+            for name in waiting:
+                self._note(name, Outcome.HELD.value, "the roll-out ended before its turn")
             self._end(HALTED, f"it ended with an error: {plain(sentence(error))}")
         self._over.set()
         self._changed.set()
@@ -110,16 +121,22 @@ class Journal:
         """asked: whether somebody asked it to end."""
         for result in results:
             self.note(result)
-        failed = sum(result.outcome is Outcome.FAILED for result in results)
-        held = any(result.outcome is Outcome.HELD for result in results)
-        why = "it was asked to end" if asked else ""
+        counts = Counter(result.outcome for result in results)
+        failed, held = counts[Outcome.FAILED], counts[Outcome.HELD]
+        state, why = HALTED if held else FINISHED, "it was asked to end" if asked else ""
         if failed > self._most:
+            state = HALTED if held else FAILED
             why = f"{many(failed, 'board')} failed, more than the {self._most} that may"
-        self._end(HALTED if held else FINISHED, why)
+        if results and not held and not counts[Outcome.UPDATED] + counts[Outcome.UNCHANGED]:
+            state = FAILED
+            absent = counts[Outcome.ABSENT]
+            parts = [f"{failed} failed"] * bool(failed) + [f"{absent} {_were(absent)} not there"] * bool(absent)
+            why = f"no board has it: {', '.join(parts)}"
+        self._end(state, why)
 
     def _note(self, name: str, outcome: str, why: str) -> None:
         with self._lock:
-            self._boards[name].update(outcome=outcome, why=plain(why))
+            self._boards[name].update(outcome=outcome, why=_within(why, self._why_bytes))
         self._changed.set()
 
     def _end(self, state: str, why: str) -> None:
@@ -141,13 +158,27 @@ class Journal:
             replace_file(self._path, content.encode(), mode=0o600)
         except OSError as error:
             if not self._warned:
-                self._warn(f"{self._path}: the roll-out goes on, but is not shown elsewhere: {sentence(error)}")
-            self._warned = True
+                self._warned = True
+                # Where the warning goes may fail for the same reason, a full disk say: no roll-out ends for want of a word.
+                with suppress(Exception):
+                    self._warn(f"{self._path}: the roll-out goes on, but is not shown elsewhere: {sentence(error)}")
 
     def _remove_oldest(self) -> None:
-        for path in _files(self._path.parent)[KEPT:]:
-            with suppress(OSError):  # which is no reason to end a roll-out
-                path.unlink()
+        with suppress(OSError):  # which is no reason to end a roll-out
+            others = [path for path in _files(self._path.parent, time.time()) if path != self._path]
+            for path in others[KEPT - 1 :]:
+                with suppress(OSError):
+                    path.unlink()
+
+
+def _within(why: str, most: int) -> str:
+    """On one line, and of at most so many bytes in the file, where what is no ASCII has up to twelve of a character."""
+    short = plain(why, most)
+    return short if len(dumps(short)) <= most + 2 else plain(short, max(3, most // 12))
+
+
+def _were(count: int) -> str:
+    return "was" if count == 1 else "were"
 
 
 @dataclass
@@ -160,7 +191,11 @@ class Rollouts:
     def read(self, now: float) -> List[Dict[str, Any]]:
         """Newest first. `now`: Unix seconds."""
         known: Dict[Path, Tuple[Any, Dict[str, Any]]] = {}
-        for path in _files(self.folder / FOLDER)[:KEPT]:
+        try:
+            paths = _files(self.folder / FOLDER, now)[:KEPT]
+        except OSError as error:
+            return [{"name": FOLDER, "problem": plain(f"{self.folder / FOLDER} cannot be read: {error.strerror}")}]
+        for path in paths:
             try:
                 found = path.stat()
                 stamp = (found.st_ino, found.st_mtime_ns, found.st_size)
@@ -171,20 +206,35 @@ class Rollouts:
             except (OSError, EdgewardError, ValueError, KeyError, TypeError, AttributeError) as error:
                 known[path] = (None, {"name": path.stem, "problem": plain(f"{path.name} cannot be read: {error}")})
         self._known = known
-        return [_as_of(now, entry) for _, entry in known.values()]
+        began = {path: float(entry.get("began_at", _began(path))) for path, (_, entry) in known.items()}
+        return [_as_of(now, known[path][1]) for path in sorted(known, key=lambda path: _place(began[path], now))]
 
 
-def _files(folder: Path) -> List[Path]:
-    """Newest first, by their names. A writer's file that is not whole yet begins with a dot."""
+def _files(folder: Path, now: float) -> List[Path]:
+    """As `_place` orders them, by their names. OSError for a folder that cannot be read."""
     try:
-        return sorted((path for path in folder.iterdir() if path.match("[0-9]*.json")), reverse=True)
-    except OSError:  # nothing was rolled out yet
+        found = [path for path in folder.iterdir() if _NAME.fullmatch(path.name)]
+    except FileNotFoundError:  # nothing was rolled out yet
         return []
+    return sorted(found, key=lambda path: _place(_began(path), now))
+
+
+def _began(path: Path) -> float:
+    """By its name."""
+    return int(path.name.split("-")[0]) / 1000
+
+
+def _place(began: float, now: float) -> Tuple[bool, float]:
+    """Newest first. What began later than now, by a clock that was wrong then or is now, comes last and hides no other."""
+    return began - now > LOST_S, -began
 
 
 def _as_of(now: float, entry: Dict[str, Any]) -> Dict[str, Any]:
-    lost = entry.get("state") == RUNNING and now - entry["updated_at"] > LOST_S
-    return {**entry, "state": LOST} if lost else entry
+    """`lost` also where it was written in the future: then nothing was added since the clock was put back."""
+    if "problem" in entry:
+        return entry
+    lost = entry["state"] == RUNNING and abs(now - entry["updated_at"]) > LOST_S
+    return {**entry, "state": LOST if lost else entry["state"], "ahead": entry["began_at"] - now > LOST_S}
 
 
 def _summary(path: Path) -> Dict[str, Any]:
@@ -197,7 +247,7 @@ def _summary(path: Path) -> Dict[str, Any]:
     boards = [_board(check_name(name, "board"), of, len(stages)) for name, of in content["boards"].items()]
     ended = content["ended_at"]
     state = content["state"]
-    if state not in (RUNNING, FINISHED, HALTED):
+    if state not in (RUNNING, FINISHED, HALTED, FAILED):
         raise ValueError(f"state {plain(state, 40)!r}")
     return {
         "name": path.stem,

@@ -7,7 +7,7 @@ import threading
 import time
 from collections import Counter, deque
 from dataclasses import dataclass
-from typing import Any, Deque, Dict, Optional
+from typing import Any, Deque, Dict, Optional, Union
 
 from orchestrator.boards.fleet_file import Fleet
 from orchestrator.boards.orders import checked
@@ -34,7 +34,9 @@ class Presence:
     here: bool
     info: Optional[Record] = None
     gone: bool = False
-    """Whether the broker says that it left; one that is neither here nor gone was never there."""
+    """Whether the broker says that it left; one that is neither here nor gone was never there, or is `awaited`."""
+    awaited: bool = False
+    """It was here when the connection to the broker ended; since then the broker has said nothing of it."""
 
 
 class FleetLink:
@@ -100,7 +102,15 @@ class FleetLink:
             if isinstance(event, Message):
                 self.read_message(event)
             elif isinstance(event, (Connected, Disconnected)):
-                self._connected = isinstance(event, Connected)
+                self.note_connection(event)
+
+    def note_connection(self, event: Union[Connected, Disconnected]) -> None:
+        """A broker that begins again may not know who left meanwhile: nobody is here until it says so."""
+        with self._lock:
+            for name, before in self._presence.items():
+                awaited = before.here or before.awaited
+                self._presence[name] = Presence(False, before.info, awaited=awaited)
+            self._connected = isinstance(event, Connected)
 
     def read_message(self, message: Message) -> None:
         """Takes what came on a topic of boards; anything else is passed over."""

@@ -174,7 +174,8 @@ class Updater:
 
     def update(self, name: str) -> BoardResult:
         """Again from the beginning where the board, or the broker, went away meanwhile and comes back in time."""
-        if not self._link.presence(name).here:
+        seen = self._link.presence(name)
+        if not seen.here and not (seen.awaited and self._back(name)):
             return BoardResult(name, Outcome.ABSENT, "it is not connected")
         for left in reversed(range(_STARTS)):
             try:
@@ -213,7 +214,7 @@ class Updater:
         return BoardResult(name, Outcome.UNCHANGED if same else Outcome.UPDATED, f"slot {place}")
 
     def _back(self, name: str) -> bool:
-        """Waits from the loss on until the broker is there, and the board at it."""
+        """Waits from the loss on until the broker is there, and says that the board is."""
         deadline = time.monotonic() + self._retry_s
         while time.monotonic() < deadline:
             if self._link.connected and self._link.presence(name).here:

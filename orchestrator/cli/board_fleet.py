@@ -26,8 +26,8 @@ _EPILOG = """examples:
   edgeward board fleet update out/demo/bundle --key models.key --stages 5,25,100 --fleet fleet --broker ...
   edgeward board fleet order ward-1 rollback --key models.key --fleet fleet --broker ...
 
---identity is of `edgeward node enroll` as fleet:NAME, or the gateway's. Ctrl-C ends a roll-out: boards whose update has begun
-finish it, no other begins, and the same command goes on later."""
+--identity is the gateway's, or one that `edgeward node enroll` makes of the token of `edgeward gateway invite fleet:NAME`.
+Ctrl-C ends a roll-out: boards whose update has begun finish it, no other begins, and the same command goes on later."""
 
 _HEADS = (
     "board",
@@ -105,8 +105,9 @@ def register(verbs: Any) -> None:
         "forget",
         help="take a board that is lost or broken out of the fleet",
         description="Remove a board's secret from the fleet's file, without the board and without a broker: orders and updates "
-        "leave it out. The board is not asked, and keeps its place and its certificate: `edgeward gateway revoke board:NAME` "
-        "ends its connection. Only `edgeward board connect`, by cable, makes it one of the fleet again.",
+        "leave it out. The board is not asked, and keeps its place and its certificate: at the gateway, in the folder of its "
+        "identity, `edgeward gateway revoke board:NAME --identity .` ends its connection. Only `edgeward board connect`, by "
+        "cable, makes it one of the fleet again.",
     )
     forget.add_argument("board", metavar="NAME", help="whose secret is removed")
     forget.add_argument("--fleet", required=True, type=Path, metavar="DIR", help="of `edgeward board connect`")
@@ -209,7 +210,7 @@ def run_forget(args: argparse.Namespace) -> int:
     from orchestrator.wire.topics import BOARD
 
     left = Fleet.forget(args.fleet, args.board)
-    revoke = f"edgeward gateway revoke {BOARD}{args.board}"
+    revoke = f"edgeward gateway revoke {BOARD}{args.board} --identity ."
     if args.json:
         print(
             json.dumps(
@@ -220,7 +221,8 @@ def run_forget(args: argparse.Namespace) -> int:
     print(
         f"{args.board} is out of {args.fleet}, which has {many(len(left.secrets), 'board')} now: it gets no orders and no updates"
     )
-    print(f"  it still has its place and its certificate; `{revoke}` at the gateway ends its connection")
+    print("  it still has its place and its certificate; at the gateway, in the folder of its identity,")
+    print(f"  `{revoke}` ends its connection")
     print(
         "  what the broker keeps of it is listed as of a board that is not in the fleet; `edgeward board connect` puts it in"
     )

@@ -102,12 +102,12 @@ KINDS: Dict[str, Dict[str, Check]] = {
     "model": {**_fields(_text, "name slot"), **_fields(_u32, "arena_used_bytes arena_bytes")},
     "info": {
         **_ABOUT,
-        **_fields(_text, "state name slot signature"),
+        **_fields(_text, "state name slot signature program program_slot"),
         **_fields(_u32, "sample_bytes model_bytes keys ops arena_used_bytes arena_bytes input_bytes output_bytes"),
         **_fields(_u32, "state_bytes rules"),
         **_fields(_scale, "input_scale output_scale"),
         **_fields(_i32, "input_zero_point output_zero_point"),
-        **_fields(_flag, "keys_locked recording_allowed recording"),
+        **_fields(_flag, "keys_locked recording_allowed recording on_trial"),
     },
     "metrics": {
         **_LATENCY,

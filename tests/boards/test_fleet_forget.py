@@ -30,19 +30,23 @@ def test_a_lost_board_leaves_the_file_without_its_port(fleet: Fleet, capsys: pyt
     words = ["board", "fleet", "forget", "ward-2", "--fleet", str(fleet.folder)]
     assert main(words) == 0
     said = capsys.readouterr().out
-    assert "edgeward gateway revoke board:ward-2" in said
+    assert "`edgeward gateway revoke board:ward-2 --identity .` ends its connection" in said
+    assert "in the folder of its identity" in said
     assert "still has its place and its certificate" in said
     left = Fleet.read(fleet.folder)
     assert left.secrets == {name: fleet.secrets[name] for name in ("ward-1", "ward-3")}
     assert (fleet.folder / "fleet.json").stat().st_mode & 0o777 == 0o600
     assert main(words) == 2
-    assert "has no such board, did you mean 'ward-" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "ward-2: " in error
+    assert "has no such board" in error
+    assert not {"ward-1", "ward-3"} & set(re.findall(r"ward-\d", error)), "no other one to remove is named"
     assert main(["board", "fleet", "forget", "ward-3", "--fleet", str(fleet.folder), "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {
         "board": "ward-3",
         "federation": "icu",
         "boards": 1,
-        "next": "edgeward gateway revoke board:ward-3",
+        "next": "edgeward gateway revoke board:ward-3 --identity .",
     }
     assert main([*words[:3], "ward-1", "--fleet", str(fleet.folder / "nowhere")]) == 2
 
@@ -125,3 +129,25 @@ def test_a_board_s_certificate_and_its_broker_go_together(
     place = ["--name", "ward-9", "--federation", "icu", "--fleet", str(fleet.folder)]
     assert main(["board", "connect", "/dev/none", *place, *given]) == 2
     assert re.search(said, capsys.readouterr().err)
+
+
+def test_what_forget_says_comes_next_works_as_it_is_printed(
+    fleet: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "gateway"
+    assert main(["gateway", "init", str(folder), "--federation", "icu", "--host", "127.0.0.1"]) == 0
+    for name in ("ward-1", "ward-2"):
+        assert main(["gateway", "invite", f"board:{name}", "--identity", str(folder)]) == 0
+    monkeypatch.chdir(folder)
+    capsys.readouterr()
+    forget = ["board", "fleet", "forget", "--fleet", str(fleet.folder)]
+    assert main([*forget, "ward-1", "--json"]) == 0
+    begin, *words = json.loads(capsys.readouterr().out)["next"].split()
+    assert (begin, main(words)) == ("edgeward", 0)
+    assert main([*forget, "ward-2"]) == 0
+    (printed,) = re.findall("`edgeward (gateway revoke .*)`", capsys.readouterr().out)
+    assert main(printed.split()) == 0
+    with pytest.raises(SystemExit):
+        main(["board", "fleet", "forget", "--help"])
+    helped = " ".join(capsys.readouterr().out.split())
+    assert "`edgeward gateway revoke board:NAME --identity .` ends its connection" in helped

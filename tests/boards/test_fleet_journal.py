@@ -3,6 +3,7 @@
 import json
 import os
 import threading
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Dict, List
@@ -13,6 +14,10 @@ from orchestrator.boards.fleet_journal import KEPT, LOST_S, Journal, Rollouts
 from orchestrator.boards.rollout import BoardResult, Outcome, Rollout
 
 BOARDS = [f"b{number}" for number in range(20)]
+
+
+def named(milliseconds: int) -> str:
+    return f"{milliseconds:015d}-1.json"
 
 
 def well(name: str) -> BoardResult:
@@ -103,12 +108,13 @@ def test_a_disk_that_takes_nothing_costs_the_journal_and_not_the_roll_out(tmp_pa
     assert {result.outcome for result in results} == {Outcome.UPDATED}
     assert len(said) == 1
     assert "goes on" in said[0]
-    assert read(tmp_path) == []
+    (entry,) = read(tmp_path)
+    assert "rollouts cannot be read: Not a directory" in entry["problem"]
 
 
 def test_old_files_that_cannot_be_removed_end_no_roll_out(tmp_path: Path) -> None:
     for number in range(KEPT + 1):
-        (tmp_path / "rollouts" / f"{number}.json").mkdir(parents=True)
+        (tmp_path / "rollouts" / named(number)).mkdir(parents=True)
     run(tmp_path, Rollout("d", stages=(100,), watch_s=0))
     assert len(list((tmp_path / "rollouts").iterdir())) == KEPT + 2
 
@@ -136,6 +142,7 @@ GOOD: Dict[str, Any] = {
         {"stages": ["x"]},
         {"state": "well"},
         {"state": ["running"]},
+        {"state": "lost"},
         {"began_at": "now"},
         {"updated_at": True},
         {"updated_at": 1e300},
@@ -153,12 +160,144 @@ GOOD: Dict[str, Any] = {
 def test_a_damaged_file_hides_no_other(tmp_path: Path, wrong: Any) -> None:
     folder = tmp_path / "rollouts"
     folder.mkdir()
-    (folder / "2.json").write_text(wrong if isinstance(wrong, str) else json.dumps({**GOOD, **wrong}))
-    (folder / "1.json").write_text(json.dumps({**GOOD, "why": "\x1b[2J" + "x" * 5000}))
-    os.mkfifo(str(folder / "0.json"))
+    (folder / named(2000)).write_text(wrong if isinstance(wrong, str) else json.dumps({**GOOD, **wrong}))
+    (folder / named(1000)).write_text(json.dumps({**GOOD, "why": "\x1b[2J" + "x" * 5000}))
+    os.mkfifo(str(folder / named(0)))
     newest, good, pipe = Rollouts(tmp_path).read(3.0)
     assert "cannot be read" in newest["problem"]
     assert "cannot be read" in pipe["problem"]
     assert good["counts"]["updated"] == 1
     assert good["why"].isprintable()
     assert len(good["why"]) <= 500
+
+
+@pytest.mark.parametrize("when", ["before", "meanwhile", "last"])
+def test_a_warning_that_goes_nowhere_ends_no_roll_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """Where the log lies on the disk that is full: as it begins, as it goes on, and as it ends."""
+    full, warned = threading.Event(), threading.Event()
+    tried: List[str] = []
+
+    def replace(*given: Any, **more: Any) -> None:
+        if full.is_set():
+            raise OSError(28, "No space left on device")
+
+    def warn(text: str) -> None:
+        tried.append(text)
+        warned.set()
+        raise OSError(28, "No space left on device")
+
+    def update(name: str) -> BoardResult:
+        if when == "meanwhile":
+            full.set()
+            assert warned.wait(60)
+        return well(name)
+
+    monkeypatch.setattr("orchestrator.boards.fleet_journal.replace_file", replace)
+    rollout = Rollout("d", watch_s=0)
+    if when == "before":
+        full.set()
+    with Journal(tmp_path, "icu", "model", rollout, BOARDS, warn) as journal:
+        results = rollout.run(BOARDS, journal.noting(update), lambda name: "", journal.note)
+        full.set()
+        journal.end(results, asked=False)
+    assert {result.outcome for result in results} == {Outcome.UPDATED}
+    assert len(tried) == 1
+
+
+def at(monkeypatch: pytest.MonkeyPatch, now: float) -> None:
+    monkeypatch.setattr("orchestrator.boards.fleet_journal.time", SimpleNamespace(time=lambda: now))
+
+
+def digests(folder: Path, now: float) -> List[str]:
+    return [entry["digest"] for entry in Rollouts(folder).read(now)]
+
+
+def test_a_clock_that_was_wrong_hides_no_roll_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(KEPT):
+        at(monkeypatch, 5000.0 + number)
+        run(tmp_path, Rollout(f"ahead{number}", stages=(100,), watch_s=0))
+    at(monkeypatch, 1000.0)  # put right, or wrong: nobody can know
+    run(tmp_path, Rollout("own", stages=(100,), watch_s=0))
+    found = Rollouts(tmp_path).read(1001.0)
+    assert [entry["digest"] for entry in found][:2] == ["own", f"ahead{KEPT - 1}"]
+    assert [entry["ahead"] for entry in found] == [False] + [True] * (KEPT - 1)
+    assert digests(tmp_path, 9000.0)[-1] == "own"
+    at(monkeypatch, 1100.0)
+    run(tmp_path, Rollout("next", stages=(100,), watch_s=0))
+    assert digests(tmp_path, 1101.0)[:3] == ["next", "own", f"ahead{KEPT - 1}"]
+
+
+def test_a_roll_out_never_removes_its_own_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(KEPT):
+        at(monkeypatch, 5000.0 + number)
+        run(tmp_path, Rollout(f"d{number}", stages=(100,), watch_s=0))
+    ticks = iter([1000.0])
+    late = SimpleNamespace(time=lambda: next(ticks, 6000.0))  # it is set while the roll-out begins
+    monkeypatch.setattr("orchestrator.boards.fleet_journal.time", late)
+    run(tmp_path, Rollout("own", stages=(100,), watch_s=0))
+    assert "own" in digests(tmp_path, 6000.0)
+    assert len(list((tmp_path / "rollouts").iterdir())) == KEPT
+
+
+def test_other_files_of_the_folder_are_no_roll_outs(tmp_path: Path) -> None:
+    run(tmp_path, Rollout("d", stages=(100,), watch_s=0))
+    others = [f"9{number}.json" for number in range(KEPT)] + ["2026-11-copy.json", f"{named(9)}.json", "1-mine.json"]
+    for name in others:
+        (tmp_path / "rollouts" / name).write_text("{}")
+    for _ in range(KEPT):
+        run(tmp_path, Rollout("d", stages=(100,), watch_s=0))
+    assert {entry["digest"] for entry in read(tmp_path)} == {"d"}
+    assert {path.name for path in (tmp_path / "rollouts").iterdir()} >= set(others)
+
+
+def test_they_are_ordered_by_when_they_began(tmp_path: Path) -> None:
+    (tmp_path / "rollouts").mkdir()
+    for number, began in enumerate((20.0, 30.0, 10.0)):
+        content = json.dumps({**GOOD, "began_at": began, "digest": f"{began:g}"})
+        (tmp_path / "rollouts" / named(number)).write_text(content)
+    assert digests(tmp_path, 40.0) == ["30", "20", "10"]
+
+
+def test_a_writer_that_stopped_is_lost_also_where_it_wrote_in_the_future(tmp_path: Path) -> None:
+    (tmp_path / "rollouts").mkdir()
+    (tmp_path / "rollouts" / named(1)).write_text(json.dumps({**GOOD, "updated_at": 5000.0}))
+    states = [Rollouts(tmp_path).read(now)[0]["state"] for now in (10.0, 4999.0, 5000.0 + LOST_S, 5001.0 + LOST_S)]
+    assert states == ["lost", "running", "running", "lost"]
+
+
+def test_a_roll_out_that_no_board_has_in_the_end_did_not_finish_well(tmp_path: Path) -> None:
+    def all_are(outcome: Outcome, **given: Any) -> Any:
+        folder = tmp_path / f"{outcome.value}{len(given)}"
+        run(folder, Rollout("d", watch_s=0, **given), lambda name: BoardResult(name, outcome))
+        (entry,) = read(folder)
+        return entry["state"], entry["why"]
+
+    assert all_are(Outcome.ABSENT) == ("failed", "no board has it: 20 were not there")
+    assert all_are(Outcome.FAILED, most_failures=20) == ("failed", "no board has it: 20 failed")
+    assert all_are(Outcome.UPDATED) == ("finished", "")
+    assert all_are(Outcome.UNCHANGED) == ("finished", "")
+    rollout = Rollout("d", stages=(100,), watch_s=0)
+    run(tmp_path / "one", rollout, ill=BOARDS[0])
+    (entry,) = read(tmp_path / "one")
+    assert (entry["state"], entry["why"]) == ("failed", "1 board failed, more than the 0 that may")
+
+
+def test_boards_whose_turn_never_came_by_an_error_are_not_waiting(tmp_path: Path) -> None:
+    with suppress(RuntimeError), Journal(tmp_path, "icu", "program", Rollout("d"), BOARDS) as journal:
+        journal.note(BoardResult(BOARDS[3], Outcome.UPDATED))
+        raise RuntimeError("nobody thought of it")
+    (entry,) = read(tmp_path)
+    assert {name: count for name, count in entry["counts"].items() if count} == {"updated": 1, "held": 19}
+
+
+@pytest.mark.parametrize("character", ["x", "\u00e9", "\U0001f600"])
+def test_a_file_of_many_that_failed_can_be_read(tmp_path: Path, character: str) -> None:
+    names = [f"ward-{number:05d}" for number in range(20_000)]
+    rollout = Rollout("d", stages=(100,), most_failures=20_000)
+    with Journal(tmp_path, "icu", "model", rollout, names) as journal:
+        journal.end([BoardResult(name, Outcome.FAILED, character * 2000) for name in names], asked=False)
+    (entry,) = read(tmp_path)
+    assert entry["counts"]["failed"] == 20_000
+    assert entry["boards"][0]["why"].endswith("...")

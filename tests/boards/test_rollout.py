@@ -1,7 +1,9 @@
 """A roll-out in stages: whose turn is when, and when it ends; without boards."""
 
+import hmac
 import threading
 import time
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Dict, List, Set
 
@@ -9,9 +11,13 @@ import pytest
 
 from orchestrator.boards import rollout, update
 from orchestrator.boards.conversation import NoAnswerError
-from orchestrator.boards.fleet_link import Presence
+from orchestrator.boards.fleet_file import Fleet
+from orchestrator.boards.fleet_link import FleetLink, Presence
 from orchestrator.boards.rollout import BoardResult, Outcome, Rollout, Updater, model_cargo
 from orchestrator.errors import BrokerError, UsageError
+from orchestrator.wire.board_records import GONE
+from orchestrator.wire.event_queue import Connected, Disconnected, Message
+from orchestrator.wire.link import BrokerAddress
 
 BOARDS = [f"b{number}" for number in range(40)]
 
@@ -172,3 +178,31 @@ def test_a_board_that_falls_silent_in_its_update_can_be_tried_again(monkeypatch:
     board: Any = SimpleNamespace(damaged=0)
     with pytest.raises(NoAnswerError, match="byte 256"):
         update.send_whole(board, b"", "d", {"boot": "b", "model": "m"}, None)
+
+
+def test_after_a_broker_s_restart_the_broker_says_who_is_there(tmp_path: Path) -> None:
+    """A board that died meanwhile was not there when its turn came, and one that comes back is waited for."""
+    secret, place = bytes(32), "edgeward/1/icu/board/a/presence"
+    link = FleetLink(Fleet(tmp_path, "icu", {"a": secret, "b": secret}), BrokerAddress("127.0.0.1", 1))
+    text = b'{"boot":"b","seq":1,"model":"m","t_us":5,"kind":"info","v":1'
+    here = Message(place, text + b',"mac":"' + hmac.new(secret, text, "sha256").hexdigest()[:32].encode() + b'"}')
+    board: Any = SimpleNamespace(info=lambda: {"model": "d"}, update=lambda _: {"slot": "b"})
+
+    def updated(name: str, retry_s: float) -> Outcome:
+        return Updater(link, lambda _: board, model_cargo(b"", "d"), retry_s).update(name).outcome
+
+    link.note_connection(Connected())
+    link.read_message(here)
+    assert updated("a", 0.1) is Outcome.UNCHANGED
+    link.note_connection(Disconnected("it ended"))
+    assert (link.connected, link.presence("a").here, link.presence("a").awaited) == (False, False, True)
+    link.note_connection(Connected())
+    assert (link.connected, link.presence("a").here, link.presence("a").awaited) == (True, False, True)
+    assert updated("a", 0.1) is Outcome.ABSENT
+    timer = threading.Timer(0.3, link.read_message, [here])
+    timer.start()
+    assert updated("a", 60.0) is Outcome.UNCHANGED
+    timer.join()
+    link.read_message(Message(place, GONE))
+    assert updated("a", 1e6) is Outcome.ABSENT
+    assert updated("b", 1e6) is Outcome.ABSENT, "which never was there"

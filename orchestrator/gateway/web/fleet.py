@@ -4,8 +4,8 @@ Everything here came over a broker that may lie. A record counts as the board's 
 so; the rest is shown as unchecked. Boards and bytes are bounded, no matter who sends.
 """
 
-from collections import deque
-from typing import Any, Deque, Dict, List, Mapping, Optional, Protocol
+from dataclasses import dataclass, field
+from typing import Any, Dict, List, Mapping, Optional, Protocol
 
 from orchestrator.wire.board_records import GONE, RAW, SCHEMA, measured, read_record
 
@@ -30,10 +30,11 @@ _SAID = {
     "drift": ("psi",),
 }
 """Fields that are kept of each kind of record."""
-_OF_A_BOOT = ("inferences", "errors", "heap_free_bytes", "psi")
+_OF_A_MODEL = ("name", "slot", "signature", "state", "inferences", "errors", "psi")
+"""Fields that say nothing of the next model."""
 _HALF_OF_NUMBERS = 2**31
-_BOOTS = 8
-"""Of a board that are remembered."""
+_BOOTS = 16
+"""Of a board that are remembered, the present one among them."""
 
 
 class Owner(Protocol):
@@ -57,62 +58,117 @@ class Owner(Protocol):
         ...
 
 
+@dataclass
+class _Boot:
+    """What a board said from one start to the next."""
+
+    seq: int = 0
+    t_us: int = 0
+    model: Optional[str] = None
+    live: bool = False
+    """Whether a record of it came that the broker had not kept."""
+    about: Dict[str, Any] = field(default_factory=dict)
+    measured: Dict[str, Any] = field(default_factory=dict)
+    _informed: bool = False
+
+    def take(self, record: Dict[str, Any]) -> None:
+        """The next record. An `info` is whole: what it leaves out the board does not have any more. So are `metrics`."""
+        self.seq, self.t_us = record["seq"], record["t_us"]
+        if record["kind"] != "error" and record["model"] != self.model:  # that of an error is of the model it refused
+            self.model = record["model"]
+            self.about, self.measured = _without_model(self.about), _without_model(self.measured)
+        self.about.pop("schema", None)
+        if record["v"] != SCHEMA:
+            self.about, self.measured, self._informed = {"schema": record["v"]}, {}, False
+        elif record["kind"] == "info":
+            self.about, self._informed = _fields_of(record), True
+        elif record["kind"] == "metrics":
+            self.measured = _fields_of(record)
+        elif record["kind"] == "drift":
+            self.measured.pop("psi", None)
+            self.measured.update(_fields_of(record))
+        else:
+            self.about.update(_fields_of(record))
+
+    def fill(self, record: Dict[str, Any]) -> None:
+        """An earlier record: what the broker had kept may come after what the board says now. No second one is of use."""
+        if self._informed or record["kind"] != "info" or record["v"] != SCHEMA or "schema" in self.about:
+            return
+        fields = _fields_of(record)
+        self.about = {**(fields if record["model"] == self.model else _without_model(fields)), **self.about}
+        self._informed = True
+
+
 class Seen:
     """One board. `secret` stands for the one its records are checked by; None where they are not."""
 
     def __init__(self, name: str, secret: Optional[str], now: float) -> None:
         self.name, self.secret = name, secret
         self.spoke_at = now
+        self.announced = False
+        """Whether anything came on its `presence`, where a monitor writes nothing."""
         self.foreign = self.malformed = 0
         self.presence_message = b""  # to be checked by a secret that comes later
         self._presence, self._since, self._since_known = UNHEARD, now, False
         self._verified: Optional[bool] = None
         self._heard_at: Optional[float] = None
         self._kept = False
-        self._model: Optional[str] = None
-        self._boot, self._seq, self._t_us = "", 0, 0
-        self._boots: Deque[str] = deque(maxlen=_BOOTS)
-        self._fields: Dict[str, Any] = {}
+        self._boot = ""
+        self._boots: Dict[str, _Boot] = {}
 
     def left(self, now: float, retained: bool) -> None:
         self._change(LEFT, now, retained)
+
+    def unheard(self, now: float) -> None:
+        """Until the broker says again who is there: it may have begun again, and know nothing of who left meanwhile."""
+        self._presence, self._since, self._since_known = UNHEARD, now, False
+        self.presence_message = b""
 
     def take(self, record: Dict[str, Any], presence: bool, now: float, retained: bool) -> None:
         """A record that passed whatever check there is."""
         if presence:
             self._change(HERE, now, retained)
-        if self.secret is not None and self._again(record):
-            if record["boot"] == self._boot:  # what the broker had kept may come after what the board says now
-                self._fields = {**_fields_of(record), **self._fields}
-            return  # it says nothing of now
+        name = record["boot"]
+        if self.secret is not None and not self._of_now(record, retained):
+            if name in self._boots:
+                self._boots[name].fill(record)
+            else:
+                self._remember(name).take(record)  # shown once the board speaks in that boot
+            return
         self._verified = self.secret is not None
         if not retained:
             self._heard_at = now
         self._kept = retained
-        if record["boot"] != self._boot:
-            self._boots.append(record["boot"])
-            for name in _OF_A_BOOT:
-                self._fields.pop(name, None)
-        self._boot, self._seq, self._t_us = record["boot"], record["seq"], record["t_us"]
-        if record["kind"] != "error":  # whose digest is that of the model it refused
-            self._model = record["model"]
-        self._fields.pop("schema", None)
-        if record["v"] != SCHEMA:
-            self._fields["schema"] = record["v"]
-            return
-        self._fields.update(_fields_of(record))
+        if self.secret is None and name != self._boot:
+            self._boots.clear()
+        self._boot = name
+        boot = self._remember(name)
+        boot.live = boot.live or not retained
+        boot.take(record)
 
-    def _again(self, record: Dict[str, Any]) -> bool:
-        """Whether a record was delivered before, or is of before: a broker can show any again, also of a boot that is over."""
-        if record["boot"] != self._boot:
-            return record["boot"] in self._boots
-        return not 0 < (record["seq"] - self._seq) % 2**32 < _HALF_OF_NUMBERS
+    def _of_now(self, record: Dict[str, Any], retained: bool) -> bool:
+        """Whether a record is the newest of its board. A broker can show any record again, also of a boot that is over: it
+        counts once, and its boot is the present one until another speaks with a number that was not heard of that before."""
+        if record["boot"] == self._boot:
+            return _later(record, self._boots[self._boot])
+        known = self._boots.get(record["boot"])
+        if known is not None:
+            return not retained and _later(record, known)
+        return not (retained and self._boot and self._boots[self._boot].live)
+
+    def _remember(self, name: str) -> _Boot:
+        """As the one of which there was word last."""
+        boot = self._boots[name] = self._boots.pop(name, _Boot())
+        while len(self._boots) > _BOOTS:
+            del self._boots[next(other for other in self._boots if other != self._boot)]
+        return boot
 
     def _change(self, presence: str, now: float, retained: bool) -> None:
         if presence != self._presence:
             self._presence, self._since, self._since_known = presence, now, not retained
 
     def shown(self, listening: bool, fleet: Optional[bool]) -> Dict[str, Any]:
+        boot = self._boots.get(self._boot, _Boot())
         return {
             "board": self.name,
             "of_fleet": fleet,
@@ -122,12 +178,21 @@ class Seen:
             "since_known": self._since_known,
             "heard_at": self._heard_at,
             "kept": self._kept,
-            "model": self._model,
-            "uptime_s": self._t_us / 1e6 if self._boot else None,
+            "model": boot.model,
+            "uptime_s": boot.t_us / 1e6 if self._boot else None,
             "foreign": self.foreign,
             "malformed": self.malformed,
-            **self._fields,
+            **boot.about,
+            **boot.measured,
         }
+
+
+def _later(record: Dict[str, Any], boot: _Boot) -> bool:
+    return 0 < (record["seq"] - boot.seq) % 2**32 < _HALF_OF_NUMBERS
+
+
+def _without_model(fields: Dict[str, Any]) -> Dict[str, Any]:
+    return {name: value for name, value in fields.items() if name not in _OF_A_MODEL}
 
 
 def _fields_of(record: Dict[str, Any]) -> Dict[str, Any]:
@@ -161,11 +226,17 @@ class FleetBoards:
             if before is not None and before.presence_message:
                 self.take(name, True, before.presence_message, before.spoke_at, retained=True)
 
+    def unheard(self, now: float) -> None:
+        """The connection to the broker began, or ended: nothing is known of who is there until it says so."""
+        for seen in self._seen.values():
+            seen.unheard(now)
+
     def take(self, name: str, presence: bool, message: bytes, now: float, retained: bool = False) -> None:
         """A message on a board's topic `presence`, or else `record`. Of a monitor's board there are records only, unmarked."""
         if name not in self._seen and not self._place_for(name, presence, message, now):
             return
         seen = self._seen[name]
+        seen.announced = seen.announced or presence
         if presence and message == GONE:
             seen.presence_message = message
             seen.left(now, retained)
@@ -194,8 +265,11 @@ class FleetBoards:
             return False
         strangers = [seen for seen in self._seen.values() if seen.secret is None]
         if len(strangers) >= MOST_STRANGERS:
-            longest = min(strangers, key=lambda seen: seen.spoke_at)
-            if now - longest.spoke_at < _AWAY_S:
+            longest = min(
+                strangers, key=lambda seen: (seen.announced, seen.spoke_at)
+            )  # of those nobody announced first
+            away = now - longest.spoke_at >= _AWAY_S and (presence or not longest.announced)
+            if not (away or (presence and not longest.announced)):
                 self.passed_over += 1
                 return False
             del self._seen[longest.name]
@@ -222,10 +296,13 @@ class FleetBoards:
 
 def _shortened(rollouts: List[Dict[str, Any]]) -> List[Dict[str, Any]]:
     """Whole of nearly every fleet; of a larger one, and of what is long over, the boards that are looked at first."""
-    found = []
-    for number, entry in enumerate(rollouts):
-        boards = entry.get("boards", [])
-        most = OLDER_BOARDS if number else NEWEST_BOARDS
-        left_out = max(0, len(boards) - most)
-        found.append({**entry, "boards": boards[:most], "left_out": left_out} if "boards" in entry else entry)
+    found: List[Dict[str, Any]] = []
+    most = NEWEST_BOARDS
+    for entry in rollouts:
+        if "boards" not in entry:
+            found.append(entry)
+            continue
+        boards = entry["boards"]
+        found.append({**entry, "boards": boards[:most], "left_out": max(0, len(boards) - most)})
+        most = OLDER_BOARDS
     return found

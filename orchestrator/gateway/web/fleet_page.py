@@ -2,10 +2,11 @@
 
 from datetime import datetime, timezone
 from html import escape
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 from urllib.parse import urlencode
 
 from orchestrator.gateway.web.fleet import HERE, LEFT, UNHEARD, UNKNOWN
+from orchestrator.gateway.web.fleet_order import failed_in, in_order, matches, newest_of
 from orchestrator.gateway.web.listener import LISTENING, NOT_CONFIGURED
 from orchestrator.wire.plain import many, plain
 
@@ -30,7 +31,7 @@ _HEAD = """<!doctype html>
 <main id="fleet">
 """
 _PRESENCE = {HERE: "good", LEFT: "bad", UNHEARD: "off", UNKNOWN: "off"}
-_STATES = {"running": "busy", "finished": "good", "halted": "bad", "lost": "warn"}
+_STATES = {"running": "busy", "finished": "good", "halted": "bad", "failed": "bad", "lost": "warn"}
 _WORDS = {
     "waiting": "waiting",
     "updating": "under way",
@@ -46,8 +47,9 @@ _WORDS = {
 def fleet_page(fleet: Dict[str, Any], page: int = 1, wanted: str = "") -> str:
     """HTML of DashboardModel.fleet. page: of the table of boards, from 1; wanted: words that its rows have to have."""
     now = fleet["now"]
-    rows = [board for board in fleet["boards"] if _matches(board, wanted)]
-    rows.sort(key=lambda board: (_well(board), board["board"]))
+    newest = newest_of(fleet["rollouts"])
+    failed = failed_in(newest)
+    rows = in_order([board for board in fleet["boards"] if matches(board, wanted)], failed)
     parts = [
         _HEAD,
         '<nav aria-label="This page"><a href="/">← the dashboard</a><a href="/fleet">Read again</a></nav>\n',
@@ -57,8 +59,8 @@ def fleet_page(fleet: Dict[str, Any], page: int = 1, wanted: str = "") -> str:
         _notes(fleet),
         _figures(fleet),
         '<div class="grid">\n',
-        *(_rollout(entry, now, number == 0) for number, entry in enumerate(fleet["rollouts"])),
-        _boards(fleet, rows, page, wanted),
+        *(_rollout(entry, now, entry is newest) for entry in fleet["rollouts"]),
+        _boards(fleet, rows, page, wanted, failed),
         "</div>\n</main>\n</body>\n</html>\n",
     ]
     return "".join(parts)
@@ -125,17 +127,9 @@ _HEADS = (
 )
 
 
-def _well(board: Dict[str, Any]) -> bool:
-    return board["presence"] == HERE and not board["foreign"] and board["of_fleet"] is not False
-
-
-def _matches(board: Dict[str, Any], wanted: str) -> bool:
-    names = ("board", "presence", "model", "name", "state", "signature", "chip", "firmware", "program")
-    text = " ".join(str(board.get(name, "")) for name in names).lower()
-    return all(word in text for word in wanted.lower().split())
-
-
-def _boards(fleet: Dict[str, Any], rows: Sequence[Dict[str, Any]], page: int, wanted: str) -> str:
+def _boards(
+    fleet: Dict[str, Any], rows: Sequence[Dict[str, Any]], page: int, wanted: str, failed: Mapping[str, str]
+) -> str:
     if not fleet["boards"]:
         body = (
             '<div class="empty"><strong>No boards yet</strong><p>A board gets its place on the network with edgeward board '
@@ -150,17 +144,22 @@ def _boards(fleet: Dict[str, Any], rows: Sequence[Dict[str, Any]], page: int, wa
         f'placeholder="Search boards" maxlength="100" value="{escape(plain(wanted, 100))}">'
         '<button class="quiet">Search</button></form>'
     )
+    if not rows:
+        nothing = (
+            f'<p class="muted">No board has all words of {_text(wanted, 100)}. <a href="/fleet">All boards</a></p>'
+        )
+        return _card("Boards", tools + nothing, "fleet-boards", f"0 of {many(len(fleet['boards']), 'board')}")
     return _card(
         "Boards",
         tools
-        + _table("Boards of the fleet", _HEADS, [_row(board, fleet["now"]) for board in shown])
+        + _table("Boards of the fleet", _HEADS, [_row(board, fleet["now"], failed) for board in shown])
         + _pager(page, pages, wanted),
         "fleet-boards",
         f"{many(len(rows), 'board')}, those not well first",
     )
 
 
-def _row(board: Dict[str, Any], now: float) -> List[str]:
+def _row(board: Dict[str, Any], now: float, failed: Mapping[str, str]) -> List[str]:
     return [
         f"<strong>{_text(board['board'])}</strong>",
         _presence(board, now),
@@ -171,7 +170,7 @@ def _row(board: Dict[str, Any], now: float) -> List[str]:
         _together(board.get("firmware"), board.get("program"), "on trial" if board.get("on_trial") is True else None),
         _heard(board, now),
         _duration(board["uptime_s"]),
-        _remarks(board),
+        _remarks(board, failed),
     ]
 
 
@@ -203,8 +202,10 @@ def _heard(board: Dict[str, Any], now: float) -> str:
     return "kept by the broker, age unknown" if board["kept"] else "–"
 
 
-def _remarks(board: Dict[str, Any]) -> str:
+def _remarks(board: Dict[str, Any], failed: Mapping[str, str]) -> str:
     found = []
+    if board["of_fleet"] and board["board"] in failed:
+        found.append(f"failed in the newest roll-out: {_text(failed[board['board']])}")
     if board["foreign"]:
         found.append(f"{many(board['foreign'], 'message')} in its name not its own")
     if board["malformed"]:
@@ -232,7 +233,10 @@ def _rollout(entry: Dict[str, Any], now: float, newest: bool) -> str:
     if "problem" in entry:
         return _card("Roll-out", f'<p class="reason">{_text(entry["problem"], 500)}</p>')
     title = f"Roll-out of {_text(entry['kind'])} {_text(entry['digest'])}"
-    pill = f'<span class="pill {_STATES[entry["state"]]}">{entry["state"]}</span>'
+    kind = _STATES[entry["state"]]
+    if kind == "good" and entry["counts"]["failed"] + entry["counts"]["absent"]:
+        kind = "warn"
+    pill = f'<span class="pill {kind}">{entry["state"]}</span>'
     body = _stages(entry) + _outcomes(entry)
     if newest:
         return _card(title, _course(entry, now) + body, "rollout", pill)
@@ -243,12 +247,17 @@ def _rollout(entry: Dict[str, Any], now: float, newest: bool) -> str:
 
 def _course(entry: Dict[str, Any], now: float) -> str:
     began, ended = entry["began_at"], entry["ended_at"]
-    over = f"ended {_clock(ended)}" if ended is not None else f"last written {_duration(now - entry['updated_at'])} ago"
+    written = entry["updated_at"]
+    when = f"{_duration(now - written)} ago" if written <= now else _clock(written)
+    over = f"ended {_clock(ended)}" if ended is not None else f"last written {when}"
+    ahead = (
+        "; that is in the future by the clock here, so its place in this list says nothing" if entry["ahead"] else ""
+    )
     lost = "There is no word from it any more: its process may have been killed." if entry["state"] == "lost" else ""
     why = _text(entry["why"], 500) if entry["why"] else lost
     note = f'<p class="reason">{why}</p>' if why else ""
     return (
-        f'<p class="muted">began {_clock(began)}, {over}; more than {many(entry["failures"], "failure")} '
+        f'<p class="muted">began {_clock(began)}, {over}{ahead}; more than {many(entry["failures"], "failure")} '
         f"end{'s' if entry['failures'] == 1 else ''} it</p>{note}"
     )
 

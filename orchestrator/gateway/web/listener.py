@@ -6,14 +6,14 @@ import threading
 import time
 from typing import Any, Dict, List, Optional
 
-from orchestrator.errors import BrokerError, WireError
+from orchestrator.errors import NoBrokerError, WireError
 from orchestrator.gateway.web.boards import Boards
 from orchestrator.gateway.web.fleet import FleetBoards, Owner
 from orchestrator.mishaps import sentence
 from orchestrator.wire.board_records import read_forwarded
 from orchestrator.wire.body import PRESENCE_BYTES, decode_body
 from orchestrator.wire.cbor import NARROW
-from orchestrator.wire.event_queue import Connected, Disconnected, Message
+from orchestrator.wire.event_queue import Connected, Event, Message
 from orchestrator.wire.link import BrokerAddress, Link, client_id
 from orchestrator.wire.plain import plain
 from orchestrator.wire.presence import BESIDE, MOST_ENTRIES, stated_labels, stated_numbers, words
@@ -28,9 +28,21 @@ _SILENT_S = 3600.0
 _MOST_RECORD_BYTES = 64 << 10
 _MOST_SAID, _SAID_OF = 100, 1000
 """Messages passed over that are logged, and of further ones one in how many."""
-_AGAIN_S = 2.0
+OPEN_S = _AGAIN_S = 2.0
 LISTENING, NOT_CONFIGURED = "listening", "not configured"
 """What `state` says besides what is wrong."""
+
+
+def _remedy(broker: BrokerAddress) -> str:
+    """A dashboard has no broker of its own."""
+    if broker.tls and broker.cert_file is None:
+        return (
+            "Without --identity the broker is shown no certificate, and known by --ca-file or this system's authorities: add "
+            "--identity DIR, of `edgeward node enroll` as fleet:NAME, or the gateway's"
+        )
+    if broker.tls:
+        return "Is one running there, with a certificate of the authority of this identity?"
+    return "Start one there, or name another with --broker; one with certificates is mqtts://HOST with --identity DIR"
 
 
 class Listener:
@@ -86,9 +98,9 @@ class Listener:
         wanted = [self._topics.every_board, self._topics.every_board_presence, self._topics.every_presence]
         link = Link(self._broker, client_id("dashboard"), wanted)
         try:
-            link.open(2.0)
-        except BrokerError as error:
-            self._say(f"no broker: {error}")
+            link.open(OPEN_S)
+        except NoBrokerError as error:
+            self._say(f"no broker at {self._broker}: {error.reason}. {_remedy(self._broker)}")
             return
         try:
             self._serve(link)
@@ -101,12 +113,16 @@ class Listener:
                 event = link.events.get(timeout=0.5)
             except queue.Empty:
                 continue
-            if isinstance(event, Connected):
-                self._say(LISTENING)
-            elif isinstance(event, Disconnected):
-                self._say(f"lost the broker: {event.reason}")
-            else:
-                self.take(event, time.time())
+            self.note(event, time.time())
+
+    def note(self, event: Event, now: float) -> None:
+        """What happened on the connection."""
+        if isinstance(event, Message):
+            self.take(event, now)
+            return
+        with self._lock:
+            self._fleet.unheard(now)  # also as it begins: the broker says now whom it has, and no more than that
+        self._say(LISTENING if isinstance(event, Connected) else f"lost the broker: {event.reason}")
 
     def _say(self, state: str) -> None:
         if state != self.state:

@@ -1,13 +1,13 @@
 """The page of boards on a network: what is checked, who is gone, and what hostile boards and brokers make of it."""
 
 import re
-from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List
 
 import pytest
 from dashboards import PASSWORD, Client, dashboard
-from fleet_records import PLACE, marked
+from fleet_records import marked
+from fleet_wards import INFO, A, B, Page, Ward
 
 from orchestrator.boards.fleet_file import Fleet
 from orchestrator.boards.fleet_journal import Journal
@@ -16,100 +16,9 @@ from orchestrator.boards.rollout import BoardResult, Outcome, Rollout
 from orchestrator.cli.main import main
 from orchestrator.errors import UsageError
 from orchestrator.gateway.web.fleet import MOST_STRANGERS, OLDER_BOARDS
-from orchestrator.gateway.web.fleet_page import OUTCOMES_SHOWN, ROWS, fleet_page
-from orchestrator.gateway.web.listener import LISTENING, Listener
-from orchestrator.gateway.web.model import DashboardModel
+from orchestrator.gateway.web.fleet_page import OUTCOMES_SHOWN, ROWS
 from orchestrator.gateway.web.password import Login
 from orchestrator.wire.board_records import GONE
-from orchestrator.wire.event_queue import Message
-
-INFO: Dict[str, Any] = {
-    "kind": "info",
-    "firmware": "1.2",
-    "chip": "esp32c3",
-    "simulated": False,
-    "name": "ecg",
-    "signature": "verified",
-}
-
-
-class Ward:
-    """A dashboard's listener, and what comes to it."""
-
-    def __init__(self, folder: Path, secrets: Optional[Dict[str, bytes]] = None) -> None:
-        """secrets: of the fleet its owner gave it; None for no owner."""
-        self.fleet, owner = Fleet(folder / "fleet", "test", secrets or {}), None
-        if secrets is not None:
-            self.fleet.write()
-            owner = FleetOwner(self.fleet.folder, "test")
-        self.listener = Listener(None, "test", owner)
-        self.listener.state = LISTENING
-        self.now = 1000.0
-        self._seq = 0
-        model = DashboardModel(folder, "test", self.listener, lambda: self.now)
-        self.fleet_of_model = model.fleet
-
-    def message(self, secret: Optional[bytes] = None, boot: str = "b1", **fields: Any) -> bytes:
-        self._seq += 1
-        return marked(secret or b"?", self._seq, boot, **fields)
-
-    def hears(self, board: str, payload: bytes, kind: str = "presence", retained: bool = False) -> None:
-        self.listener.take(Message(f"{PLACE}/{board}/{kind}", payload, retained), self.now)
-
-    def says(self, board: str, topic: str = "presence", retained: bool = False, **fields: Any) -> bytes:
-        payload = self.message(self.fleet.secrets.get(board), **{**INFO, **fields})
-        self.hears(board, payload, topic, retained)
-        return payload
-
-    def boards(self) -> Dict[str, Any]:
-        return {board["board"]: board for board in self.fleet_of_model()["boards"]}
-
-    def page(self, *given: Any) -> str:
-        return fleet_page(self.fleet_of_model(), *given)
-
-
-VOID = ("meta", "link", "input", "br")
-
-
-class Page(HTMLParser):
-    """Rows of the tables as texts, and all elements, each of which ends where it should."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.rows: List[List[str]] = []
-        self.tags: List[str] = []
-        self.scripts: List[Optional[str]] = []
-        self._inside = False
-        self._open: List[str] = []
-        self.feed(text)
-        assert self._open == []
-
-    def handle_starttag(self, tag: str, attrs: Any) -> None:
-        self.tags.append(tag)
-        self._open += [tag] if tag not in VOID else []
-        if tag == "script":
-            self.scripts.append(dict(attrs).get("src"))
-        if tag == "tr":
-            self.rows.append([])
-        if tag == "td":
-            self.rows[-1].append("")
-        if tag == "br" and self._inside:
-            self.rows[-1][-1] += "\n"
-        self._inside = tag == "td" or (self._inside and tag not in ("table", "div"))
-
-    def handle_endtag(self, tag: str) -> None:
-        self._inside = self._inside and tag != "td"
-        assert self._open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self._inside:
-            self.rows[-1][-1] += data
-
-    def row(self, board: str) -> List[str]:
-        return next(row for row in self.rows if row and row[0] == board)
-
-
-A, B = bytes(range(32)), bytes(32)
 
 
 def test_without_secrets_everything_is_shown_as_unchecked(tmp_path: Path) -> None:
@@ -174,7 +83,7 @@ def test_a_record_shown_again_says_nothing_of_now(tmp_path: Path) -> None:
     old = ward.says("ward-1", name="old")
     ward.says("ward-1", name="middle")
     ward.says("ward-1", boot="b2", name="new")
-    for again in (old, ward.message(A, **INFO)):  # also a number that no record of a boot that is over had
+    for again in (old, marked(A, 0, **INFO)):  # also a number below, that was never heard
         ward.now += 500
         ward.hears("ward-1", again, "record")
         board = ward.boards()["ward-1"]
@@ -379,9 +288,9 @@ def test_a_roll_out_shows_its_stages_who_failed_and_why_it_ended(tmp_path: Path)
     newer, older = ward.fleet_of_model()["rollouts"]
     assert [(len(entry["boards"]), entry["left_out"]) for entry in (newer, older)] == [(300, 0), (OLDER_BOARDS, 200)]
     ward.now = 4e9
-    (ward.fleet.folder / "rollouts" / "9.json").write_text("{}")
-    assert "9.json cannot be read" in ward.page()
-    newest = max(path for path in (ward.fleet.folder / "rollouts").iterdir() if len(path.name) > 9)
+    (ward.fleet.folder / "rollouts" / "000000000000009-1.json").write_text("{}")
+    assert "000000000000009-1.json cannot be read" in ward.page()
+    newest = max(path for path in (ward.fleet.folder / "rollouts").iterdir() if not path.name.startswith("0000"))
     newest.write_text(newest.read_text().replace('"state":"halted"', '"state":"running"'))
     assert '<span class="pill warn">lost</span>' in ward.page()
 
@@ -414,3 +323,71 @@ def test_the_page_takes_the_login_that_the_others_take(tmp_path: Path) -> None:
         False,
         False,
     ]
+
+
+def names(text: str) -> List[str]:
+    """Of boards that a page shows, in its order."""
+    return [row[0] for row in Page(text).rows if len(row) == 10]
+
+
+def test_what_an_owner_has_to_look_at_comes_first(tmp_path: Path) -> None:
+    fine = [f"a{number:03d}" for number in range(150)]
+    ill: Dict[str, Dict[str, Any]] = {
+        "s1": {"state": "known_answers_differ"},
+        "s2": {"state": "crashed_before"},
+        "s3": {"signature": "not_verified"},
+        "s4": {"v": 9},
+    }
+    ward = Ward(tmp_path, dict.fromkeys([*fine, *ill, "failed", "gone", "malformed", "unheard"], A))
+    for name in [*fine, *ill, "failed", "gone", "malformed"]:
+        said: Dict[str, Any] = {"state": "ready", **ill.get(name, {})}
+        ward.says(name, **said)
+    ward.hears("gone", GONE)
+    ward.hears("malformed", ward.message(A, kind="nonsense"), "record")
+    for name in fine[:-1]:
+        ward.hears(name, b"of another", "record")
+    for number in range(MOST_STRANGERS):
+        ward.says(f"0-{number}", "record", state="known_answers_differ")
+    ward.hears("0-0", GONE)
+    rolled_out(ward.fleet.folder, fine, {})
+    rolled_out(
+        ward.fleet.folder, ["failed", "0-1", *fine], {"failed": "<i>it went back</i>", "0-1": ""}, most_failures=2
+    )
+    text = ward.page()
+    assert names(text)[:8] == ["failed", "gone", "malformed", *ill, "unheard"]
+    assert (
+        next(row for row in Page(text).rows if len(row) == 10)[-1]
+        == "failed in the newest roll-out: <i>it went back</i>"
+    )
+    assert names(text)[8:] == fine[: ROWS - 8]
+    assert names(ward.page(2))[: 150 - ROWS + 8 + 1] == [*fine[ROWS - 8 : -1], fine[-1], "0-0"], "strangers are last"
+
+
+def test_without_secrets_no_message_of_others_comes_before_who_is_gone(tmp_path: Path) -> None:
+    ward = Ward(tmp_path)
+    for name in ("a", "b", "z"):
+        ward.says(name)
+    ward.hears("z", GONE)
+    ward.hears("b", b"{}", "record")
+    assert names(ward.page()) == ["z", "b", "a"]
+
+
+def test_a_search_that_finds_nothing_says_so(tmp_path: Path) -> None:
+    ward = Ward(tmp_path, {"ward-1": A, "ward-2": A})
+    ward.says("ward-1", model=None)
+    assert names(ward.page(1, "none")) == [], "no board is called so, and one without a model is no match"
+    assert "No board has all words of <bdi>&lt;b&gt; none</bdi>" in ward.page(1, "<b> none")
+    assert Page(ward.page(7, "x")).tags.count("table") == 0
+
+
+def test_a_damaged_file_does_not_fold_up_the_newest_roll_out(tmp_path: Path) -> None:
+    ward = Ward(tmp_path, {"ward-1": A})
+    many = [f"b{number}" for number in range(OLDER_BOARDS + 1)]
+    rolled_out(ward.fleet.folder, many, {many[0]: "it went back"})
+    (ward.fleet.folder / "rollouts" / "900000000000000-1.json").write_text("{")
+    ward.now = 1e12
+    text = ward.page()
+    assert "900000000000000-1.json cannot be read" in text
+    assert "<details>" not in text
+    damaged, newest = ward.fleet_of_model()["rollouts"]
+    assert ("problem" in damaged, newest["left_out"]) == (True, 0)
