@@ -161,11 +161,10 @@ def _quantized(details: Dict[str, object], which: str, model: TfliteModel) -> Qu
     tensor = Quantized(tuple(details["shape"]), str(details["dtype"]), details["scale"], details["zero_point"])  # type: ignore[arg-type]
     if tensor.dtype != "int8" or not 0 < tensor.scale < math.inf or not -128 <= tensor.zero_point <= 127:
         why = "quantized int8, which a model without any layer that computes does not become"
-        if any(found.dtype == "int16" for found in model.tensors):
+        if any(each.dtype == "int16" for each in model.tensors):
             why = "int8: activations of 16 bits (int16x8) are not supported, convert it with TFLITE_BUILTINS_INT8"
-        raise ExportError(
-            f"the model's {which} is {tensor.dtype} with scale {tensor.scale:g} and zero point {tensor.zero_point}; accepted is {why}"
-        )
+        found = f"{tensor.dtype} with scale {tensor.scale:g} and zero point {tensor.zero_point}"
+        raise ExportError(f"the model's {which} is {found}; accepted is {why}")
     if not tensor.shape or tensor.shape[0] != 1:
         raise ExportError(f"the model's {which} has shape {tensor.shape}; accepted is batch 1")
     return tensor

@@ -12,6 +12,7 @@ from one_op_models import Operator, Part, model_of, options_of
 
 from model_export.bundle import verify_bundle, write_bundle
 from model_export.edges import fold_edges
+from model_export.errors import ExportError
 from model_export.preflight import preflight
 from model_export.tflite_file import read_tflite
 from model_export.tflm import TflmModel
