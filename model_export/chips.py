@@ -1,6 +1,6 @@
 """The chips the firmware runs on, a row each. Beside its row a chip has an environment in platformio.ini, and its sdkconfig."""
 
-from typing import Dict, NamedTuple
+from typing import Dict, NamedTuple, Sequence
 
 
 class ChipMemory(NamedTuple):
@@ -30,3 +30,16 @@ CHIPS: Dict[str, Chip] = {
     "esp32s3": Chip(9, 0x0, ChipMemory(512 * 1024, 280_000, _ESTIMATE), dense_by_eights=True),
     "esp32c3": Chip(5, 0x0, ChipMemory(400 * 1024, 118_752 - 4_096, MEASURED)),
 }
+HEAP_OF: Dict[str, int] = {"network": 104 * 1024, "mic": 40 * 1024}
+"""What an image that has this gives it of the heap, beside the arena: kNetworkHeapBytes and kMicHeapBytes of the firmware."""
+
+
+def memory_of(chip: str, parts: Sequence[str] = ()) -> ChipMemory:
+    """Of a key of CHIPS, with an image that has these keys of HEAP_OF."""
+    memory = CHIPS[chip].memory
+    for part in sorted(set(parts)):
+        memory = memory._replace(
+            arena_bytes=max(0, memory.arena_bytes - HEAP_OF[part]),
+            basis=f"{memory.basis}, less {HEAP_OF[part]:,} that a build with {part} keeps",
+        )
+    return memory

@@ -7,13 +7,13 @@ Each finding says what was seen and, unless all is well, what to do about it. An
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, Dict, FrozenSet, List, NamedTuple, Optional
+from typing import Any, Dict, FrozenSet, List, NamedTuple, Optional, Sequence
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from model_export.arena32 import Prediction, predict_arena
 from model_export.bundle import arena_with_margin
-from model_export.chips import CHIPS, MEASURED
+from model_export.chips import CHIPS, MEASURED, ChipMemory, memory_of
 from model_export.edges import fold_edges
 from model_export.errors import ExportError, TfliteError
 from model_export.model_bin import ModelBin, ModelBinError, pack_model_bin, parse_model_bin
@@ -53,6 +53,8 @@ class Finding:
 @dataclass
 class Preflight:
     chip: str
+    memory: Optional[ChipMemory]
+    """None of a board on this host, which says itself what it has."""
     findings: List[Finding] = field(default_factory=list)
     prediction: Optional[Prediction] = None
     direct_arena_bytes: int = 0
@@ -87,14 +89,17 @@ def preflight(
     slot_bytes: int,
     public_key: Optional[Ed25519PublicKey] = None,
     board: Optional[Board] = None,
+    parts: Sequence[str] = (),
 ) -> Preflight:
     """Check a .tflite or a model.bin for `chip` (a key of CHIPS) and a model slot of `slot_bytes`.
+
+    `parts`: keys of chips.HEAP_OF, what the firmware is built with.
 
     With `public_key` the signature of a model.bin has to be of that key. With `board` its own figures take the chip's place.
 
     What is wrong with the model becomes findings. Raises ExportError only for a model.bin that is damaged.
     """
-    report = Preflight(chip)
+    report = Preflight(chip, memory_of(chip, parts) if chip in CHIPS else None)
     packed = parse_model_bin(content) if content[:4] == b"EWMB" else None
     tflite = content if packed is None else packed.tflite
     if packed is not None and is_trees(tflite):
@@ -134,12 +139,11 @@ def _trees(
     report.add(
         "ok", "trees", f"{len(model.trees)} trees of {model.nodes:,} nodes: any firmware of this version runs them"
     )
-    there, whose = (
-        CHIPS[report.chip].memory.arena_bytes,
-        f"the firmware has about {CHIPS[report.chip].memory.arena_bytes:,} on {report.chip}",
-    )
     if board is not None:
         there, whose = board.arena_bytes, f"this board's firmware has {board.arena_bytes:,}"
+    else:
+        there = _memory_there(report).arena_bytes
+        whose = f"the firmware has about {there:,} on {report.chip}"
     level = "ok" if packed.arena_direct_bytes <= there else "error"
     fix = "" if level == "ok" else "fewer inputs"
     report.add(level, "arena", f"needs {packed.arena_direct_bytes:,} bytes (exact); {whose}", fix)
@@ -215,13 +219,20 @@ def _arena(
     elif board is not None:
         _arena_of_board(report, asked, text, board)
     else:
-        _arena_of_chip(report, asked, text)
+        _arena_of_chip(report, _memory_there(report), asked, text)
     if prediction.unknown_operators:
         names = ", ".join(prediction.unknown_operators)
         report.add("warning", "arena", f"the structs of {names} are not known", "read arena_used_bytes on the board")
 
 
 _SMALLER = "reduce the largest activations (stride earlier, fewer channels in the first layers)"
+
+
+def _memory_there(report: Preflight) -> ChipMemory:
+    """Raises ExportError for a chip whose memory nobody has listed."""
+    if report.memory is None:
+        raise ExportError(f"nobody has listed the memory of {report.chip}: ask a board with it")
+    return report.memory
 
 
 def _arena_of_board(report: Preflight, asked: int, text: str, board: Board) -> None:
@@ -240,8 +251,8 @@ def _arena_of_board(report: Preflight, asked: int, text: str, board: Board) -> N
         report.add("ok", "arena", there)
 
 
-def _arena_of_chip(report: Preflight, asked: int, text: str) -> None:
-    memory, direct = CHIPS[report.chip].memory, report.direct_arena_bytes
+def _arena_of_chip(report: Preflight, memory: ChipMemory, asked: int, text: str) -> None:
+    direct = report.direct_arena_bytes
     there = f"{text}; the firmware has about {memory.arena_bytes:,} for it on {report.chip} ({memory.basis})"
     fix = _SMALLER + _or_direct(direct, memory.arena_bytes)
     least = min(asked, direct or asked)

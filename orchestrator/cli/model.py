@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List, Optional
 
-from model_export.chips import CHIPS
+from model_export.chips import CHIPS, HEAP_OF
 from orchestrator.boards.library.kinds import KINDS
 from orchestrator.cli import model_registry
 from orchestrator.cli.arguments import check_output, check_output_folder
@@ -103,6 +103,13 @@ def register(subparsers: Any) -> None:
     where = check.add_mutually_exclusive_group(required=True)
     where.add_argument("--chip", choices=tuple(CHIPS), help="the chip it is meant for")
     where.add_argument("--port", help="a board that is connected: its chip, engine and memory, as it says itself")
+    check.add_argument(
+        "--with",
+        dest="parts",
+        action="append",
+        choices=tuple(HEAP_OF),
+        help="with --chip: the firmware is built with it, which leaves a model less memory; can be given again",
+    )
     check.add_argument(
         "--firmware", type=Path, metavar="DIR", help="also check this build folder's images and partitions"
     )

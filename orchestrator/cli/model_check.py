@@ -92,12 +92,14 @@ def run_preflight(arguments: argparse.Namespace) -> int:
     from orchestrator.wire.pem import model_public_key
 
     path: Path = arguments.path
+    if arguments.port is not None and arguments.parts:
+        raise UsageError(f"--with {arguments.parts[0]}: a board that is connected says itself how much memory it has")
     chip, board = (arguments.chip, None) if arguments.port is None else _connected(arguments.port)
     key = None if arguments.key is None else model_public_key(arguments.key)
     with naming(path):
         if path.is_dir():
             problem = _check_bundle(path, key)
-        report = preflight(read_file(model_bin_of(path)), chip, MODEL_CAPACITY, key, board)
+        report = preflight(read_file(model_bin_of(path)), chip, MODEL_CAPACITY, key, board, arguments.parts or ())
     if path.is_dir() and problem is not None:
         report.add("error", "signature", problem, "sign the bundle with that key: edgeward model sign")
     where = ", ".join(f"slot {name} at {slot.offset:#x}" for name, slot in SLOTS.items())

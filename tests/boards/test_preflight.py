@@ -11,13 +11,14 @@ import pytest
 from flash_files import esp_image
 
 import model_export.preflight as checks
-from model_export.chips import CHIPS, MEASURED, ChipMemory
+from model_export.chips import CHIPS, HEAP_OF, MEASURED, ChipMemory
 from model_export.errors import ExportError
 from model_export.preflight import Board, Preflight, firmware_operators, preflight
 from model_export.sources import resolver_method
 from model_export.tflite_names import OPERATOR_NAMES
 from orchestrator.boards.partitions import SLOTS, build_table
 from orchestrator.boards.virtual import VirtualBoard
+from orchestrator.cli.main import main
 
 SLOT_BYTES = SLOTS["a"].size
 ROOT = Path(__file__).parents[2]
@@ -65,6 +66,27 @@ def test_a_good_model(kws: bytes) -> None:
     assert [f.check for f in report.findings if f.level != "ok"] == ["signature"]
     assert report.prediction is not None
     assert report.prediction.total_bytes == 22_780
+
+
+def test_what_a_build_keeps_of_the_heap_is_taken_off(
+    kws: bytes, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for parts, there in (((), 114_656), (("mic",), 73_696), (("network",), 8_160), (("network", "mic", "mic"), 0)):
+        found = finding(preflight(kws, "esp32c3", SLOT_BYTES, parts=parts), "arena")
+        assert f"about {there:,} for it on esp32c3" in found.message
+        assert (found.level == "ok") == (there > 27_000)
+        assert all(f"a build with {part} keeps" in found.message for part in parts)
+    (tmp_path / "kws.tflite").write_bytes(kws)
+    assert main(["model", "preflight", str(tmp_path / "kws.tflite"), "--chip", "esp32c3", "--with", "mic"]) == 0
+    assert "about 73,696" in capsys.readouterr().out
+    assert main(["model", "preflight", str(tmp_path / "kws.tflite"), "--port", "/dev/absent", "--with", "mic"]) == 2
+    assert "says itself how much memory it has" in capsys.readouterr().err
+
+
+def test_the_firmware_keeps_so_much() -> None:
+    sources = "".join(path.read_text() for path in (ROOT / "firmware" / "hal" / "esp32").rglob("*.cpp"))
+    found = re.findall(r"^const size_t k(\w+)HeapBytes = ([1-9]\d*) \* 1024;$", sources, re.MULTILINE)
+    assert {name.lower(): 1024 * int(kilobytes) for name, kilobytes in found} == HEAP_OF
 
 
 def test_an_operator_the_firmware_lacks(kws: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
