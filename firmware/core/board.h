@@ -39,6 +39,7 @@
 #include "core/input_profile.h"
 #include "core/keys.h"
 #include "core/known_answers.h"
+#include "core/load_guard.h"
 #include "core/metrics.h"
 #include "core/mlperf.h"
 #include "core/model_header.h"
@@ -152,6 +153,7 @@ class Board {
   void keep_stream(bool on);
   Refusal begin_stream(const StreamSettings& settings, const char* source, uint32_t rate_hz);
   void begin_kept_stream();
+  LoadGuard stream_guard() const;
   Refusal start_hearing(const StreamSettings& settings, uint32_t rate_hz);
   void stop_stream();
   void feed(const Frame& frame);
@@ -224,6 +226,7 @@ class Board {
   RunningMean mean_;
   bool source_open_ = false;
   KeptStream running_;       // the stream from a source that was begun last
+  uint64_t stream_trusted_us_ = 0;  // from when on a stream that began by itself is not what crashes; 0: nothing is guarded
   Recording recording_;
   RuleSet rules_;
   RuleWatch watches_[kMaxRules];

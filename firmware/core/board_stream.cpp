@@ -80,6 +80,11 @@ Refusal Board::begin_stream(const StreamSettings& settings, const char* source, 
   return refusal;
 }
 
+LoadGuard Board::stream_guard() const {
+  volatile uint32_t* const words = system_.retained == nullptr ? nullptr : system_.retained + LoadGuard::kWords;
+  return LoadGuard(words, u32(model_.sha256));
+}
+
 // `stream keep` and `stream forget`: whether the stream that runs begins by itself from now on, with its model.
 void Board::keep_stream(bool on) {
   if (!loaded()) return error("no_model", state_);
@@ -93,12 +98,23 @@ void Board::keep_stream(bool on) {
   Record(output_, head_, "ok").text("command", on ? "stream keep" : "stream forget");
 }
 
-// That of the model which has just come into use. One that cannot begin here is said.
+// That of the model which has just come into use. One that cannot begin here is said, and so is one that crashed the board when it
+// began: it waits for the next restart, so that somebody can reach the board before.
 void Board::begin_kept_stream() {
+  constexpr uint64_t kGuardedUs = 10000000;
   const KeptStream kept = read_stream(slot_, model_.sha256);
   if (!kept.on()) return;
-  const Refusal refusal = begin_stream(kept.settings, kept.source, kept.rate_hz);
+  LoadGuard guard = stream_guard();
+  Refusal refusal{"stream_crashed", "the board crashed within 10 s of this stream's beginning: it begins after the next restart"};
+  if (guard.crashed_last_time(system_.reset_reason)) {
+    guard.end();
+  } else {
+    guard.begin();
+    refusal = begin_stream(kept.settings, kept.source, kept.rate_hz);
+    if (!refusal) stream_trusted_us_ = hal::clock_us() + kGuardedUs;
+  }
   if (!refusal) return;
+  guard.end();
   ++metrics_.errors;
   Record(output_, head_, "error")
       .text("code", refusal.code)
@@ -125,6 +141,8 @@ void Board::stop_stream() {
   if (source_open_) hal::source_close();
   source_open_ = false;
   running_ = KeptStream{};
+  if (stream_trusted_us_ > 0) stream_guard().end();
+  stream_trusted_us_ = 0;
   stream_.stop();
   runner_.stop_listening();
   rest_rules();
@@ -157,6 +175,10 @@ void Board::feed(const Frame& frame) {
 
 // Whether there may be more to read already: sound comes faster than a wait between reads allows.
 bool Board::read_source() {
+  if (stream_trusted_us_ > 0 && hal::clock_us() >= stream_trusted_us_) {
+    stream_guard().end();
+    stream_trusted_us_ = 0;
+  }
   if (recording_.on()) {
     read_recording();
     return false;

@@ -1,5 +1,6 @@
 // Remembers in retained memory that a model is being loaded, so that one which crashes the load is not loaded again and
-// again: an arena that is too small can abort inside TFLM, and a reboot alone would repeat it for ever.
+// again: an arena that is too small can abort inside TFLM, and a reboot alone would repeat it for ever. Likewise, in words of its
+// own, that a stream begins by itself.
 #pragma once
 
 #include <cstdint>
@@ -10,6 +11,8 @@ namespace edgeward {
 
 class LoadGuard {
  public:
+  static constexpr uint32_t kWords = 3;
+
   // `retained` may be null: then nothing is remembered. `model` identifies the model.
   LoadGuard(volatile uint32_t* retained, uint32_t model) : words_(retained), model_(model) {}
 

@@ -237,6 +237,34 @@ uint32_t crashes(const Flash& single, const Flash& both, const Model& old_model,
   return 5;
 }
 
+// A stream that begins by itself and crashes the board: the boot after that has none, so that somebody can reach it, the next tries
+// once more. How many checks passed, or 0. `heard` keeps one with `model`.
+uint32_t stream_crashes(const Flash& heard, const Model& model) {
+  const char kRuns[] = "\"stream\":true", kKept[] = "\"stream_kept\":true", kCrashed[] = "stream_crashed";
+  const auto boot = [&](hal::ResetReason reason) {
+    hal::g_reason = reason;
+    const std::string said = run(text("info\n"));
+    hal::g_reason = hal::ResetReason::power_on;
+    return said;
+  };
+  set_flash(heard);
+  std::string said = boot(hal::ResetReason::power_on);  // ends in the middle of it
+  if (!holds(said, kRuns) || !LoadGuard(hal::g_retained + LoadGuard::kWords, first_word(model)).crashed_last_time(hal::ResetReason::crash)) {
+    return 0;
+  }
+  said = boot(hal::ResetReason::restart);
+  if (!holds(said, kRuns)) return 0;  // that was no crash
+  for (const hal::ResetReason crash : {hal::ResetReason::crash, hal::ResetReason::watchdog}) {
+    said = boot(crash);
+    if (holds(said, kRuns) || !holds(said, kKept) || !holds(said, kCrashed) || !holds(said, "\"state\":\"ready\"")) return 0;
+    said = boot(crash);
+    if (!holds(said, kRuns) || holds(said, kCrashed)) return 0;
+  }
+  said = run(text("stream off\n"));
+  said = boot(hal::ResetReason::crash);  // with no stream
+  return holds(said, kRuns) ? 7 : 0;
+}
+
 Model read_model(const char* path) {
   std::ifstream file(path, std::ios::binary);
   Model model;
@@ -326,6 +354,9 @@ int main(int count, char** arguments) {
   for (const RuleScenario& scenario : stream_scenarios) {
     if (const int failed = try_every_rule_cut(scenario)) return failed;
   }
+  const uint32_t of_streams = stream_crashes(heard, old_model);
+  std::printf("stream-crashes %u\n", of_streams);
+  if (of_streams == 0) return 1;
   if (const int failed = rules_and_models(both_with_two, worn_logs, old_model, new_model, kTwo, kNone)) return failed;
   const uint32_t checked = crashes(flash, both, old_model, new_model);
   std::printf("crashes %u\n", checked);

@@ -39,13 +39,14 @@ def test_a_working_model_after_every_cut(
     cuts = {scenario: int(count) for scenario, count in (line.split() for line in done.stdout.splitlines())}
     of_rules = {f"rule-{name}" for name in ("set", "beside", "replace", "remove", "clear", "clear-full", "full")}
     of_streams = {f"stream-{name}" for name in ("keep", "forget", "clear", "clear-full", "full")}
-    others = {"first-update", "second-update", "rollback", "full-log", "crashes", "rule-rollback"}
+    others = {"first-update", "second-update", "rollback", "full-log", "crashes", "stream-crashes", "rule-rollback"}
     assert set(cuts) == others | of_rules | of_streams
     assert min(cuts[name] for name in of_streams - {"stream-full"}) >= 8
     assert cuts["stream-full"] == 4, "refused before flash is touched"
     assert cuts["first-update"] > 100
     assert cuts["second-update"] > 100
     assert cuts["crashes"] == 5
+    assert cuts["stream-crashes"] == 7
     assert min(cuts["rollback"], cuts["full-log"]) >= 8
     assert min(cuts[name] for name in of_rules - {"rule-full"}) >= 8
     assert cuts["rule-full"] == 4, "refused before flash is touched"
