@@ -37,20 +37,8 @@ uint32_t nearest_root(uint64_t value) {
 }
 
 void filter(const AudioTables& tables, const Complex* spectrum, uint32_t shift, uint32_t* out) {
-  const Complex* bin = spectrum + tables.first_bin;
-  const int16_t* rising = tables.rising;
-  const int16_t* falling = tables.falling;
-  uint64_t risen = 0;
-  for (uint32_t i = 0; i <= tables.channels; ++i) {
-    uint64_t sum = risen;  // of the channel that falls here
-    risen = 0;
-    for (uint32_t left = tables.widths[i]; left > 0; --left, ++bin) {
-      const uint32_t energy = square(bin->real) + square(bin->imaginary);
-      sum += uint64_t{energy} * static_cast<uint32_t>(*falling++);
-      risen += uint64_t{energy} * static_cast<uint32_t>(*rising++);
-    }
-    if (i > 0) out[i - 1] = nearest_root(sum) >> shift;
-  }
+  const auto energy = [](Complex bin) { return square(bin.real) + square(bin.imaginary); };
+  sum_channels(tables, spectrum, energy, [=](uint32_t channel, uint64_t sum) { out[channel] = nearest_root(sum) >> shift; });
 }
 
 }  // namespace edgeward

@@ -7,6 +7,25 @@
 
 namespace edgeward {
 
+// Calls take(channel, sum) with the sum of weighted energies of each channel, where energy(value) is that of a bin.
+template <typename Part, typename Energy, typename Take>
+void sum_channels(const AudioTables& tables, const ComplexOf<Part>* spectrum, Energy energy, Take take) {
+  const ComplexOf<Part>* bin = spectrum + tables.first_bin;
+  const int16_t* rising = tables.rising;
+  const int16_t* falling = tables.falling;
+  uint64_t risen = 0;
+  for (uint32_t i = 0; i <= tables.channels; ++i) {
+    uint64_t sum = risen;  // of the channel that falls here
+    risen = 0;
+    for (uint32_t left = tables.widths[i]; left > 0; --left, ++bin) {
+      const uint64_t here = energy(*bin);
+      sum += here * static_cast<uint32_t>(*falling++);
+      risen += here * static_cast<uint32_t>(*rising++);
+    }
+    if (i > 0) take(i - 1, sum);
+  }
+}
+
 // out[channel]: the root of the sum of weighted energies, nearest, `shift` bits down again.
 void filter(const AudioTables& tables, const Complex* spectrum, uint32_t shift, uint32_t* out);
 

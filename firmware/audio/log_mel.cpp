@@ -1,5 +1,7 @@
 #include "audio/log_mel.h"
 
+#include "audio/filter_bank.h"
+
 namespace edgeward {
 namespace {
 
@@ -34,20 +36,8 @@ uint16_t feature_of(uint64_t energy, const AudioTables& tables) {
 }  // namespace
 
 void log_mel(const AudioTables& tables, const WideComplex* spectrum, uint16_t* features) {
-  const WideComplex* bin = spectrum + tables.first_bin;
-  const int16_t* rising = tables.rising;
-  const int16_t* falling = tables.falling;
-  uint64_t risen = 0;
-  for (uint32_t i = 0; i <= tables.channels; ++i) {
-    uint64_t sum = risen;  // of the channel that falls here
-    risen = 0;
-    for (uint32_t left = tables.widths[i]; left > 0; --left, ++bin) {
-      const uint64_t power = (square(bin->real) + square(bin->imaginary)) >> kPowerShift;
-      sum += power * static_cast<uint32_t>(*falling++);
-      risen += power * static_cast<uint32_t>(*rising++);
-    }
-    if (i > 0) features[i - 1] = feature_of(sum, tables);
-  }
+  const auto power = [](WideComplex bin) { return (square(bin.real) + square(bin.imaginary)) >> kPowerShift; };
+  sum_channels(tables, spectrum, power, [&](uint32_t channel, uint64_t sum) { features[channel] = feature_of(sum, tables); });
 }
 
 }  // namespace edgeward

@@ -41,6 +41,17 @@ bool write_entry(hal::Slot slot, uint32_t place, const uint8_t* bytes) {
   return std::memcmp(view.data + offset, bytes, sizeof(Entry)) == 0;
 }
 
+// What the entries of a log about a model come to, one after the other.
+template <typename Kept>
+Kept read_entries(hal::Slot slot, const uint8_t* sha256) {
+  Kept kept;
+  const hal::SlotView view = hal::slot_map(slot);
+  if (view.data == nullptr || view.bytes < kSlotLogBytes) return kept;
+  const uint8_t* at = log_of(view);
+  for (uint32_t i = 0; i < kEntries; ++i, at += sizeof(Entry)) kept.apply(at, sha256);
+  return kept;
+}
+
 bool write_stream(hal::Slot slot, const uint8_t* sha256, uint32_t place, const KeptStream& stream) {
   uint8_t packed[kRuleEntryBytes];
   pack_stream(stream, sha256, packed);
@@ -134,14 +145,9 @@ bool record_finding(hal::Slot slot, const uint8_t* sha256, Finding finding) {
   return !stream.on() || write_stream(slot, sha256, place, stream);
 }
 
-RuleSet read_rules(hal::Slot slot, const uint8_t* sha256) {
-  RuleSet rules;
-  const hal::SlotView view = hal::slot_map(slot);
-  if (view.data == nullptr || view.bytes < kSlotLogBytes) return rules;
-  const uint8_t* at = log_of(view);
-  for (uint32_t i = 0; i < kEntries; ++i, at += sizeof(Entry)) rules.apply(at, sha256);
-  return rules;
-}
+RuleSet read_rules(hal::Slot slot, const uint8_t* sha256) { return read_entries<RuleSet>(slot, sha256); }
+
+KeptStream read_stream(hal::Slot slot, const uint8_t* sha256) { return read_entries<KeptStream>(slot, sha256); }
 
 Refusal record_rule(hal::Slot slot, const uint8_t* sha256, const Rule& rule) {
   const hal::SlotView view = hal::slot_map(slot);
@@ -163,15 +169,6 @@ Refusal record_rule(hal::Slot slot, const uint8_t* sha256, const Rule& rule) {
   uint8_t packed[kRuleEntryBytes];
   pack_rule(rule, sha256, packed);
   return write_entry(slot, free, packed) ? Refusal{} : kFlashFailed;
-}
-
-KeptStream read_stream(hal::Slot slot, const uint8_t* sha256) {
-  KeptStream stream;
-  const hal::SlotView view = hal::slot_map(slot);
-  if (view.data == nullptr || view.bytes < kSlotLogBytes) return stream;
-  const uint8_t* at = log_of(view);
-  for (uint32_t i = 0; i < kEntries; ++i, at += sizeof(Entry)) stream.apply(at, sha256);
-  return stream;
 }
 
 Refusal record_stream(hal::Slot slot, const uint8_t* sha256, const KeptStream& stream) {

@@ -29,7 +29,7 @@ import numpy as np
 
 from model_export.audio.parameters import SoundParameters
 from model_export.audio.spectrum import WIDE, energies
-from model_export.audio.tables import LOG_SEGMENTS, MAGIC, aligned, log_excess, turns
+from model_export.audio.tables import LOG_SEGMENTS, MAGIC, SpectrumTables, aligned, log_excess, turns
 from model_export.audio.windows import Windows
 from model_export.errors import AudioError
 
@@ -77,23 +77,12 @@ class LogMelParameters(SoundParameters):
 
 
 @dataclass(frozen=True)
-class LogMelTables:
+class LogMelTables(SpectrumTables):
     parameters: LogMelParameters
-    window: np.ndarray
-    """int16 (window_samples,)"""
-    turns: np.ndarray
-    """int16 (3/4 transform_samples, 2)"""
-    first_bin: int
-    widths: np.ndarray
-    """uint16 (channels + 1,)"""
-    rising: np.ndarray
-    """int16 (bins,): the share of a bin in the channel that rises over it; `falling`: in the one before, which falls."""
-    falling: np.ndarray
     preemphasis: int
+    """In 1/1024; floor and slope as above."""
     floor: int
     slope: int
-    log: np.ndarray
-    """uint16 (129,)"""
 
 
 def make_log_mel(asked: LogMelParameters) -> LogMelTables:

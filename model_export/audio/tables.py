@@ -39,8 +39,9 @@ _F = np.float32
 
 
 @dataclass(frozen=True)
-class AudioTables:
-    parameters: AudioParameters
+class SpectrumTables:
+    """What every front end has tables of."""
+
     window: np.ndarray
     """int16 (window_samples,)"""
     turns: np.ndarray
@@ -51,13 +52,18 @@ class AudioTables:
     rising: np.ndarray
     """int16 (bins,): the share of a bin in the channel that rises over it; `falling`: in the one before, which falls."""
     falling: np.ndarray
+    log: np.ndarray
+    """uint16 (129,): how far log2(1 + k / 128) is above k / 128, in 1/65536; empty without a logarithm."""
+
+
+@dataclass(frozen=True)
+class AudioTables(SpectrumTables):
+    parameters: AudioParameters
     smoothing: Tuple[int, int]
     """Of even and of odd channels, in 1/16384."""
     least_signal: int
     gain: np.ndarray
     """int16 (125,): see `_gain`; empty without gain control."""
-    log: np.ndarray
-    """uint16 (129,): how far log2(1 + k / 128) is above k / 128, in 1/65536; empty without a logarithm."""
 
 
 def make_tables(parameters: AudioParameters) -> AudioTables:

@@ -54,8 +54,9 @@ class Parameters(NamedTuple):
 
 
 def tenseal() -> Any:
-    """The library. Raises PrivacyError where there is none, and where it would end the process: both it and TensorFlow bring a
-    protobuf of their own, and where TensorFlow's was there first, the first key that is written is a segmentation fault.
+    """The library. Raises PrivacyError where it is not installed, and where it would end the process.
+
+    It and TensorFlow both bring a protobuf: where TensorFlow's was there first, writing a key is a segmentation fault.
     """
     if "tensorflow" in sys.modules and "tenseal" not in sys.modules:
         raise PrivacyError(

@@ -23,15 +23,6 @@ namespace {
 
 I2sChannel* g_channel = nullptr;
 
-esp_err_t answer(const char* call) {
-  world.calls.push_back(call);
-  const auto found = world.errors.find(call);
-  if (found == world.errors.end()) return ESP_OK;
-  const esp_err_t error = found->second;
-  world.errors.erase(found);
-  return error;
-}
-
 esp_err_t misuse() {
   ++i2s_world.misuses;
   return ESP_ERR_INVALID_STATE;

@@ -29,15 +29,6 @@ Client g_client;
 esp_netif_t g_station;
 std::jmp_buf g_out, g_restart;
 
-esp_err_t answer(const char* call) {
-  world.calls.push_back(call);
-  const auto found = world.errors.find(call);
-  if (found == world.errors.end()) return ESP_OK;
-  const esp_err_t error = found->second;
-  world.errors.erase(found);
-  return error;
-}
-
 // Waits until `over` says so, or all of `ticks`.
 template <typename Over>
 void wait(TickType_t ticks, Over over) {
