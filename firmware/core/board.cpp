@@ -47,6 +47,7 @@ void Board::start() {
       .text("reset", to_string(system_.reset_reason));
   keys_ = read_keys();
   read_own_program();
+  remember_stream_crash();
   load_model(false);
   start_network();
   begin_trial();

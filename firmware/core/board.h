@@ -153,7 +153,8 @@ class Board {
   void keep_stream(bool on);
   Refusal begin_stream(const StreamSettings& settings, const char* source, uint32_t rate_hz);
   void begin_kept_stream();
-  LoadGuard stream_guard() const;
+  void remember_stream_crash();
+  LoadGuard stream_guard(uint32_t model) const;
   Refusal start_hearing(const StreamSettings& settings, uint32_t rate_hz);
   void stop_stream();
   void feed(const Frame& frame);
@@ -226,6 +227,8 @@ class Board {
   RunningMean mean_;
   bool source_open_ = false;
   KeptStream running_;       // the stream from a source that was begun last
+  bool stream_crashed_ = false;     // the last boot, and nobody has said so yet
+  uint32_t crashed_model_ = 0;      // whose it was
   uint64_t stream_trusted_us_ = 0;  // from when on a stream that began by itself is not what crashes; 0: nothing is guarded
   Recording recording_;
   RuleSet rules_;

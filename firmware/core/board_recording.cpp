@@ -44,6 +44,7 @@ void Board::record_command(char* arguments) {
     return error("recording_not_allowed", "this board sends no raw samples: only flashing it allows that");
   }
   stop_stream();
+  if (loaded() && !rewind()) return;
   if (off) return;
   if (forbid) {
     const Refusal refusal = forbid_recording();

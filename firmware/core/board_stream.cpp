@@ -80,9 +80,16 @@ Refusal Board::begin_stream(const StreamSettings& settings, const char* source, 
   return refusal;
 }
 
-LoadGuard Board::stream_guard() const {
-  volatile uint32_t* const words = system_.retained == nullptr ? nullptr : system_.retained + LoadGuard::kWords;
-  return LoadGuard(words, u32(model_.sha256));
+LoadGuard Board::stream_guard(uint32_t model) const {
+  return LoadGuard(system_.retained == nullptr ? nullptr : system_.retained + LoadGuard::kWords, model);
+}
+
+// Once in a boot: what is not asked for in it says nothing of a later one.
+void Board::remember_stream_crash() {
+  if (system_.retained == nullptr) return;
+  crashed_model_ = system_.retained[LoadGuard::kWords + 1];
+  stream_crashed_ = stream_guard(crashed_model_).crashed_last_time(system_.reset_reason);
+  stream_guard(crashed_model_).end();
 }
 
 // `stream keep` and `stream forget`: whether the stream that runs begins by itself from now on, with its model.
@@ -102,19 +109,20 @@ void Board::keep_stream(bool on) {
 // began: it waits for the next restart, so that somebody can reach the board before.
 void Board::begin_kept_stream() {
   constexpr uint64_t kGuardedUs = 10000000;
+  const uint32_t model = u32(model_.sha256);
+  const bool crashed = stream_crashed_ && crashed_model_ == model;
+  stream_crashed_ = false;
   const KeptStream kept = read_stream(slot_, model_.sha256);
   if (!kept.on()) return;
-  LoadGuard guard = stream_guard();
   Refusal refusal{"stream_crashed", "the board crashed within 10 s of this stream's beginning: it begins after the next restart"};
-  if (guard.crashed_last_time(system_.reset_reason)) {
-    guard.end();
-  } else {
-    guard.begin();
+  if (!crashed) {
+    LoadGuard guard = stream_guard(model);
+    if (!on_trial_) guard.begin();  // a crash is this program's fault, not the stream's
     refusal = begin_stream(kept.settings, kept.source, kept.rate_hz);
-    if (!refusal) stream_trusted_us_ = hal::clock_us() + kGuardedUs;
+    if (!refusal && !on_trial_) stream_trusted_us_ = hal::clock_us() + kGuardedUs;
+    if (refusal) guard.end();
   }
   if (!refusal) return;
-  guard.end();
   ++metrics_.errors;
   Record(output_, head_, "error")
       .text("code", refusal.code)
@@ -141,7 +149,7 @@ void Board::stop_stream() {
   if (source_open_) hal::source_close();
   source_open_ = false;
   running_ = KeptStream{};
-  if (stream_trusted_us_ > 0) stream_guard().end();
+  if (stream_trusted_us_ > 0) stream_guard(u32(model_.sha256)).end();
   stream_trusted_us_ = 0;
   stream_.stop();
   runner_.stop_listening();
@@ -176,7 +184,7 @@ void Board::feed(const Frame& frame) {
 // Whether there may be more to read already: sound comes faster than a wait between reads allows.
 bool Board::read_source() {
   if (stream_trusted_us_ > 0 && hal::clock_us() >= stream_trusted_us_) {
-    stream_guard().end();
+    stream_guard(u32(model_.sha256)).end();
     stream_trusted_us_ = 0;
   }
   if (recording_.on()) {

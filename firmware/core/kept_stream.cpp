@@ -23,6 +23,17 @@ struct Entry {
 static_assert(sizeof(Entry) == kRuleEntryBytes, "as long as every other entry of the log");
 static_assert(kMostCounts < 1u << kCountBits && kMostHop < 1u << kCountBits, "they fit into the entry");
 
+// As `stream` takes it.
+bool is_possible(const KeptStream& stream) {
+  const StreamSettings& settings = stream.settings;
+  if (stream.rate_hz > kMostSoundHz || settings.counts_per_unit < 1 || settings.counts_per_unit > kMostCounts) return false;
+  if (settings.hop > kMostHop || settings.agree < 1 || settings.agree > kMostStreamAgree || settings.least_of_256 > 256) return false;
+  for (const char* letter = stream.source; *letter != 0; ++letter) {
+    if (*letter < 'a' || *letter > 'z') return false;
+  }
+  return true;
+}
+
 uint32_t crc_of(const Entry& entry) { return crc32(reinterpret_cast<const uint8_t*>(&entry), offsetof(Entry, crc)); }
 
 }  // namespace
@@ -31,15 +42,17 @@ void KeptStream::apply(const uint8_t bytes[kRuleEntryBytes], const uint8_t diges
   constexpr uint32_t kMask = (1u << kCountBits) - 1;
   Entry entry;
   std::memcpy(&entry, bytes, sizeof entry);
-  if (entry.magic != kMagic || entry.crc != crc_of(entry) || entry.rate_hz > kMostSoundHz) return;
+  if (entry.magic != kMagic || entry.crc != crc_of(entry)) return;
   if (std::memcmp(entry.digest, digest, sizeof entry.digest) != 0) return;
-  *this = KeptStream{};
-  rate_hz = entry.rate_hz;
-  std::memcpy(source, entry.source, sizeof entry.source);
-  settings.counts_per_unit = entry.counts & kMask;
-  settings.least_of_256 = entry.counts >> kCountBits;
-  settings.hop = entry.hop & kMask;
-  settings.agree = entry.hop >> kCountBits;
+  KeptStream read;
+  read.rate_hz = entry.rate_hz;
+  std::memcpy(read.source, entry.source, sizeof entry.source);
+  read.settings.counts_per_unit = entry.counts & kMask;
+  read.settings.least_of_256 = entry.counts >> kCountBits;
+  read.settings.hop = entry.hop & kMask;
+  read.settings.agree = entry.hop >> kCountBits;
+  if (read.on() && !is_possible(read)) return;
+  *this = read;
 }
 
 void pack_stream(const KeptStream& stream, const uint8_t digest[kRuleDigestBytes], uint8_t out[kRuleEntryBytes]) {

@@ -172,7 +172,11 @@ Refusal record_rule(hal::Slot slot, const uint8_t* sha256, const Rule& rule) {
 }
 
 Refusal record_stream(hal::Slot slot, const uint8_t* sha256, const KeptStream& stream) {
-  if (!stream.on() && !read_stream(slot, sha256).on()) return Refusal{};
+  const KeptStream kept = read_stream(slot, sha256);
+  uint8_t now[kRuleEntryBytes], before[kRuleEntryBytes];
+  pack_stream(stream, sha256, now);
+  pack_stream(kept, sha256, before);
+  if (stream.on() == kept.on() && (!kept.on() || std::memcmp(now, before, sizeof now) == 0)) return Refusal{};
   const uint32_t free = read_log(slot, sha256).free;
   if (free >= kEntries || (stream.on() && free + kKeptForRemovals >= kEntries)) return kLogFull;
   return write_stream(slot, sha256, free, stream) ? Refusal{} : kFlashFailed;

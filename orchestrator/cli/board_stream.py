@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from typing import Any, Dict
 
 from orchestrator.cli.arguments import number, seconds, whole_within
@@ -67,10 +68,16 @@ def register(verbs: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     from orchestrator.boards.client import BoardClient
     from orchestrator.cli.tables import report
+    from orchestrator.errors import EdgewardError
 
     _check(args)
     found: Dict[str, Any] = {"port": args.port, "action": args.action}
     with BoardClient(args.port, timeout_s=args.timeout) as board:
+        before = board.info()
+        if before["model"] and "stream_kept" not in before and (args.keep or args.action == "forget"):
+            raise EdgewardError(
+                f"{args.port}: its firmware keeps no streams: `edgeward flash --everything` brings this version's"
+            )
         if args.action == "begin":
             found.update(
                 board.stream(
@@ -90,6 +97,9 @@ def run(args: argparse.Namespace) -> int:
                 board.forget_stream()
             board.stream_off()
         info = board.info()
+    if args.keep and not info.get("stream_kept"):
+        raise EdgewardError(f"{args.port}: the stream runs, and was not kept: try again")
+    found["kept_is_this"] = bool(args.keep) if args.action == "begin" else None
     found.update(model=info["model"], stream=info.get("stream"), kept=info.get("stream_kept"))
     report(args.json, found, _as_text(args.port, found))
     return 0
@@ -103,13 +113,19 @@ def _check(args: argparse.Namespace) -> None:
         raise UsageError(f"stream {args.action} takes no --{given[0].replace('_', '-')}")
     if args.action == "begin" and (args.source is None or args.rate is None):
         raise UsageError("stream begin takes --source, of the board, and --rate, in samples a second")
+    if args.source is not None and not re.fullmatch("[a-z0-9_]{1,16}", args.source):
+        raise UsageError(f"--source {args.source!r}: a source is imu, adc, mic, user or file")
     if args.least is not None and not 0 <= args.least <= 1:
         raise UsageError(f"--least {args.least:g}: a probability is 0 to 1")
 
 
 def _as_text(port: str, found: Dict[str, Any]) -> str:
     kept = "kept: it begins by itself with this model" if found["kept"] else "none begins by itself with this model"
-    if not found["stream"]:
+    if found["kept"] is None:
+        kept = "its firmware keeps none"
+    elif found["kept"] and found["kept_is_this"] is False:
+        kept = "one was kept before, and that one begins by itself with this model"
+    if found["stream"] is False:
         return f"{port}: no stream runs; {kept}"
     if found["action"] != "begin":
         return f"{port}: a stream runs; {kept}"

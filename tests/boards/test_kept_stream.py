@@ -33,7 +33,9 @@ def model(sample: Sample) -> bytes:
 
 
 def keep_often(client: BoardClient) -> None:
-    for _ in range(200):
+    """Always another: what is kept already takes no place."""
+    for number in range(200):
+        client.stream(source="file", rate_hz=100, agree=1 + number % 2)
         client.keep_stream()
 
 
@@ -133,6 +135,8 @@ def test_changes_wear_the_log_and_it_says_so(model: bytes, recording: Path) -> N
     with VirtualBoard(model, samples=recording) as board, BoardClient(board.port) as client:
         client.stream(source="file", rate_hz=100)
         set_rule(client, Rule(1, 0, 0, 1, 1000, "record"))
+        for _ in range(150):
+            client.keep_stream()
         with pytest.raises(BoardError, match="rule clear removes all rules and makes room"):
             keep_often(client)
         assert stands(client) == [True, True]
@@ -153,6 +157,12 @@ def test_on_the_command_line(model: bytes, recording: Path, capsys: pytest.Captu
         begun = said("begin", "--source", "file", "--rate", "100", "--agree", "3", "--least", "0.5", "--keep")
         assert begun["kept"] is begun["stream"] is True
         assert (begun["window_samples"], begun["channels"]) == (1, 490)
+        assert main(["board", "stream", board.port, "begin", "--source", "file", "--rate", "50"]) == 0
+        assert (
+            capsys.readouterr()
+            .out.strip()
+            .endswith("one was kept before, and that one begins by itself with this model")
+        )
         assert [said("off")[name] for name in ("stream", "kept")] == [False, True]
         assert [said("forget")[name] for name in ("stream", "kept")] == [False, False]
         assert main(["board", "stream", board.port, "begin", "--source", "file", "--rate", "100"]) == 0
@@ -163,6 +173,8 @@ def test_on_the_command_line(model: bytes, recording: Path, capsys: pytest.Captu
             ("begin", "--rate", "100"): "stream begin takes --source",
             ("off", "--keep"): "stream off takes no --keep",
             ("begin", "--source", "file", "--rate", "100", "--least", "2"): "a probability is 0 to 1",
+            ("begin", "--source", "m\u00efc", "--rate", "100"): "a source is imu, adc, mic, user or file",
+            ("begin", "--source", "a" * 300, "--rate", "100"): "a source is imu, adc, mic, user or file",
         }.items():
             assert main(["board", "stream", board.port, *words]) == 2
             assert message in capsys.readouterr().err

@@ -46,7 +46,7 @@ def test_a_working_model_after_every_cut(
     assert cuts["first-update"] > 100
     assert cuts["second-update"] > 100
     assert cuts["crashes"] == 5
-    assert cuts["stream-crashes"] == 7
+    assert cuts["stream-crashes"] == 8
     assert min(cuts["rollback"], cuts["full-log"]) >= 8
     assert min(cuts[name] for name in of_rules - {"rule-full"}) >= 8
     assert cuts["rule-full"] == 4, "refused before flash is touched"

@@ -27,6 +27,7 @@ from model_export.tflm import TflmModel
 from model_export.variables import MOST_VARIABLES, keeps_state, kept_bytes, state_of
 from orchestrator.boards.client import BoardClient
 from orchestrator.boards.compare import compare_engines
+from orchestrator.boards.conversation import BoardError
 from orchestrator.boards.host_engine import SANITIZE, HostBuildError, firmware_dir, run_direct, run_plans
 from orchestrator.boards.protocol import FRAME_INFER, FRAME_SAMPLES, Record, encode_frame
 from orchestrator.boards.virtual import VirtualBoard
@@ -171,6 +172,25 @@ def test_the_same_rows_give_the_same_answers_over_serial(model_bin: bytes, known
             np.testing.assert_array_equal(board.infer(ROWS).outputs, known)
         board.infer(ROWS[:7])
         np.testing.assert_array_equal(board.infer(ROWS[:7]).outputs, known[:7])
+
+
+def test_a_stream_that_begins_by_itself_is_no_failure_of_an_update(
+    tmp_path: Path, model_bin: bytes, known: np.ndarray
+) -> None:
+    """While it goes on the board answers no test, and a roll-out of the model it has already has nothing to send."""
+    samples = tmp_path / "samples.i16"
+    samples.write_bytes(np.zeros(40_000, "<i2").tobytes())
+    with VirtualBoard(model_bin, samples=samples, recording=True) as virtual, BoardClient(virtual.port) as board:
+        board.stream(source="file", rate_hz=100)
+        board.keep_stream()
+        with pytest.raises(BoardError, match="stream off first"):
+            board.selftest()
+        assert board.update(model_bin)["stream"]
+        board.reboot()
+        assert board.update(model_bin)["stream"]
+        board.ask("record file 100 2 4", "ok")
+        assert not board.info()["stream"]
+        np.testing.assert_array_equal(board.infer(ROWS).outputs, known)
 
 
 def test_bundle(tmp_path: Path, model: bytes) -> None:
