@@ -99,7 +99,7 @@ NAMES_UNIT_OR_NOISE: Dict[str, str] = {
     "orchestrator/wire/schema.py": "a comment for the reference of settings",
     "orchestrator/wire/task.py": "where the settings are checked against the rest of the task",
 }
-"""All others ask `Privacy`, the releases, privacy/terms.py or node/units.py, so another unit is no search through the house."""
+"""All others ask `Privacy`, the releases, privacy/terms.py or `Dataset.units`, so another unit is no search through the house."""
 
 NAMES_OPERATORS: Dict[str, str] = {
     "model_export/edges.py": "what converters put at the edges of an int8 model",

@@ -27,7 +27,6 @@ from orchestrator.node.contribution import Contributor
 from orchestrator.node.run import Run
 from orchestrator.node.store import NodeStore
 from orchestrator.node.trainer import GradientTrainer
-from orchestrator.node.units import rows_of_units
 from orchestrator.privacy.lattice import party_variance
 from orchestrator.privacy.noisy_sum import analysis_sum
 from orchestrator.privacy.releases import work_of
@@ -122,7 +121,7 @@ class PlayingAnalysis:
         crowd = self._crowds[place]
         dataset = _joined(crowd, self._canary) if inside and place == 0 else crowd
         run = Run("audit", "", self.task, b"", dataset, dataset.take(np.empty(0, np.int64)))
-        run.state(len(rows_of_units(self.task, crowd)) + 1)
+        run.state(len(crowd.units(unit_of(self.task.privacy))) + 1)
         return run
 
     @property

@@ -5,25 +5,24 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
+import orchestrator.data.dataset as dataset_module
 import orchestrator.node.contribution as contribution
 import orchestrator.node.evaluation as evaluation
 import orchestrator.node.opening as opening
 import orchestrator.node.secure as node_secure
 import orchestrator.node.summed as summed
-import orchestrator.node.updates as updates
 import orchestrator.privacy.noisy_sum as noisy_sum
 from orchestrator.data.dataset import Dataset
 from orchestrator.node.run import Run
 from orchestrator.node.trainer import GradientTrainer
-from orchestrator.node.units import rows_of_units
-from orchestrator.privacy.clipping import clip_l2
-from orchestrator.privacy.lattice import Lattice
+from orchestrator.privacy.lattice import Lattice, clip_l2
 from orchestrator.privacy.noisy_sum import NoisyCounts, NoisySum, evaluation_counts, statistics_sum
 from orchestrator.privacy.own_sum import FINER
 from orchestrator.privacy.pair_keys import PairKeys
 from orchestrator.privacy.secure_random import SecureRandom
 from orchestrator.privacy.secure_sum import Party
 from orchestrator.privacy.standardization import moments
+from orchestrator.privacy.terms import unit_of
 from orchestrator.privacy.vector_layout import Layout
 from orchestrator.wire.evaluation import LOSS_BOUND, count
 from orchestrator.wire.schema import Schema
@@ -33,7 +32,7 @@ Patches = Tuple[Tuple[Any, str, Any], ...]
 _sample = SecureRandom.poisson_sample
 _units = Dataset.units
 _evaluate = evaluation.evaluate
-_hold_out = evaluation.hold_out
+_hold_out = dataset_module.hold_out
 
 
 def _sample_is(sample: Callable[[SecureRandom, int, float], np.ndarray]) -> Patches:
@@ -130,7 +129,7 @@ def _clip_is(clip: Callable[[np.ndarray, float], np.ndarray]) -> Patches:
     ) -> np.ndarray:
         return clip(vectors, clip_norm) / unit
 
-    return ((noisy_sum, "clip_l2", clipped), (updates, "clip_l2", clipped), (Lattice, "whole_steps", _whole))
+    return ((noisy_sum, "clip_l2", clipped), (contribution, "clip_l2", clipped), (Lattice, "whole_steps", _whole))
 
 
 def clip_off(units: int) -> Patches:
@@ -176,7 +175,7 @@ def record_for_patient(units: int) -> Patches:
 
 def _statistics_is(release: Callable[[NoisySum, np.ndarray], np.ndarray]) -> Patches:
     def statistics(run: Run, layout: Optional[Layout]) -> np.ndarray:
-        own = moments(run.dataset.x, run.task.schema, rows_of_units(run.task, run.dataset))
+        own = moments(run.dataset.x, run.task.schema, run.dataset.units(unit_of(run.task.privacy)))
         return release(statistics_sum(run.task), own)
 
     return ((contribution, "statistics_of", statistics),)
@@ -240,7 +239,7 @@ def evaluation_records(units: int) -> Patches:
 
 
 def _hold_out_is(hold_out: Callable[..., Tuple[Dataset, Dataset]]) -> Patches:
-    return ((evaluation, "hold_out", hold_out), (opening, "hold_out", hold_out))
+    return ((dataset_module, "hold_out", hold_out), (opening, "hold_out", hold_out))
 
 
 def held_out_trained(units: int) -> Patches:

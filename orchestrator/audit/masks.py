@@ -16,9 +16,9 @@ from orchestrator.node.peers import Peers
 from orchestrator.node.run import Run
 from orchestrator.node.secure import MaskedRound
 from orchestrator.node.store import NodeStore
-from orchestrator.node.units import units_in
 from orchestrator.privacy.mask_graph import complete_up_to
 from orchestrator.privacy.ring import unpack
+from orchestrator.privacy.terms import unit_of
 from orchestrator.privacy.vector_layout import Layout, bits_for, parts_of
 from orchestrator.rounds.steps import KEYS, MASKED, REVEAL, SHARES
 from orchestrator.wire.task import Task
@@ -62,7 +62,7 @@ def _masked(
         rounds[name] = MaskedRound("audit", run, announced, weights, name, peers, store, nothing)
     keys = {name: played.answer({"step": KEYS})[0] for name, played in rounds.items()}
     counts = {"bits": layout.bits, "parties": len(stores)}
-    counts.update(units=len(stores) * units_in(task, dataset), records=len(stores) * dataset.records)
+    counts.update(units=len(stores) * len(dataset.units(unit_of(task.privacy))), records=len(stores) * dataset.records)
     asked: Dict[str, Any] = {"adverts": keys, **counts}
     if len(stores) > complete_up_to(task.aggregation.neighbours):
         asked["nonces"] = {
@@ -79,7 +79,7 @@ def _masked(
 
 
 def _layout(task: Task, dataset: Dataset, parameters: int, parties: int, number: int) -> Layout:
-    parts, units = parts_of(task, number, parameters), parties * units_in(task, dataset)
+    parts, units = parts_of(task, number, parameters), parties * len(dataset.units(unit_of(task.privacy)))
     return Layout(
         parts, bits_for(parts, units, parties, task.aggregation.bits), parties, units, parties * dataset.records
     )

@@ -26,18 +26,17 @@ from orchestrator.audit.membership import losses, membership
 from orchestrator.audit.one_run import best_bound, reach
 from orchestrator.audit.probes import Probe, probe, variants
 from orchestrator.audit.training import Playing, Progress, check_playable
-from orchestrator.data.dataset import Dataset, load_dataset, load_for
+from orchestrator.data.dataset import Dataset, hold_out, load_dataset, load_for
 from orchestrator.errors import EdgewardError, UsageError
 from orchestrator.gateway.settings import Config
-from orchestrator.node.evaluation import hold_out
 from orchestrator.node.runtime import TrainingGraph
 from orchestrator.node.scores import with_scores
 from orchestrator.node.store import NodeStore
-from orchestrator.node.units import units_in
 from orchestrator.privacy import terms
 from orchestrator.privacy.accounting import epsilon_spent
 from orchestrator.privacy.accounting_process import plan_apart
 from orchestrator.privacy.standardization import standardize
+from orchestrator.privacy.terms import unit_of
 from orchestrator.wire.claims import objection_to, oversized
 from orchestrator.wire.stated import export_spec
 from orchestrator.wire.task import Evaluation, Task
@@ -123,7 +122,9 @@ def audit(
     _check_declined(task, datasets)
     outside, trained = _membership_data(config, base, datasets)
     playing = Playing(task, ready.graph, ready.weights, trained, progress)
-    units = min(units_in(task, d) for d in trained.values()) if task.privacy.within_node else len(trained)
+    units = (
+        min(len(d.units(unit_of(task.privacy))) for d in trained.values()) if task.privacy.within_node else len(trained)
+    )
     with broken_build(request.broken, units) if request.broken else nullcontext():
         report = _begun(task, trained, playing.parameters, request)
         measured, part = Measured(), _Parts()
@@ -205,7 +206,7 @@ def _judged(report: Dict[str, Any], failures: Sequence[str]) -> Dict[str, Any]:
 def _check_declined(task: Task, datasets: Dict[str, Dataset]) -> None:
     """UsageError where a node would not take part."""
     for name, dataset in datasets.items():
-        reason = objection_to(task) or oversized(task, units_in(task, dataset))
+        reason = objection_to(task) or oversized(task, len(dataset.units(unit_of(task.privacy))))
         if reason is not None:
             raise UsageError(f"{name} would decline this task: {reason}")
 

@@ -4,14 +4,14 @@ from typing import Iterator, List, Optional, Set
 
 import numpy as np
 
-import orchestrator.node.evaluation as evaluation_module
+import orchestrator.data.dataset as dataset_module
 import orchestrator.node.opening as opening
 from orchestrator.audit import laws
 from orchestrator.audit.bench import Bench, of_unit
 from orchestrator.audit.laws import Result
 from orchestrator.audit.probes import IMAGINED, QUIET, REACH, SLACK, Found, Probe, noise_of, probe
 from orchestrator.data.dataset import Dataset
-from orchestrator.node.units import rows_of_units
+from orchestrator.privacy.terms import unit_of
 from orchestrator.wire.evaluation import SENSITIVITY
 
 _NUMBERS = 24_000
@@ -120,7 +120,7 @@ def evaluation_reach(bench: Bench) -> Found:
 def held_out(bench: Bench) -> Found:
     """Who is trained on and who is evaluated on: by what the node makes of its records, and by what its graph is asked for."""
     dataset = _numbered(bench, 400)
-    for hold_out in {evaluation_module.hold_out, vars(opening)["hold_out"]}:
+    for hold_out in {dataset_module.hold_out, vars(opening)["hold_out"]}:
         trained, held = hold_out(dataset, _SHARE, b"a" * 32)
         sides = _names(trained), _names(held)
         used = tuple(set(asked) for asked in bench.sides(trained, held, 4))
@@ -132,7 +132,7 @@ def held_out(bench: Bench) -> Found:
             whose = [set(dataset.patients[sorted(side)].tolist()) for side in sides]
             yield "a patient is on both sides", _certain(not whose[0] & whose[1])
         yield "a unit's side depends on others", _certain(all(_apart(hold_out, dataset, sides[1])))
-        units = [rows[0] in sides[1] for rows in rows_of_units(bench.task, dataset)]
+        units = [rows[0] in sides[1] for rows in dataset.units(unit_of(bench.task.privacy))]
         yield "held-out share", laws.rate_of(np.array(units), int(_SHARE * 2**32) / 2**32)
 
 

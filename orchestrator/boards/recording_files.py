@@ -19,7 +19,7 @@ from orchestrator.boards.recording import Recording, Segment, Source
 from orchestrator.data.cells import names_nobody, nobody
 from orchestrator.data.dataset import INPUT
 from orchestrator.data.outcome import codes_of
-from orchestrator.data.rows import Problems
+from orchestrator.data.problems import Problems
 from orchestrator.data.sources.wav_files import NAME
 from orchestrator.errors import UsageError
 from orchestrator.files import replace_file

@@ -194,10 +194,10 @@ def _validate(arguments: argparse.Namespace) -> int:
     from orchestrator.cli.logs import show_milestones
     from orchestrator.cli.tables import report
     from orchestrator.data.dataset import clamped_columns, load_for
-    from orchestrator.data.rows import ProblemsError
+    from orchestrator.data.problems import ProblemsError
     from orchestrator.errors import exit_code_of
     from orchestrator.gateway.config import load_config
-    from orchestrator.node.units import units_in
+    from orchestrator.privacy.terms import unit_of
 
     task = load_config(arguments.config).task
     show_milestones()
@@ -212,7 +212,7 @@ def _validate(arguments: argparse.Namespace) -> int:
         ]
         print(json.dumps({"file": str(arguments.data), "problems": error.count, "listed": listed}))
         return exit_code_of(error)
-    units = units_in(task, data) if task.privacy.of_patients else data.records
+    units = len(data.units(unit_of(task.privacy))) if task.privacy.of_patients else data.records
     clamped = [text for _, text in clamped_columns(data, task.schema)]
     patients = f" of {many(units, 'patient')}" if task.privacy.of_patients else ""
     dropped = (

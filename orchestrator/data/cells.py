@@ -1,11 +1,14 @@
-"""What one cell of a data file means: a number, a category or a class; and why it means none of these.
+"""What one cell of a data file means: a number, a category or a class; and why it means none of these. Rows of them, packed.
 
 Reasons quote the cell, so they are for the owner of the file alone.
 """
 
 import math
 import re
-from typing import Dict, Iterable, Optional, Sequence
+from array import array
+from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence
+
+import numpy as np
 
 from orchestrator.wire.bounds import near
 from orchestrator.wire.schema import Feature, Schema
@@ -246,3 +249,72 @@ def _marker(cell: str) -> str:
     if cell.casefold() not in MARKERS:
         return ""
     return "; if it stands for a missing value, ask for it among missing_markers in the task's schema"
+
+
+UNLABELLED = -1
+"""In place of a class, where records without labels are allowed."""
+
+
+class Row(NamedTuple):
+    """values: for each feature its number, or the code of its category. label: as its target reads it. complete: whether no used
+    value is missing."""
+
+    values: List[float]
+    label: int
+    patient: int
+    complete: bool
+    clamped: bool = False  # whether the label was beyond its range
+
+
+class Rows:
+    """Rows, packed as they are read: a million of them take what their numbers take.
+
+    Rows to leave out are among them: what a row takes may not say whether it is one, since the task names the values that count
+    as missing.
+    """
+
+    def __init__(self, features: int) -> None:
+        self._features = features
+        self._values, self._complete = array("d"), array("b")
+        self._labels, self._patients, self._lines = array("q"), array("q"), array("q")
+        self.codes: List[Optional[Codes]] = []
+        """For each feature with categories its codes, None for a number."""
+        self.clamped = 0
+        """Complete rows whose label was beyond its range."""
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def add(self, line: int, row: Row) -> None:
+        """line: of the file."""
+        self._values.extend(row.values)
+        self._labels.append(row.label)
+        self._patients.append(row.patient)
+        self._complete.append(row.complete)
+        self._lines.append(line)
+        self.clamped += row.clamped & row.complete
+
+    @property
+    def values(self) -> np.ndarray:
+        """float64 (rows, features), not to be written to."""
+        return np.frombuffer(self._values, np.float64).reshape(len(self), self._features)
+
+    @property
+    def labels(self) -> np.ndarray:
+        """int64 (rows,)."""
+        return np.frombuffer(self._labels, np.int64)
+
+    @property
+    def patients(self) -> np.ndarray:
+        """int64 (rows,)."""
+        return np.frombuffer(self._patients, np.int64)
+
+    @property
+    def complete(self) -> np.ndarray:
+        """bool (rows,): whether no used value is missing."""
+        return np.frombuffer(self._complete, np.bool_)
+
+    @property
+    def lines(self) -> np.ndarray:
+        """int64 (rows,): the line of the file each row is from."""
+        return np.frombuffer(self._lines, np.int64)

@@ -1,6 +1,7 @@
 """A node's private data, read and checked against the task's schema. Errors name file, line and column."""
 
 import hashlib
+import hmac
 from pathlib import Path
 from typing import Any, BinaryIO, List, NamedTuple, Optional, Tuple
 
@@ -12,13 +13,14 @@ from orchestrator.data.cells import Codes, names_nobody, nobody
 from orchestrator.data.described import RowsOf, is_description, read_description
 from orchestrator.data.formats import head_of, refuse_other_formats
 from orchestrator.data.outcome import cell_of, codes_of
-from orchestrator.data.rows import MOST_PROBLEMS, Problems
+from orchestrator.data.problems import MOST_PROBLEMS, Problems
 from orchestrator.data.sources.base import Wanted
 from orchestrator.data.sources.registry import file_of, signal_windows
 from orchestrator.data.table import MOST_VALUES, Asked, patient_number, read_table
 from orchestrator.errors import DataError
 from orchestrator.wire.bounds import near
 from orchestrator.wire.logarithm import logarithm
+from orchestrator.wire.plain import many
 from orchestrator.wire.schema import Schema
 from orchestrator.wire.special_files import open_file
 from orchestrator.wire.task import Task
@@ -133,6 +135,34 @@ def _one_hot(codes: Codes) -> np.ndarray:
     """float32 (values + 1, values): the inputs of each code; values that mean the same are all 1. The last row is of no code."""
     alike = np.array(codes.alike)
     return np.asarray(np.append(np.arange(len(alike)), -1)[:, np.newaxis] == alike, np.float32)
+
+
+def hold_out(dataset: Dataset, share: float, key: bytes) -> Tuple[Dataset, Dataset]:
+    """(records to train on, records to evaluate on).
+
+    A record is held out when a keyed hash of its content says so; where the schema names patients, of whose it is: all of a
+    patient's are on one side. So the same one is on the same side in every run of this node, and whether it is depends on no
+    other record, as separate accounting of the two sides needs. Raises DataError when one side would be empty.
+    """
+    if not share:
+        return dataset, dataset.take(np.zeros(dataset.records, bool))
+    limit = int(share * 2**32)
+
+    def drawn(content: bytes) -> bool:
+        return int.from_bytes(hmac.new(key, content, hashlib.sha256).digest()[:4], "big") < limit
+
+    if dataset.patients is None:
+        contents = (dataset.x[i].tobytes() + dataset.y[i].tobytes() for i in range(dataset.records))
+        held = np.fromiter((drawn(content) for content in contents), bool, dataset.records)
+    else:
+        whose, each = np.unique(dataset.patients, return_inverse=True)
+        held = np.array([drawn(b"patient" + int(one).to_bytes(8, "big", signed=True)) for one in whose])[each]
+    if held.all() or not held.any():
+        raise DataError(
+            f"{many(dataset.records, 'record')} cannot be split into some to train on and a share of {share:g} to evaluate on: "
+            "those of one patient, or else equal ones, are kept together"
+        )
+    return dataset.take(~held), dataset.take(held)
 
 
 def clamped_columns(dataset: Dataset, schema: Schema) -> List[Tuple[float, str]]:

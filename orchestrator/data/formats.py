@@ -45,6 +45,11 @@ def head_of(file: BinaryIO) -> bytes:
     return head
 
 
+def beginning(head: bytes) -> bytes:
+    """What of the first bytes says which format a file has: of a text the first line that holds something, else all of them."""
+    return head if b"\0" in head else head.lstrip(b"\xef\xbb\xbf \t\r\n").split(b"\n", 1)[0]
+
+
 def text_format(head: bytes) -> str:
     """What the first bytes are, and the cure, where a format other than text is recognized, or text in UTF-32; else nothing."""
     found = _format_of(head, "table")

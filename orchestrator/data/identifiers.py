@@ -7,7 +7,7 @@ from typing import Dict, Iterator, List, NamedTuple, Sequence
 from orchestrator.data.cells import names_nobody, nobody
 from orchestrator.data.columns import column_at
 from orchestrator.data.formats import wrong_count
-from orchestrator.data.rows import Problems
+from orchestrator.data.problems import Problems
 from orchestrator.data.sources.base import Row
 
 

@@ -4,8 +4,8 @@ from typing import Any, List, Sequence, Tuple
 
 import numpy as np
 
-from orchestrator.data.cells import Codes, finite, no_class, shown, unfit_number
-from orchestrator.data.rows import UNLABELLED, Problems
+from orchestrator.data.cells import UNLABELLED, Codes, finite, no_class, shown, unfit_number
+from orchestrator.data.problems import Problems
 from orchestrator.wire.schema import Schema
 
 

@@ -10,11 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Dict, Iterator, List, NamedTuple, Optional, Sequence, TextIO, TypeVar, Union
 
-from orchestrator.data.cells import Codes, finite, names_nobody, nobody, unfit
+from orchestrator.data.cells import UNLABELLED, Codes, Row, Rows, finite, names_nobody, nobody, unfit
 from orchestrator.data.columns import lacking
 from orchestrator.data.described import Description, FileSource, is_description, read_description
 from orchestrator.data.formats import (
     NAMES_AGAIN,
+    beginning,
     blank,
     head_of,
     not_csv,
@@ -27,8 +28,8 @@ from orchestrator.data.formats import (
 )
 from orchestrator.data.joining import EventRows
 from orchestrator.data.outcome import Outcome
+from orchestrator.data.problems import MOST_PROBLEMS, Problems
 from orchestrator.data.recoding import Report
-from orchestrator.data.rows import MOST_PROBLEMS, UNLABELLED, Problems, Row, Rows
 from orchestrator.data.sources.base import Row as SourceRow
 from orchestrator.data.sources.base import RowError
 from orchestrator.data.sources.registry import located, other_rows, service_numbers, service_tables
@@ -141,7 +142,7 @@ def _opened_file(path: Path, form: FileSource) -> Iterator[_Found]:
         path, part = located(path)
         with open_file(path) as file:
             head = head_of(file)
-            rows: Union[_Text, Iterator[SourceRow], None] = other_rows(path, part, head)
+            rows: Union[_Text, Iterator[SourceRow], None] = other_rows(path, part, beginning(head))
             if rows is not None and form.options:
                 raise DataError(
                     f"{path}: no text of separated values; the description's {', '.join(form.options)} would say nothing: take "

@@ -11,7 +11,7 @@ from orchestrator.data.described import is_description, read_description
 from orchestrator.data.sources.registry import SIGNALS, located, service_rows
 from orchestrator.doctor.finding import NOT_CHECKED, OK, PROBLEM, WARNING, Finding, problem_of
 from orchestrator.errors import AwayError, DataError
-from orchestrator.node.units import units_in
+from orchestrator.privacy.terms import unit_of
 from orchestrator.wire.claims import oversized
 from orchestrator.wire.plain import many
 from orchestrator.wire.task import Task
@@ -65,7 +65,7 @@ def check_data(path: Path, task: Optional[Task]) -> Finding:
     except DataError as error:
         fix = "fix the description" if task is None else "fix the file, or ask the author of the task"
         return problem_of("data", error, fix)
-    units = task.privacy.most_units(units_in(task, dataset))
+    units = task.privacy.most_units(len(dataset.units(unit_of(task.privacy))))
     objection = oversized(task, units)
     if objection:
         return Finding(

@@ -36,10 +36,11 @@ class BrokerWatch:
         self._probe.lost()
         self._course.tell("broker_lost", reason=reason)
 
-    def heard(self, payload: bytes, own: bool) -> None:
-        """A message came. own: it is one that the gateway sent itself."""
-        self._probe.heard(payload if own else b"", self._clock.monotonic())
-        self._regained(self._reach.heard(self._clock.monotonic(), own))
+    def heard(self, echo: Optional[bytes] = None) -> None:
+        """A message came. echo: what one that the gateway sent itself brought; None for somebody else's."""
+        if echo is not None:
+            self._probe.heard(echo, self._clock.monotonic())
+        self._regained(self._reach.heard(self._clock.monotonic(), echo is not None))
 
     def quiet(self, expected: float) -> None:
         """Nothing waits to be read, as was expected by the monotonic time `expected`: looks whether the broker passes anything

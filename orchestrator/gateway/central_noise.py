@@ -10,8 +10,7 @@ from typing import Any, Dict, Iterator, List, Tuple
 
 import numpy as np
 
-from orchestrator.gateway.aggregation import Aggregation
-from orchestrator.gateway.stored_answers import Tensors
+from orchestrator.gateway.aggregation import Aggregation, Tensors
 from orchestrator.privacy.adaptive_clip import next_clip, noisy_share, split_multiplier
 from orchestrator.privacy.correlated import FRACTION_BITS, CorrelatedNoise
 from orchestrator.privacy.lattice import Lattice, draw, make_lattice

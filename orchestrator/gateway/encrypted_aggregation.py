@@ -13,8 +13,8 @@ from typing import Any, Dict, Iterator, Mapping, Optional, Tuple
 import numpy as np
 
 from orchestrator.errors import PrivacyError, RoundError, WireError
+from orchestrator.gateway.aggregation import MAX_MESSAGE_BYTES, Tensors
 from orchestrator.gateway.secure_aggregation import Counts, Request, SecureAggregation
-from orchestrator.gateway.stored_answers import MAX_MESSAGE_BYTES, Tensors
 from orchestrator.privacy.ckks import BITS, MOST_PARTIES, Receiver, SumPlan
 from orchestrator.privacy.secure_session import LEAST_SURVIVORS
 from orchestrator.privacy.vector_layout import Summed

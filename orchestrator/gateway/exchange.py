@@ -2,8 +2,8 @@
 
 from typing import Any, Dict, Iterator, List, Optional, Tuple, Type
 
+from orchestrator.gateway.aggregation import MAX_MESSAGE_BYTES
 from orchestrator.gateway.run_store import RunStore
-from orchestrator.gateway.stored_answers import MAX_MESSAGE_BYTES
 from orchestrator.privacy.mask_graph import complete_up_to
 from orchestrator.privacy.secure_sum import Advert, Session, session_id
 from orchestrator.rounds.events import Arrived

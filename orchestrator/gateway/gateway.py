@@ -178,7 +178,8 @@ class Gateway:
         self.link.pump()
         begun, wait = self._clock.monotonic(), min(self.wait_s(), longest_s)
         try:
-            event = self._clock.first(self.link.events, begun + wait)
+            self._clock.wait(self.link.events, begun + wait)
+            event = self.link.events.get_nowait()
         except queue.Empty:
             self._broker.quiet(begun + wait)
             self.announcer.outbox.due(self._clock.monotonic())
@@ -246,7 +247,7 @@ class Gateway:
 
     def receive(self, message: Message) -> None:
         own = message.topic == self._topics.gateway_echo
-        self._broker.heard(message.payload, own)
+        self._broker.heard(message.payload if own else None)
         if own:
             return
         sender = self._topics.sender(message.topic)

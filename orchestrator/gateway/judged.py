@@ -5,7 +5,9 @@ from typing import Any, Dict
 import numpy as np
 
 from orchestrator.gateway import counts, scores
+from orchestrator.privacy.noisy_sum import evaluation_noise
 from orchestrator.wire.schema import Schema
+from orchestrator.wire.task import Task
 
 
 def figures_of_rows(schema: Schema, y: np.ndarray, answers: np.ndarray, resample: bool = True) -> Dict[str, Any]:
@@ -20,3 +22,14 @@ def figures_of_sums(schema: Schema, sums: np.ndarray, bins: int, noise: float) -
     if schema.declared is not None:
         return schema.declared.of_sums(sums, bins, noise)
     return scores.figures(counts.of_sums(sums, len(schema.classes), bins, noise), schema.classes)
+
+
+def pooled_figures(task: Task, sums: Dict[str, np.ndarray], nodes: int) -> Dict[str, Any]:
+    """Of what `nodes` nodes counted together, and of each by its name. sums: under "" those of a secure sum, of no one node."""
+
+    def figures(vector: np.ndarray, nodes: int) -> Dict[str, Any]:
+        return figures_of_sums(task.schema, vector, task.evaluation.bins, evaluation_noise(task, nodes))
+
+    pooled = figures(np.sum([sums[node] for node in sorted(sums)], axis=0), nodes)
+    per_node = {node: figures(vector, 1) for node, vector in sorted(sums.items()) if node}
+    return {**pooled, "per_node": per_node} if per_node else pooled

@@ -10,12 +10,11 @@ from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tup
 import numpy as np
 
 from orchestrator.errors import PrivacyError, RoundError, WireError
-from orchestrator.gateway.aggregation import ROOM_BYTES, Aggregation, Evaluate
+from orchestrator.gateway.aggregation import MAX_MESSAGE_BYTES, ROOM_BYTES, Aggregation, Evaluate, Tensors
 from orchestrator.gateway.exchange import Exchange
 from orchestrator.gateway.outcome import Outcome
 from orchestrator.gateway.run import standardization
 from orchestrator.gateway.run_store import RunStore
-from orchestrator.gateway.stored_answers import MAX_MESSAGE_BYTES, Tensors
 from orchestrator.privacy.noisy_sum import TALLY
 from orchestrator.privacy.ring import from_ring
 from orchestrator.privacy.secure_sum import (

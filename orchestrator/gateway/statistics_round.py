@@ -1,11 +1,10 @@
 """The round of standardization: mean and deviation of every column, from the sums of all nodes."""
 
 import math
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Protocol, Tuple
 
 import numpy as np
 
-from orchestrator.gateway.stored_answers import StoredAnswers
 from orchestrator.privacy.noisy_sum import statistics_sum
 from orchestrator.privacy.standardization import (
     MIN_STD,
@@ -28,10 +27,18 @@ Total = Tuple[np.ndarray, float]
 """(sums of all nodes, how many privacy units they are over)"""
 
 
+class Answers(Protocol):
+    """Of nodes to a round, read back; see aggregation.StoredAnswers."""
+
+    def of(self, action: Aggregate) -> Iterator[Tuple[str, Dict[str, Any], Dict[str, np.ndarray]]]: ...
+    def vector(self, number: int, header: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> np.ndarray: ...
+    def size(self, number: int) -> int: ...
+
+
 class StatisticsRound:
     """Of one run."""
 
-    def __init__(self, task: Task, answers: StoredAnswers) -> None:
+    def __init__(self, task: Task, answers: Answers) -> None:
         self._task, self._answers = task, answers
         self.exact = not (task.privacy.on or task.aggregation.secure)
         """Whether nodes sent their columns' sums as they are, and every answer can be read."""

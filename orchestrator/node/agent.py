@@ -75,7 +75,7 @@ class NodeAgent(Member):
             wake=self._wake,
             contributor=self._contributor,
             figures=self._figures,
-            send=lambda body: self._send(body),
+            send=self._send,
             abstain=lambda header, reason: self._abstain(header, reason),
         )
 

@@ -1,50 +1,18 @@
-"""Evaluation on the node: records that are never trained on, and the sums over them that may leave."""
+"""Evaluation on the node: the sums over records that are never trained on (data/dataset.py, `hold_out`) that may leave."""
 
-import hashlib
-import hmac
 from functools import lru_cache
-from typing import Iterable, Iterator, Optional, Tuple
+from typing import Iterable, Iterator, Optional
 
 import numpy as np
 
 from orchestrator.data.dataset import Dataset
-from orchestrator.errors import DataError
 from orchestrator.node.pace import Work, tried
 from orchestrator.node.runtime import TrainingGraph
-from orchestrator.node.units import rows_of_units
 from orchestrator.privacy.noisy_sum import NoisyCounts, evaluation_counts
 from orchestrator.privacy.secure_random import SecureRandom
-from orchestrator.wire.plain import many
+from orchestrator.privacy.terms import unit_of
 from orchestrator.wire.targets.base import Target
 from orchestrator.wire.task import Task
-
-
-def hold_out(dataset: Dataset, share: float, key: bytes) -> Tuple[Dataset, Dataset]:
-    """(records to train on, records to evaluate on).
-
-    A record is held out when a keyed hash of its content says so; where the schema names patients, of whose it is: all of a
-    patient's are on one side. So the same one is on the same side in every run of this node, and whether it is depends on no
-    other record, as separate accounting of the two sides needs. Raises DataError when one side would be empty.
-    """
-    if not share:
-        return dataset, dataset.take(np.zeros(dataset.records, bool))
-    limit = int(share * 2**32)
-
-    def drawn(content: bytes) -> bool:
-        return int.from_bytes(hmac.new(key, content, hashlib.sha256).digest()[:4], "big") < limit
-
-    if dataset.patients is None:
-        contents = (dataset.x[i].tobytes() + dataset.y[i].tobytes() for i in range(dataset.records))
-        held = np.fromiter((drawn(content) for content in contents), bool, dataset.records)
-    else:
-        whose, each = np.unique(dataset.patients, return_inverse=True)
-        held = np.array([drawn(b"patient" + int(one).to_bytes(8, "big", signed=True)) for one in whose])[each]
-    if held.all() or not held.any():
-        raise DataError(
-            f"{many(dataset.records, 'record')} cannot be split into some to train on and a share of {share:g} to evaluate on: "
-            "those of one patient, or else equal ones, are kept together"
-        )
-    return dataset.take(~held), dataset.take(held)
 
 
 def evaluate(
@@ -60,7 +28,7 @@ def evaluate(
     answers = learned.answers(logits, held_out.y, held_out.x)
     if not task.privacy.on:
         return learned.count(held_out.y, answers, bins)
-    counts, units = evaluation_counts(task), rows_of_units(task, held_out)
+    counts, units = evaluation_counts(task), held_out.units(unit_of(task.privacy))
     return counts.release(_each(learned, held_out.y, answers, units, bins), SecureRandom(), limit)
 
 

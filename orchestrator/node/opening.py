@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any, Dict, NamedTuple, Optional, Tuple, Union
 
 from orchestrator.analyses.registry import analysis_of
-from orchestrator.data.dataset import CLAMPED_SHARE, Dataset, clamped_columns, load_dataset, load_for
+from orchestrator.data.dataset import CLAMPED_SHARE, Dataset, clamped_columns, hold_out, load_dataset, load_for
 from orchestrator.data.described import is_live, versions_of
 from orchestrator.data.sources.registry import located
 from orchestrator.errors import AwayError, DataError, EdgewardError, GraphError
-from orchestrator.node.evaluation import hold_out
 from orchestrator.node.figures import MemoryFigures
 from orchestrator.node.gatekeeper import Gatekeeper, Verdict, Waiting, looked_for
 from orchestrator.node.graph_admission import admit_graph, admit_model, refuse_model

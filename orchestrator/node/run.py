@@ -14,9 +14,9 @@ from orchestrator.node.graph_check import check_graph
 from orchestrator.node.pace import most_held_out, quantum_s
 from orchestrator.node.runtime import TrainingGraph
 from orchestrator.node.trainer import GradientTrainer, Trainer, step_work
-from orchestrator.node.units import units_in
 from orchestrator.privacy.noisy_sum import noised_count
 from orchestrator.privacy.secure_random import SecureRandom
+from orchestrator.privacy.terms import unit_of
 from orchestrator.wire.task import Task
 
 log = logging.getLogger("edgeward.node")
@@ -46,7 +46,7 @@ class Run:
         self.certificates = certificates
         self.dataset = dataset
         self.held_out = held_out  # raw; evaluated on, never trained on
-        self.units = units_in(task, dataset)  # private: nothing that is sent may depend on it
+        self.units = len(dataset.units(unit_of(task.privacy)))  # private: nothing that is sent may depend on it
         self._stated: Optional[int] = None
         self._parameters: Optional[int] = None
         self.trainer: Optional[Trainer] = None

@@ -13,10 +13,10 @@ from orchestrator.errors import WireError
 from orchestrator.node.guard import DisclosureGuard
 from orchestrator.node.run import Run, Tensors
 from orchestrator.node.store import NodeStore
-from orchestrator.node.units import rows_of_units
 from orchestrator.privacy.scoring import exact_score, losses, noised_score
 from orchestrator.privacy.secure_random import SecureRandom
 from orchestrator.privacy.standardization import standardize
+from orchestrator.privacy.terms import unit_of
 from orchestrator.rounds.fuala import OWN
 from orchestrator.wire.announcing import ASSIGNED, ModelAssigned
 from orchestrator.wire.answering import Scored
@@ -40,7 +40,7 @@ def scored(
     probabilities = task.schema.learned.answers(outputs.astype(np.float64), held_out.y, x)
     each = losses(task, probabilities, held_out.y)
     if task.privacy.on:
-        score = noised_score(task, each, rows_of_units(task, held_out), run.stated_units, SecureRandom())
+        score = noised_score(task, each, held_out.units(unit_of(task.privacy)), run.stated_units, SecureRandom())
     else:
         score = exact_score(task, each)
     return Scored(float(score), digest_of_weights(model)).written()

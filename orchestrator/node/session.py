@@ -72,6 +72,7 @@ class Session(ABC):
         self._refusal_at = self._said_at = -SAY_EVERY_S
         self._refusals = 0
         self.outbox = Outbox()
+        self._send = self.outbox.to(GATEWAY, self.topics.up(name), self._clock)
         self._inbox = Inbox(MAX_MESSAGE_BYTES)
         self.stopping = self._connected = False
         # Of this state folder: another node under this name is another one, for the broker as well.
@@ -162,7 +163,8 @@ class Session(ABC):
         """One message, or what is due when none comes for as long as nothing is due, at most `longest_s`."""
         self.link.pump()
         try:
-            self._handle(self._clock.first(self.link.events, self._clock.monotonic() + min(self.wait_s(), longest_s)))
+            self._clock.wait(self.link.events, self._clock.monotonic() + min(self.wait_s(), longest_s))
+            self._handle(self.link.events.get_nowait())
         except queue.Empty:
             self.outbox.due(self._clock.monotonic())
             self.presence.report_health()
@@ -181,10 +183,6 @@ class Session(ABC):
             return 0.0
         waits, due = min(0.5, self._beside.wait_s()), self.outbox.next_due()
         return max(0.0, waits if due is None else min(waits, due - self._clock.monotonic()))
-
-    def _send(self, body: bytes) -> None:
-        up = self.topics.up(self.name)
-        self.outbox.send(body, up, {GATEWAY: up}, self._clock.monotonic())
 
     def _refuse(self, what: str, error: EdgewardError) -> None:
         """Says why here, and that to the gateway; there at most once a second, and here, too, where there are many."""

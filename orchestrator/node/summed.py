@@ -10,7 +10,6 @@ from orchestrator.errors import WireError
 from orchestrator.node.analysed import asked_of, unit_vectors
 from orchestrator.node.guard import DisclosureGuard
 from orchestrator.node.run import Run, Tensors
-from orchestrator.node.units import rows_of_units
 from orchestrator.privacy.noisy_sum import analysis_sum, statistics_sum
 from orchestrator.privacy.secure_random import SecureRandom
 from orchestrator.privacy.standardization import moments, spread
@@ -23,7 +22,7 @@ def statistics_of(run: Run, layout: Optional[Layout]) -> np.ndarray:
     """For standardization: float64 sums, or int64 in steps with noise."""
     if layout is None and not run.task.privacy.on:
         return spread(run.dataset.x, run.task.schema)
-    unit_moments = moments(run.dataset.x, run.task.schema, rows_of_units(run.task, run.dataset))
+    unit_moments = moments(run.dataset.x, run.task.schema, run.dataset.units(unit_of(run.task.privacy)))
     if not run.task.privacy.on:
         return np.asarray(unit_moments.sum(axis=0))
     limit = limit_in(layout, STATISTICS, run.stated_units)

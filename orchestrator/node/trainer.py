@@ -10,10 +10,10 @@ import numpy as np
 from orchestrator.data.dataset import Dataset
 from orchestrator.node.pace import Work, tried
 from orchestrator.node.runtime import TrainingGraph
-from orchestrator.node.units import rows_of_units
 from orchestrator.privacy.noisy_sum import PART, NoisySum, noised_count
 from orchestrator.privacy.own_sum import step_sum
 from orchestrator.privacy.secure_random import Fractions, SecureRandom
+from orchestrator.privacy.terms import unit_of
 from orchestrator.rounds.declared import declared
 from orchestrator.rounds.strategies import node_half
 from orchestrator.wire.task import Task
@@ -55,7 +55,7 @@ class GradientTrainer:
         self._clipped = 0  # units of this step that were longer than the clip norm: private
         self._tally: Optional[np.ndarray] = None
         self.tally_limit: Optional[int] = None  # to what a step's tally is cut before its noise, for a secure sum
-        self._units = rows_of_units(task, dataset) if task.privacy.within_node else []
+        self._units = dataset.units(unit_of(task.privacy)) if task.privacy.within_node else []
         self._half = node_half(task.training.strategy, task.training.options)
 
     def record_seconds(self) -> float:

@@ -5,8 +5,8 @@ from typing import Any, Dict, Iterator, NamedTuple, Optional, TextIO
 
 import numpy as np
 
+from orchestrator.data.cells import UNLABELLED
 from orchestrator.data.dataset import Dataset
-from orchestrator.data.rows import UNLABELLED
 from orchestrator.gateway.evaluation import judge
 from orchestrator.wire.schema import Schema
 

@@ -1,41 +1,11 @@
-"""L2 clipping: no record may move a sum by more than the clip norm."""
+"""The clip norm of a task: what no record may move a sum by more than (`lattice.clip_l2`)."""
 
 import math
 from dataclasses import replace
-from typing import Optional
-
-import numpy as np
 
 from orchestrator.analyses.registry import analysis_of
-from orchestrator.privacy.lattice import squared_lengths
 from orchestrator.wire.schema import Schema
 from orchestrator.wire.task import Task
-
-
-def clip_l2(
-    vectors: np.ndarray,
-    clip_norm: float,
-    norms: Optional[np.ndarray] = None,
-    unit: float = 1.0,
-    out: Optional[np.ndarray] = None,
-) -> np.ndarray:
-    """Scales each row of float (n, d) down to L2 norm `clip_norm` where it is longer. Rows that are not finite become 0.
-
-    A gradient that overflowed says nothing, and letting it through would break the bound the noise is matched to. norms: those of
-    the rows, where they are known. unit: what the result is in, such as the steps of a grid. out: where it may go.
-    """
-    norms = row_norms(vectors) if norms is None else norms
-    # Float rounding may leave a norm a hair above the bound: shrink by one part in a million.
-    factors = np.minimum(1.0, clip_norm * (1 - 1e-6) / np.maximum(norms, 1e-30)) * (1.0 / unit)
-    whole = np.isfinite(norms)
-    if whole.all():
-        return np.asarray(np.multiply(vectors, factors[:, np.newaxis], out=out))
-    return np.where(whole[:, np.newaxis], vectors, 0.0) * np.where(whole, factors, 0.0)[:, np.newaxis]
-
-
-def row_norms(vectors: np.ndarray) -> np.ndarray:
-    """float64 (n,): L2 norms of float (n, d)."""
-    return np.asarray(np.sqrt(squared_lengths(np.asarray(vectors, np.float64))))
 
 
 def gradient_length(schema: Schema) -> float:

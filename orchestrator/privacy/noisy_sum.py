@@ -11,7 +11,6 @@ from typing import Callable, Iterable, Iterator, List, Optional
 import numpy as np
 
 from orchestrator.errors import PrivacyError
-from orchestrator.privacy.clipping import clip_l2, row_norms
 from orchestrator.privacy.lattice import (
     MAX_LEVELS,
     MIN_NOISE_STD,
@@ -19,9 +18,11 @@ from orchestrator.privacy.lattice import (
     Lattice,
     Uniform,
     clamp,
+    clip_l2,
     draw,
     make_lattice,
     party_variance,
+    row_norms,
 )
 from orchestrator.privacy.releases import work_of
 from orchestrator.privacy.secure_random import Fractions, SecureRandom

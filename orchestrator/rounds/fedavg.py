@@ -5,9 +5,7 @@ McMahan et al. 2017, Algorithm 1; with a server learning rate as in Reddi et al.
 
 from typing import Mapping, Tuple
 
-import numpy as np
-
-from orchestrator.rounds.strategy import OfTheMean, State, step
+from orchestrator.rounds.strategy import OfTheMean
 
 
 class FedAvg(OfTheMean):
@@ -16,6 +14,3 @@ class FedAvg(OfTheMean):
 
     def __init__(self, server_learning_rate: float, options: Mapping[str, float]) -> None:
         self.server_learning_rate = server_learning_rate
-
-    def move(self, weights: np.ndarray, mean: np.ndarray, state: State) -> Tuple[np.ndarray, State]:
-        return step(weights, mean, self.server_learning_rate), state

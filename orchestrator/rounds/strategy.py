@@ -1,6 +1,5 @@
 """What a strategy is: how the updates of a round become the next weights."""
 
-from abc import ABC, abstractmethod
 from typing import Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional, Protocol, Tuple, Type, Union
 
 import numpy as np
@@ -86,14 +85,15 @@ class WeightsOnly:
         return {}
 
 
-class OfTheMean(WeightsOnly, ABC):
+class OfTheMean(WeightsOnly):
     """A strategy that needs nothing but the mean of a round's updates, which a secure sum gives as well."""
 
     takes_mean = True
+    server_learning_rate = 1.0
 
-    @abstractmethod
     def move(self, weights: np.ndarray, mean: np.ndarray, state: State) -> Tuple[np.ndarray, State]:
-        """(new float32 weights (P,), new state) from the old ones and the mean delta, float64 (P,)."""
+        """(new float32 weights (P,), new state) from the old ones and the mean delta, float64 (P,): a step along it."""
+        return step(weights, mean, self.server_learning_rate), state
 
     def aggregate(self, weights: np.ndarray, updates: Iterable[Update], state: State) -> Tuple[np.ndarray, State]:
         return self.move(weights, weighted_mean(updates, weights.size), state)

@@ -26,13 +26,10 @@ class TurnedClock:
     def time(self) -> float:
         return self._ahead + self._monotonic
 
-    def first(self, events: "queue.Queue[Any]", until: float) -> Any:
+    def wait(self, events: "queue.Queue[Any]", until: float) -> None:
         """With an empty queue it is `until` at once."""
-        try:
-            return events.get_nowait()
-        except queue.Empty:
+        if events.empty():
             self.sleep(until - self._monotonic)
-            raise
 
     def sleep(self, seconds: float) -> None:
         """It is so much later at once."""

@@ -17,8 +17,8 @@ class Clock(Protocol):
     def time(self) -> float:
         """Seconds since 1970, as far as the machine knows."""
 
-    def first(self, events: "queue.Queue[Any]", until: float) -> Any:
-        """The first of `events`, as soon as there is one; queue.Empty where none is by `until`, on the monotonic reading."""
+    def wait(self, events: "queue.Queue[Any]", until: float) -> None:
+        """Returns as soon as `events` holds one, which the caller alone takes out, or at `until` on the monotonic reading."""
 
     def sleep(self, seconds: float) -> None:
         """Returns after so much time."""
@@ -33,8 +33,9 @@ class SystemClock:
     def time(self) -> float:
         return time.time()
 
-    def first(self, events: "queue.Queue[Any]", until: float) -> Any:
-        return events.get(timeout=max(0.0, until - time.monotonic()))
+    def wait(self, events: "queue.Queue[Any]", until: float) -> None:
+        with events.not_empty:
+            events.not_empty.wait_for(lambda: bool(events.queue), max(0.0, until - time.monotonic()))
 
     def sleep(self, seconds: float) -> None:
         time.sleep(seconds)

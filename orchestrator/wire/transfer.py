@@ -11,9 +11,10 @@ import hashlib
 import threading
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
-from typing import Deque, Dict, FrozenSet, Iterable, List, Optional, Set, Tuple
+from typing import Callable, Deque, Dict, FrozenSet, Iterable, List, Optional, Set, Tuple
 
 from orchestrator.errors import WireError
+from orchestrator.wire.clock import Clock
 from orchestrator.wire.frames import MAX_WANTED, Ack, Chunk, Frame, Want, chunk_count, cut, encode_frame
 from orchestrator.wire.spill import Piece, Spill
 
@@ -102,6 +103,10 @@ class Outbox:
                 return key, pending
         key = transfer_id(body)
         return key, self._pending.get(key)
+
+    def to(self, receiver: str, topic: str, clock: Clock) -> Callable[[bytes], None]:
+        """What sends a body to the one receiver, who is alone on this topic."""
+        return lambda body: self.send(body, topic, {receiver: topic}, clock.monotonic())
 
     def _enqueue(self, key: bytes, pending: _Pending, indices: Iterable[int], receivers: List[str]) -> None:
         if not receivers:

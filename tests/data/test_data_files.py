@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from orchestrator.data import table
-from orchestrator.data.cells import canonical
+from orchestrator.data.cells import UNLABELLED, canonical
 from orchestrator.data.dataset import load_dataset
-from orchestrator.data.rows import MOST_PROBLEMS, UNLABELLED
+from orchestrator.data.problems import MOST_PROBLEMS
 from orchestrator.errors import DataError
 from orchestrator.wire.schema import Feature, Schema
 

@@ -7,9 +7,9 @@ from typing import Any, List
 import numpy as np
 import pytest
 
+from orchestrator.data.cells import UNLABELLED
 from orchestrator.data.dataset import clamped_columns, load_dataset
 from orchestrator.data.mock import mock_rows, write_signals
-from orchestrator.data.rows import UNLABELLED
 from orchestrator.errors import DataError
 from orchestrator.wire.schema import Feature, Schema
 from orchestrator.wire.targets.number import CODES

@@ -24,7 +24,7 @@ class Dying(KeyHolderAgent):
         if chosen and self.when == "before":
             os.kill(os.getpid(), signal.SIGKILL)
         if chosen and self.when == "after":  # stored, and not sent
-            self._send = lambda body: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[method-assign]
+            self._send = lambda body: os.kill(os.getpid(), signal.SIGKILL)
         super()._take_step(header, tensors)
 
 

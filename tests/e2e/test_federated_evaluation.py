@@ -8,12 +8,12 @@ from typing import List, Tuple
 import numpy as np
 from test_gateway_cli import CONFIG, federation  # noqa: F401 - a fixture
 
-from orchestrator.data.dataset import load_dataset
+from orchestrator.data.dataset import hold_out, load_dataset
 from orchestrator.gateway.config import load_config
 from orchestrator.gateway.counts import of_sums
 from orchestrator.gateway.scores import figures
 from orchestrator.gateway.store import Store
-from orchestrator.node.evaluation import evaluate, hold_out
+from orchestrator.node.evaluation import evaluate
 from orchestrator.node.runtime import TrainingGraph
 from orchestrator.node.store import NodeStore
 from orchestrator.privacy.standardization import standardize

@@ -17,7 +17,7 @@ from malicious import Attack, Victim
 
 from orchestrator.data import cells, outcome
 from orchestrator.data.dataset import load_dataset
-from orchestrator.data.rows import MOST_PROBLEMS
+from orchestrator.data.problems import MOST_PROBLEMS
 from orchestrator.errors import DataError
 from orchestrator.node.figures import FREE, MemoryFigures
 from orchestrator.node.trainer import GradientTrainer

@@ -10,9 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from inside import csv_of
 
-from orchestrator.data.dataset import load_dataset
+from orchestrator.data.dataset import hold_out, load_dataset
 from orchestrator.errors import DataError
-from orchestrator.node.evaluation import hold_out
 from orchestrator.wire.schema import Feature, Schema
 
 FEATURES = (Feature("mark", 0.0, 1e6), Feature("x", -1.0, 1.0))

@@ -11,7 +11,7 @@ from orchestrator.data.dataset import Dataset
 from orchestrator.errors import EdgewardError, PrivacyError, WireError
 from orchestrator.gateway.counts import of_sums
 from orchestrator.gateway.scores import figures
-from orchestrator.node import updates
+from orchestrator.node import contribution
 from orchestrator.node.contribution import Contributor
 from orchestrator.node.evaluation import evaluate
 from orchestrator.node.run import Run
@@ -231,7 +231,7 @@ def test_a_trainer_of_gradients_divides_by_what_was_stated(tmp_path: Path, monke
         def expect(self, units: int) -> None:
             expected.append(units)
 
-    monkeypatch.setattr(updates, "GradientTrainer", Expecting)
+    monkeypatch.setattr(contribution, "GradientTrainer", Expecting)
     contributor = make(tmp_path, make_task())
     contributor.updates.trainer_factory = Expecting
     contributor.run.state(23)

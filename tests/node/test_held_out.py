@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from orchestrator.data.dataset import Dataset
+from orchestrator.data.dataset import Dataset, hold_out
 from orchestrator.errors import DataError
-from orchestrator.node.evaluation import hold_out
 
 
 def patients(count: int, each: int) -> Dataset:

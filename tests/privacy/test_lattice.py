@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from orchestrator.errors import PrivacyError
-from orchestrator.privacy.clipping import clip_l2
-from orchestrator.privacy.lattice import MECHANISMS, Draws, Lattice, clamp, draw, make_lattice
+from orchestrator.privacy.lattice import MECHANISMS, Draws, Lattice, clamp, clip_l2, draw, make_lattice
 from orchestrator.privacy.secure_random import SecureRandom
 
 

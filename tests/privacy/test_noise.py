@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from orchestrator.privacy.clipping import clip_l2
+from orchestrator.privacy.lattice import clip_l2
 from orchestrator.privacy.secure_random import SecureRandom
 
 N = 200_000

@@ -30,6 +30,11 @@ def data_of(folder: Path) -> Dict[str, Path]:
     return {name: folder / f"{name}.csv" for name in "abc"}
 
 
+def first(clock: Clock, events: "queue.Queue[Any]", until: float) -> Any:
+    clock.wait(events, until)
+    return events.get_nowait()
+
+
 def test_it_stands_still_until_it_is_turned_or_waited_by() -> None:
     clock = TurnedClock()
     events: queue.Queue[Any] = queue.Queue()
@@ -41,13 +46,13 @@ def test_it_stands_still_until_it_is_turned_or_waited_by() -> None:
     clock.sleep(-1.0)
     assert clock.monotonic() == begun + 3600.5
     with pytest.raises(queue.Empty):
-        clock.first(events, begun + 4000.0)
+        first(clock, events, begun + 4000.0)
     assert clock.monotonic() == begun + 4000.0
     with pytest.raises(queue.Empty):
-        clock.first(events, begun)  # is past
+        first(clock, events, begun)  # is past
     assert clock.monotonic() == begun + 4000.0
     events.put("one")
-    assert clock.first(events, begun + 9000.0) == "one"
+    assert first(clock, events, begun + 9000.0) == "one"
     assert clock.monotonic() == begun + 4000.0, "what is there takes no time"
     for seconds in (-1.0, float("nan")):
         with pytest.raises(ValueError, match="goes forward only"):
@@ -61,10 +66,10 @@ def test_the_machines_clock_waits_for_what_comes_and_no_longer_than_it_may() -> 
     begun = SYSTEM.monotonic()
     for until in (begun - 1.0, begun + 0.01):
         with pytest.raises(queue.Empty):
-            SYSTEM.first(events, until)
+            first(SYSTEM, events, until)
     assert SYSTEM.monotonic() >= begun + 0.01
     threading.Timer(0.05, events.put, ("late",)).start()
-    assert SYSTEM.first(events, begun + 600.0) == "late"
+    assert first(SYSTEM, events, begun + 600.0) == "late"
     assert abs(SYSTEM.time() - time.time()) < 600.0
     clocks: List[Clock] = [SYSTEM, TurnedClock()]  # as mypy sees it
     assert len(clocks) == 2

@@ -13,7 +13,7 @@ from orchestrator.data.anonymity.utility import area
 from orchestrator.data.cells import folded, names_nobody, nobody
 from orchestrator.data.columns import column_at
 from orchestrator.data.formats import wrong_count
-from orchestrator.data.rows import Problems
+from orchestrator.data.problems import Problems
 from orchestrator.data.sources.base import Row
 from orchestrator.errors import DataError
 

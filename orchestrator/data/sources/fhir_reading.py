@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Sequence, Tuple
 
 from orchestrator.data.cells import shown
-from orchestrator.data.rows import Problems
+from orchestrator.data.problems import Problems
 from orchestrator.data.sources.base import Row, text
 from orchestrator.data.sources.fhir_columns import KINDS, PATIENT, Column
 from orchestrator.data.sources.fhir_folder import Found
