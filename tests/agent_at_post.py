@@ -16,8 +16,8 @@ from orchestrator.gateway.relay import Lower, Region
 from orchestrator.gateway.supply import Supply
 from orchestrator.node.member import Member
 from orchestrator.wire.body import decode_body, encode_body
-from orchestrator.wire.event_queue import Message
 from orchestrator.wire.frames import Chunk, decode_frame, encode_frame, split
+from orchestrator.wire.link import Message
 from orchestrator.wire.post import Post
 from orchestrator.wire.task import Task
 from orchestrator.wire.transfer import Inbox, transfer_id

@@ -10,7 +10,6 @@ import orchestrator.node.contribution as contribution
 import orchestrator.node.evaluation as evaluation
 import orchestrator.node.opening as opening
 import orchestrator.node.secure as node_secure
-import orchestrator.node.summed as summed
 import orchestrator.privacy.noisy_sum as noisy_sum
 from orchestrator.data.dataset import Dataset
 from orchestrator.node.run import Run
@@ -197,7 +196,7 @@ def statistics_records(units: int) -> Patches:
     def every_record(x: np.ndarray, schema: Schema, patients: List[np.ndarray]) -> np.ndarray:
         return moments(x, schema, [np.array([i]) for i in range(len(x))])
 
-    return ((summed, "moments", every_record),)
+    return ((contribution, "moments", every_record),)
 
 
 def evaluation_noise_off(units: int) -> Patches:

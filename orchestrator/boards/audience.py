@@ -6,7 +6,8 @@ import logging
 import time
 from typing import List, Optional
 
-from orchestrator.wire.link import BrokerAddress, client_id
+from orchestrator.wire.address import client_id
+from orchestrator.wire.link import BrokerAddress
 from orchestrator.wire.lookout import Lookout
 from orchestrator.wire.topics import ANY_GATEWAY, PROTOCOL
 

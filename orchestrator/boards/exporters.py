@@ -5,16 +5,20 @@ from __future__ import annotations
 import csv
 import itertools
 import json
+import logging
 import os
 import threading
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Dict, List, Protocol, TextIO
+from typing import Any, Callable, Dict, List, Protocol, Sequence, TextIO
 
 from orchestrator.boards.protocol import Record
 from orchestrator.errors import UsageError
+from orchestrator.mishaps import sentence
 from orchestrator.wire.plain import csv_cell
+
+log = logging.getLogger("edgeward.monitor")
 
 CSV_HEAD = ("received_at", "port", "boot", "seq", "model", "t_us", "kind", "fields")
 SUFFIXES = (".jsonl", ".csv", ".parquet")
@@ -35,6 +39,60 @@ class Exporter(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+class Steady:
+    """Writes to another exporter's file while that works, and tries again with every record: a file that cannot be written is no
+    reason to stop watching boards. What is lost is said once, and counted."""
+
+    def __init__(self, exporter: Exporter, path: Path | str) -> None:
+        """`path`: how to call it."""
+        self._exporter, self._path = exporter, path
+        self._lost, self._said = 0, False
+
+    def write(self, port: str, received_at: float, record: Record) -> None:
+        try:
+            self._exporter.write(port, received_at, record)
+            self._said = False
+        except BrokenPipeError:
+            raise  # who read it has gone, which is the way to end watching
+        except Exception as error:
+            self._lost += 1
+            self._complain(error)
+
+    def flush(self) -> None:
+        try:
+            self._exporter.flush()
+        except BrokenPipeError:
+            raise
+        except Exception as error:
+            self._complain(error)
+
+    def summary(self) -> str:
+        lost = f"{self._path}: up to {self._lost} records could not be written" if self._lost else ""
+        return "; ".join(part for part in (self._exporter.summary(), lost) if part)
+
+    def close(self) -> None:
+        try:
+            self._exporter.close()
+        except Exception as error:
+            self._complain(error)
+
+    def _complain(self, error: Exception) -> None:
+        if not self._said:
+            self._said = True
+            why = error.strerror if isinstance(error, OSError) and error.strerror else sentence(error)
+            log.error("%s: %s; watching goes on, and records are not written until that works again", self._path, why)
+
+
+def to_all(exporters: Sequence[Exporter]) -> Callable[[str, float, Record], None]:
+    """What hands a record to each of them."""
+
+    def write(port: str, received_at: float, record: Record) -> None:
+        for exporter in exporters:
+            exporter.write(port, received_at, record)
+
+    return write
 
 
 def json_line(port: str, received_at: float, record: Record, **more: Any) -> str:

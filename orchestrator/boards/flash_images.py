@@ -26,8 +26,8 @@ from orchestrator.boards.partitions import (
     parse_table,
 )
 from orchestrator.errors import GivenError
+from orchestrator.wire.board_records import parse_object
 from orchestrator.wire.plain import plain
-from orchestrator.wire.records import parse_object
 
 _NAMES = {chip.image_id: name for name, chip in CHIPS.items()}
 

@@ -18,8 +18,8 @@ from orchestrator.boards.rollout import BoardResult, Outcome, Rollout
 from orchestrator.errors import EdgewardError
 from orchestrator.files import replace_file
 from orchestrator.mishaps import sentence
+from orchestrator.wire.board_records import parse_object
 from orchestrator.wire.plain import LIMIT, many, plain
-from orchestrator.wire.records import parse_object
 from orchestrator.wire.special_files import open_file
 from orchestrator.wire.topics import check_name
 

@@ -13,9 +13,9 @@ from orchestrator.boards.fleet_file import Fleet
 from orchestrator.boards.orders import checked
 from orchestrator.boards.protocol import Record
 from orchestrator.errors import BrokerError
+from orchestrator.wire.address import client_id
 from orchestrator.wire.board_records import GONE, RAW, read_record
-from orchestrator.wire.event_queue import Connected, Disconnected, Message
-from orchestrator.wire.link import BrokerAddress, Link, client_id
+from orchestrator.wire.link import BrokerAddress, Connected, Disconnected, Link, Message
 from orchestrator.wire.topics import Topics
 
 OPEN_S = 10.0

@@ -10,9 +10,9 @@ from orchestrator.boards.audience import Audience
 from orchestrator.boards.exporters import json_line
 from orchestrator.boards.protocol import Record
 from orchestrator.errors import UsageError
+from orchestrator.wire.address import client_id
 from orchestrator.wire.board_records import RAW
-from orchestrator.wire.event_queue import Disconnected
-from orchestrator.wire.link import BrokerAddress, Link, client_id
+from orchestrator.wire.link import BrokerAddress, Disconnected, Link
 from orchestrator.wire.plain import many
 from orchestrator.wire.topics import Topics, check_name
 

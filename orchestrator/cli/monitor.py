@@ -15,7 +15,6 @@ from orchestrator.wire.plain import many
 if TYPE_CHECKING:
     from orchestrator.boards.exporters import Exporter
     from orchestrator.boards.monitor import Monitor, PortStatus
-    from orchestrator.boards.protocol import Record
     from orchestrator.wire.link import BrokerAddress
 
 _EPILOG = """examples:
@@ -64,6 +63,7 @@ def register(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     import logging
 
+    from orchestrator.boards.exporters import to_all
     from orchestrator.boards.monitor import Monitor
     from orchestrator.boards.prometheus import PrometheusEndpoint, parse_address
     from orchestrator.cli.stopping import Stopped, stop_on_sigterm
@@ -79,12 +79,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("--identity DIR is for --forward mqtts://HOST, which is not given")
     with ExitStack() as stack:
         exporters = _exporters(args, stack)
-
-        def on_record(port: str, received_at: float, record: Record) -> None:
-            for exporter in exporters:
-                exporter.write(port, received_at, record)
-
-        monitor = Monitor(args.ports, on_record, baud=args.baud, rate_ms=args.rate)
+        monitor = Monitor(args.ports, to_all(exporters), baud=args.baud, rate_ms=args.rate)
         if args.prometheus is not None:
             endpoint = stack.enter_context(PrometheusEndpoint(parse_address(args.prometheus), monitor.status))
             print(f"metrics at {endpoint.url}", file=sys.stderr, flush=True)
@@ -100,9 +95,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _exporters(args: argparse.Namespace, stack: ExitStack) -> List[Exporter]:
-    from orchestrator.boards.exporters import Lines, open_file
+    from orchestrator.boards.exporters import Lines, Steady, open_file
     from orchestrator.boards.forward import MqttForward
-    from orchestrator.boards.steady import Steady
 
     exporters: List[Exporter] = []
     if args.json:

@@ -7,7 +7,8 @@ from typing import List, Optional
 
 from orchestrator.doctor.finding import NOT_CHECKED, OK, PROBLEM, WARNING, Finding
 from orchestrator.errors import BrokerError
-from orchestrator.wire.link import BrokerAddress, check_reachable, client_id
+from orchestrator.wire.address import client_id
+from orchestrator.wire.link import BrokerAddress, check_reachable
 from orchestrator.wire.lookout import Lookout
 from orchestrator.wire.loopback import is_loopback
 from orchestrator.wire.topics import ANY_GATEWAY, PROTOCOL

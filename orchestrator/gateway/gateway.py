@@ -41,10 +41,10 @@ from orchestrator.rounds.events import (
     Ticked,
     Wake,
 )
+from orchestrator.wire.address import client_id
 from orchestrator.wire.body import encode_body
-from orchestrator.wire.event_queue import Connected, Disconnected, Message
 from orchestrator.wire.frames import Ack, Want, decode_frame, encode_frame, split
-from orchestrator.wire.link import Broker, client_id
+from orchestrator.wire.link import Broker, Connected, Disconnected, Message
 from orchestrator.wire.plain import plain
 from orchestrator.wire.task import task_from_dict
 from orchestrator.wire.topics import Topics

@@ -39,11 +39,12 @@ from orchestrator.node.run import Run
 from orchestrator.privacy.terms import setting
 from orchestrator.rounds.declared import declared
 from orchestrator.rounds.stages import STATISTICS
+from orchestrator.wire.address import check_ca
 from orchestrator.wire.announcing import OfRound, TaskAnnounced
 from orchestrator.wire.answering import Update
 from orchestrator.wire.body import encode_body
 from orchestrator.wire.codec import ERROR_FEEDBACK, EXACT, decode_update, encode_update
-from orchestrator.wire.link import Broker, BrokerAddress, check_ca
+from orchestrator.wire.link import Broker, BrokerAddress
 from orchestrator.wire.presence import RunDeclined, RunReady
 from orchestrator.wire.task import Rounds, Selection, Task, task_from_dict
 from orchestrator.wire.topics import check_name

@@ -8,10 +8,10 @@ from orchestrator.errors import UsageError
 from orchestrator.gateway.federation import Orchestrator
 from orchestrator.gateway.progress import Progress
 from orchestrator.gateway.settings import Config
+from orchestrator.wire.address import client_id
 from orchestrator.wire.board_records import read_forwarded
 from orchestrator.wire.body import encode_body
-from orchestrator.wire.event_queue import Connected, Disconnected, Message
-from orchestrator.wire.link import Broker, client_id
+from orchestrator.wire.link import Broker, Connected, Disconnected, Message
 from orchestrator.wire.presence import WATCHING
 from orchestrator.wire.topics import Topics
 

@@ -6,9 +6,9 @@ from typing import List
 
 from orchestrator.errors import WireError
 from orchestrator.gateway.scrub_text import REMOVED
+from orchestrator.wire.address import client_id
 from orchestrator.wire.body import decode_body, encode_body
-from orchestrator.wire.event_queue import Message
-from orchestrator.wire.link import BrokerAddress, Link, client_id
+from orchestrator.wire.link import BrokerAddress, Link, Message
 from orchestrator.wire.topics import Topics
 
 _QUIET_S = 2.0

@@ -20,12 +20,13 @@ from orchestrator.node.personal import PERSONAL, with_personal
 from orchestrator.node.run import Run, Tensors, TrainerFactory
 from orchestrator.node.scoring import scored
 from orchestrator.node.store import RESIDUAL, NodeStore
-from orchestrator.node.summed import analysed, limit_in, statistics_of
+from orchestrator.node.summed import analysed, limit_in
 from orchestrator.node.trainer import GradientTrainer
 from orchestrator.privacy.lattice import clip_l2
 from orchestrator.privacy.noisy_sum import TALLY, WITHIN, analysis_sum, evaluation_counts, statistics_sum, training_sum
 from orchestrator.privacy.secure_random import SecureRandom
-from orchestrator.privacy.standardization import at_an_end, floor_warning, on_floor, standardize
+from orchestrator.privacy.standardization import at_an_end, floor_warning, moments, on_floor, spread, standardize
+from orchestrator.privacy.terms import unit_of
 from orchestrator.privacy.vector_layout import UPDATE, Layout
 from orchestrator.rounds.stages import ANALYSIS, EVALUATION, STATISTICS, TRAINING
 from orchestrator.rounds.strategies import node_half
@@ -148,6 +149,17 @@ class Updates:
         error = float(np.linalg.norm(update - decoded) / max(float(np.linalg.norm(update)), 1e-30))
         fields.update(codec=codec, codec_error=error)
         return sent, ({RESIDUAL: update - decoded} if codec in ERROR_FEEDBACK else {})
+
+
+def statistics_of(run: Run, layout: Optional[Layout]) -> np.ndarray:
+    """For standardization: float64 sums, or int64 in steps with noise."""
+    if layout is None and not run.task.privacy.on:
+        return spread(run.dataset.x, run.task.schema)
+    unit_moments = moments(run.dataset.x, run.task.schema, run.dataset.units(unit_of(run.task.privacy)))
+    if not run.task.privacy.on:
+        return np.asarray(unit_moments.sum(axis=0))
+    limit = limit_in(layout, STATISTICS, run.stated_units)
+    return statistics_sum(run.task).release(unit_moments, SecureRandom(), limit)
 
 
 class Contribution(NamedTuple):

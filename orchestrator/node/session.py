@@ -22,11 +22,11 @@ from orchestrator.node.search import GatewaySearch
 from orchestrator.node.store import NodeStore
 from orchestrator.node.tasks import GATEWAY
 from orchestrator.rounds.steps import ACKNOWLEDGED_STEPS
+from orchestrator.wire.address import client_id
 from orchestrator.wire.announcing import Kinded, NameTaken
 from orchestrator.wire.body import decode_body, encode_body
-from orchestrator.wire.event_queue import Connected, Disconnected, Event
 from orchestrator.wire.frames import Ack, Chunk, Want, decode_frame, encode_frame
-from orchestrator.wire.link import Broker, client_id
+from orchestrator.wire.link import Broker, Connected, Disconnected, Event
 from orchestrator.wire.presence import Gone, MessageRefused
 from orchestrator.wire.process import forget_start, keep_buffers
 from orchestrator.wire.topics import Topics

@@ -1,4 +1,4 @@
-"""Sums over a node's units: those for standardization, and those of an analysis; noised as the task says."""
+"""Sums of an analysis over a node's units, noised as the task says; and to what a node's part of a noisy sum is cut."""
 
 from typing import Optional
 
@@ -10,23 +10,11 @@ from orchestrator.errors import WireError
 from orchestrator.node.analysed import asked_of, unit_vectors
 from orchestrator.node.guard import DisclosureGuard
 from orchestrator.node.run import Run, Tensors
-from orchestrator.privacy.noisy_sum import analysis_sum, statistics_sum
+from orchestrator.privacy.noisy_sum import analysis_sum
 from orchestrator.privacy.secure_random import SecureRandom
-from orchestrator.privacy.standardization import moments, spread
 from orchestrator.privacy.terms import unit_of
 from orchestrator.privacy.vector_layout import Layout
-from orchestrator.rounds.stages import ANALYSIS, STATISTICS
-
-
-def statistics_of(run: Run, layout: Optional[Layout]) -> np.ndarray:
-    """For standardization: float64 sums, or int64 in steps with noise."""
-    if layout is None and not run.task.privacy.on:
-        return spread(run.dataset.x, run.task.schema)
-    unit_moments = moments(run.dataset.x, run.task.schema, run.dataset.units(unit_of(run.task.privacy)))
-    if not run.task.privacy.on:
-        return np.asarray(unit_moments.sum(axis=0))
-    limit = limit_in(layout, STATISTICS, run.stated_units)
-    return statistics_sum(run.task).release(unit_moments, SecureRandom(), limit)
+from orchestrator.rounds.stages import ANALYSIS
 
 
 def analysed(run: Run, number: int, tensors: Tensors, layout: Optional[Layout], guard: DisclosureGuard) -> np.ndarray:

@@ -1,16 +1,19 @@
 """Records of boards, typed as docs/serial.md has them: what a record holds is checked once, where it comes in.
 
-A later reader can count, compare, print and chart its values without looking at their types again.
+JSON that others sent is read with limits. A later reader can count, compare, print and chart values without looking at their
+types again.
 """
 
+import json
+import math
 import re
 from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 from orchestrator.wire.plain import LIMIT
-from orchestrator.wire.records import parse_object
 
 SCHEMA = 1
 _MOST_FIELDS, _MOST_VALUES = 64, 64
+_MOST_DIGITS = 20
 _MOST_OUTPUT_DIGITS = 128 * 1024
 _MOST_SAMPLE_DIGITS = 4 * 96
 _LARGEST_REAL = 1e6
@@ -248,3 +251,35 @@ def _checks(name: str, head: Dict[str, Check], known: Dict[str, Check]) -> List[
         return []
     others = (fields for kind, fields in KINDS.items() if kind not in RAW)  # whose fields are in no other record
     return [fields[name] for fields in others if name in fields] or [_any_field]
+
+
+def parse_object(data: bytes, most_bytes: int) -> Optional[Dict[str, Any]]:
+    """The JSON object in `data`, its texts as they are; None for all else.
+
+    Numbers are finite, and whole ones have at most 64 bits: code that computes with them, or writes them out again, can.
+    """
+    if len(data) > most_bytes:
+        return None
+    try:
+        found = json.loads(data, parse_int=_whole_number, parse_float=_finite_number, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _whole_number(text: str) -> int:
+    number = int(text) if len(text) <= _MOST_DIGITS else 1 << 64
+    if not -(1 << 63) <= number < 1 << 63:
+        raise ValueError("a number of more than 64 bits")
+    return number
+
+
+def _finite_number(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError("a number beyond all floats")
+    return number
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")

@@ -8,32 +8,25 @@ has read, at most EVENT_BYTES are in memory, the rest waits on disk. While the o
 """
 
 import contextlib
-import hashlib
 import logging
 import math
-import os
 import queue
-import secrets
 import socket
-import ssl
-import struct
 import threading
 import time
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Callable, Iterable, List, Optional, Protocol, Tuple
-from urllib.parse import SplitResult, parse_qs, urlsplit
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any, Callable, Deque, Iterable, List, Optional, Protocol, Tuple, Union
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
-from orchestrator.errors import BrokerError, NoBrokerError, UsageError
-from orchestrator.wire.bounds import host_name, near
+from orchestrator.errors import NoBrokerError, WireError
+from orchestrator.wire.address import Address, client_id, tls_context
 from orchestrator.wire.clock import SYSTEM, Clock
-from orchestrator.wire.event_queue import Connected, Disconnected, Event, EventQueue, Message
-from orchestrator.wire.pem import authorities
-from orchestrator.wire.plain import plain
-from orchestrator.wire.secrets_file import read_secret
+from orchestrator.wire.frames import CHUNK_BYTES
+from orchestrator.wire.process import tcp_bytes
+from orchestrator.wire.spill import Piece, Spill
 
 log = logging.getLogger("edgeward.link")
 
@@ -41,8 +34,119 @@ KEEPALIVE_S = 20
 WINDOW = 8
 """Messages of `source` that may be on their way to the broker at a time: 2 MiB of chunks."""
 
+EVENT_BYTES = 8 << 20
+"""Payload of unread messages that is kept in memory."""
+
+SMALL_BYTES = 4096
+"""Payloads up to this size always stay in memory, MOST_SMALL_BYTES of them at most."""
+
+MOST_SMALL_BYTES = 16 << 20
+
+DISK_BYTES = 2 << 30
+"""What of unread messages waits on disk. Whatever is beyond these limits is dropped: its sender will send it again."""
+
+MOST_TOPIC = 512
+"""Characters of a topic; Edgeward's own have 300 at most, and MQTT lets 65,535 pass a filter."""
+
+_SMALL_COSTS = 256
+"""Bytes of memory that a message takes besides its payload."""
+
+_DROPPED_OF = 1000
+"""One in how many dropped messages is logged."""
 
 _REMEDY = "Start one there, name another with --broker, or let the gateway run its own with --broker embedded"
+
+
+@dataclass(frozen=True)
+class Connected:
+    """The broker accepted us; subscriptions are renewed."""
+
+
+@dataclass(frozen=True)
+class Disconnected:
+    reason: str
+    refused: bool = False  # by the broker, which will not change its mind
+
+
+@dataclass(frozen=True)
+class Message:
+    topic: str
+    payload: bytes
+    retained: bool = field(default=False, compare=False)
+    """Whether the broker had kept it from before. Of a payload that waited on disk it is not known."""
+
+
+Event = Union[Connected, Disconnected, Message]
+
+
+@dataclass(frozen=True)
+class _Spilled:
+    topic: str
+    pieces: Tuple[Piece, ...]
+
+
+class EventQueue(queue.Queue):  # type: ignore[type-arg]  # not subscriptable in Python 3.8
+    """A queue of events whose large payloads wait on disk once EVENT_BYTES of them are in memory."""
+
+    def _init(self, maxsize: int) -> None:
+        self.queue: Deque[Union[Event, _Spilled]] = deque()
+        self._bytes = self._small = self.dropped = 0
+        self._spill = Spill(most_bytes=DISK_BYTES)
+
+    def put_back(self, item: Event) -> None:
+        """The first of all again: what came meanwhile came later."""
+        with self.mutex:
+            if isinstance(item, Message) and len(item.payload) <= SMALL_BYTES:
+                self._small += len(item.payload) + _SMALL_COSTS
+            elif isinstance(item, Message):
+                self._bytes += len(item.payload)
+            self.queue.appendleft(item)
+            self.not_empty.notify()
+
+    def _put(self, item: Event) -> None:
+        if isinstance(item, Message) and len(item.topic) > MOST_TOPIC:
+            self._drop(Message(f"{item.topic[:80]}...", b""), "a name as long as that is not one of Edgeward's topics")
+        elif isinstance(item, Message) and len(item.payload) <= SMALL_BYTES:
+            if self._small >= MOST_SMALL_BYTES:
+                self._drop(item, "too many messages wait to be read")
+                return
+            self._small += len(item.payload) + _SMALL_COSTS
+            self.queue.append(item)
+        elif isinstance(item, Message) and self._bytes + len(item.payload) > EVENT_BYTES:
+            self._put_on_disk(item)
+        else:
+            self._bytes += len(item.payload) if isinstance(item, Message) else 0
+            self.queue.append(item)
+
+    def _put_on_disk(self, message: Message) -> None:
+        pieces: List[Piece] = []
+        view = memoryview(message.payload)
+        try:
+            for start in range(0, len(view), CHUNK_BYTES):
+                pieces.append(self._spill.put(view[start : start + CHUNK_BYTES]))
+        except WireError as error:  # its sender will send it again
+            self._spill.free(pieces)
+            self._drop(message, str(error))
+            return
+        self.queue.append(_Spilled(message.topic, tuple(pieces)))
+
+    def _drop(self, message: Message, why: str) -> None:
+        self.dropped += 1
+        if self.dropped % _DROPPED_OF == 1:
+            log.warning("dropped a message on %s: %s (the %d.)", message.topic, why, self.dropped)
+
+    def _get(self) -> Event:
+        item = self.queue.popleft()
+        if isinstance(item, _Spilled):
+            payload = self._spill.read(item.pieces)
+            self._spill.free(item.pieces)
+            return Message(item.topic, payload)
+        if isinstance(item, Message) and len(item.payload) > SMALL_BYTES:
+            self._bytes -= len(item.payload)
+        elif isinstance(item, Message):
+            self._small -= len(item.payload) + _SMALL_COSTS
+        return item
+
 
 Source = Callable[[float], Optional[Tuple[str, bytes]]]
 """Given the monotonic time, the next (topic, payload) to publish, or None. Called from two threads."""
@@ -82,36 +186,8 @@ class Broker(Protocol):
 
 
 @dataclass(frozen=True)
-class BrokerAddress:
-    """`mqtt://[user[:password]@]host[:port][?password_file=/path]`, or `mqtts://` for TLS with the system's or a given CA."""
-
-    host: str
-    port: int
-    tls: bool = False
-    username: Optional[str] = None
-    password: Optional[str] = None
-    ca_file: Optional[str] = None
-    cert_file: Optional[str] = None
-    key_file: Optional[str] = None
-
-    def secured(self, ca_file: str, cert_file: str, key_file: str) -> "BrokerAddress":
-        """The same place over TLS, with a certificate of our own."""
-        return replace(self, tls=True, ca_file=ca_file, cert_file=cert_file, key_file=key_file)
-
-    @classmethod
-    def parse(cls, url: str, ca_file: Optional[str] = None) -> "BrokerAddress":
-        parts = urlsplit(url if "://" in url else f"mqtt://{url}")
-        try:
-            port = parts.port
-        except ValueError as error:
-            raise UsageError(f"broker address {url!r}: {error}") from error
-        if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname or host_name("host", parts.hostname):
-            meant = near(parts.scheme, ("mqtt", "mqtts")) if parts.scheme not in ("mqtt", "mqtts") else ""
-            raise UsageError(f"broker address {url!r}: expected mqtt://HOST[:PORT] or mqtts://HOST[:PORT]{meant}")
-        tls = parts.scheme == "mqtts"
-        password = _password(parts)
-        check_ca(ca_file)
-        return cls(parts.hostname, port or (8883 if tls else 1883), tls, parts.username, password, ca_file)
+class BrokerAddress(Address):
+    """Of a broker that others reach, too."""
 
     def link(self, client_id: str, subscriptions: Iterable[str], will: Optional[Tuple[str, bytes]] = None) -> "Link":
         """A connection to this broker that is not open yet. `client_id`: see the function of this name."""
@@ -121,40 +197,6 @@ class BrokerAddress:
     def clock(self) -> Clock:
         """Over a network time passes as it does."""
         return SYSTEM
-
-    def __str__(self) -> str:
-        return f"{'mqtts' if self.tls else 'mqtt'}://{self.host}:{self.port}"
-
-
-def check_ca(ca_file: Optional[str]) -> None:
-    """Raises UsageError where a file, if one is named, has no certificate (PEM) to check a broker's by."""
-    if ca_file is not None:
-        authorities(Path(ca_file))
-
-
-def _password(parts: SplitResult) -> Optional[str]:
-    """The one in the address, or in the file it names; without a scheme the address never gets here."""
-    try:
-        options = parse_qs(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query), max_num_fields=1)
-    except ValueError as error:
-        raise UsageError(f"broker address: after '?' only password_file=/PATH is known: {plain(error)}") from error
-    if parts.path.strip("/") or parts.fragment or set(options) - {"password_file"}:
-        raise UsageError("broker address: after the port only ?password_file=/PATH is known")
-    if not options:
-        return parts.password
-    (name,) = options["password_file"]
-    if parts.username is None or parts.password is not None or not os.path.isabs(name):
-        raise UsageError("broker address: password_file goes with a user and no password, and is a whole path: /...")
-    return read_secret(name, "password of the broker")
-
-
-def client_id(what: str, secret: Optional[bytes] = None) -> str:
-    """A name for a connection that nobody else can guess: who connects under a name in use throws its owner out.
-
-    With a secret of the owner's it is the same every time, so that the broker ends what is left of the connection before.
-    """
-    unknown = secrets.token_hex(8) if secret is None else hashlib.sha256(b"client" + secret).hexdigest()[:16]
-    return f"edgeward-{what}-{unknown}"
 
 
 class Link:
@@ -182,7 +224,7 @@ class Link:
         if address.username is not None:
             client.username_pw_set(address.username, address.password)
         if address.tls:
-            client.tls_set_context(_tls_context(address))
+            client.tls_set_context(tls_context(address))
         if will is not None:
             client.will_set(will[0], will[1], qos=1, retain=True)
         client.on_connect = self._on_connect
@@ -351,32 +393,8 @@ def _in_words(reason: Any) -> str:
     return "the connection ended" if str(reason) == "Unspecified error" else str(reason)
 
 
-def _tls_context(address: BrokerAddress) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=address.ca_file)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        if address.cert_file is not None:
-            context.load_cert_chain(address.cert_file, address.key_file)
-    except OSError as error:  # ssl.SSLError is one
-        files = ", ".join(filter(None, (address.ca_file, address.cert_file, address.key_file)))
-        raise BrokerError(f"{address}: these certificates and keys cannot be used: {files}: {error}") from error
-    return context
-
-
 def check_reachable(address: BrokerAddress, timeout_s: float) -> None:
     """Connects once and leaves; raises BrokerError saying why that did not work."""
     link = Link(address, client_id("check"), [])
     link.open(timeout_s)
     link.close()
-
-
-def tcp_bytes(sock: Any) -> Tuple[int, int]:
-    """(sent and acknowledged, received) payload bytes of a TCP socket, from Linux's `struct tcp_info`.
-
-    Offsets of tcpi_bytes_acked and tcpi_bytes_received: 120 and 128 (linux/tcp.h, since Linux 4.1).
-    """
-    info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 192)
-    if len(info) < 136:
-        return 0, 0
-    acked, received = struct.unpack_from("=QQ", info, 120)
-    return acked, received

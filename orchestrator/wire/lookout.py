@@ -13,8 +13,7 @@ from typing import Any, Dict, List, NamedTuple, Sequence
 from orchestrator.errors import BrokerError, WireError
 from orchestrator.wire.body import PRESENCE_BYTES, decode_body
 from orchestrator.wire.cbor import NARROW
-from orchestrator.wire.event_queue import Disconnected, Message
-from orchestrator.wire.link import Broker
+from orchestrator.wire.link import Broker, Disconnected, Message
 from orchestrator.wire.presence import BESIDE
 from orchestrator.wire.topics import PROTOCOL, Announced, announced
 

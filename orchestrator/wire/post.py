@@ -8,8 +8,7 @@ from typing import Dict, Iterable, List, Optional, Tuple
 
 from orchestrator.errors import BrokerError
 from orchestrator.wire.clock import SYSTEM, Clock
-from orchestrator.wire.event_queue import Connected, Disconnected, EventQueue, Message
-from orchestrator.wire.link import GoOn, Source
+from orchestrator.wire.link import Connected, Disconnected, EventQueue, GoOn, Message, Source
 
 
 class Post:

@@ -31,7 +31,7 @@ from orchestrator.gateway.web.listener import Listener
 from orchestrator.gateway.web.metrics import _add_boards
 from orchestrator.gateway.web.parts import to_json
 from orchestrator.wire.board_records import KINDS, RAW
-from orchestrator.wire.event_queue import Message
+from orchestrator.wire.link import Message
 from orchestrator.wire.process import resident_memory_mib
 
 RECORDS = int(os.environ.get("EDGEWARD_BOARD_RECORDS", "8000"))

@@ -22,8 +22,7 @@ from orchestrator.boards.rollout import BoardResult, Outcome, model_cargo
 from orchestrator.cli.main import main
 from orchestrator.cli.tables import next_command
 from orchestrator.errors import UsageError
-from orchestrator.wire.event_queue import Message
-from orchestrator.wire.link import BrokerAddress
+from orchestrator.wire.link import BrokerAddress, Message
 
 
 @pytest.fixture

@@ -13,8 +13,7 @@ from orchestrator.boards.fleet_link import FleetLink, Presence
 from orchestrator.cli.main import main
 from orchestrator.errors import BrokerError, NoBrokerError
 from orchestrator.wire.board_records import GONE
-from orchestrator.wire.event_queue import Message
-from orchestrator.wire.link import BrokerAddress, check_reachable
+from orchestrator.wire.link import BrokerAddress, Message, check_reachable
 
 INFO = b'{"boot":"b","seq":1,"model":"m","t_us":5,"kind":"info","v":1,"name":"ecg"'
 

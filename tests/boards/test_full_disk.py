@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.boards.exporters import open_file
+from orchestrator.boards.exporters import Steady, open_file
 from orchestrator.boards.protocol import Record
-from orchestrator.boards.steady import Steady
 
 FULL = Path("/dev/full")
 

@@ -28,8 +28,7 @@ from orchestrator.errors import BrokerError, UsageError
 from orchestrator.gateway.broker import OwnBroker
 from orchestrator.http_server import MOST_CONNECTIONS
 from orchestrator.wire.body import encode_body
-from orchestrator.wire.event_queue import Message
-from orchestrator.wire.link import Link
+from orchestrator.wire.link import Link, Message
 from orchestrator.wire.topics import Topics
 
 # One line of the text exposition format 0.0.4: name, labels, value.

@@ -7,9 +7,8 @@ from typing import List
 
 import pytest
 
-from orchestrator.boards.exporters import open_file
+from orchestrator.boards.exporters import Steady, open_file
 from orchestrator.boards.protocol import Record
-from orchestrator.boards.steady import Steady
 
 
 def record(number: int) -> Record:

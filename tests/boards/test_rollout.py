@@ -16,8 +16,7 @@ from orchestrator.boards.fleet_link import FleetLink, Presence
 from orchestrator.boards.rollout import BoardResult, Outcome, Rollout, Updater, model_cargo
 from orchestrator.errors import BrokerError, UsageError
 from orchestrator.wire.board_records import GONE
-from orchestrator.wire.event_queue import Connected, Disconnected, Message
-from orchestrator.wire.link import BrokerAddress
+from orchestrator.wire.link import BrokerAddress, Connected, Disconnected, Message
 
 BOARDS = [f"b{number}" for number in range(40)]
 

@@ -19,7 +19,7 @@ from orchestrator.cli import monitor as command
 from orchestrator.gateway.retraining import _record
 from orchestrator.gateway.web.listener import Listener
 from orchestrator.wire.board_records import KINDS, read_forwarded, read_record
-from orchestrator.wire.event_queue import Message
+from orchestrator.wire.link import Message
 
 pytestmark = pytest.mark.slow
 

@@ -18,8 +18,8 @@ from orchestrator.boards.conversation import BoardError, NoAnswerError
 from orchestrator.boards.orders import checked, sign_order
 from orchestrator.boards.protocol import Record
 from orchestrator.boards.virtual import VirtualBoard
-from orchestrator.wire.event_queue import Message
-from orchestrator.wire.link import Link, client_id
+from orchestrator.wire.address import client_id
+from orchestrator.wire.link import Link, Message
 from orchestrator.wire.topics import Topics
 
 pytestmark = pytest.mark.slow

@@ -19,9 +19,8 @@ from fixed_node import Fixed
 
 from orchestrator.node.agent import NodeAgent
 from orchestrator.wire.body import decode_body
-from orchestrator.wire.event_queue import Message
 from orchestrator.wire.frames import Ack
-from orchestrator.wire.link import BrokerAddress, Link
+from orchestrator.wire.link import BrokerAddress, Link, Message
 from orchestrator.wire.transfer import transfer_id
 
 

@@ -10,9 +10,8 @@ import zlib
 
 import numpy as np
 
-from orchestrator.wire.event_queue import Connected, Message
 from orchestrator.wire.frames import Ack, Chunk, Want, decode_frame, encode_frame
-from orchestrator.wire.link import BrokerAddress, Link
+from orchestrator.wire.link import BrokerAddress, Connected, Link, Message
 from orchestrator.wire.process import peak_memory_mib
 from orchestrator.wire.transfer import Inbox, Outbox, transfer_id
 

@@ -15,9 +15,8 @@ import pytest
 from harness import BROKER_PATH
 
 from orchestrator.gateway.broker import OwnBroker
-from orchestrator.wire.event_queue import Connected, Message
 from orchestrator.wire.frames import Ack, Chunk, Want, decode_frame, encode_frame
-from orchestrator.wire.link import Link
+from orchestrator.wire.link import Connected, Link, Message
 from orchestrator.wire.transfer import Inbox, Outbox, transfer_id
 
 HERE = Path(__file__).parent

@@ -27,9 +27,8 @@ from orchestrator.node.personal import with_personal
 from orchestrator.node.store import NodeStore
 from orchestrator.wire.body import decode_body
 from orchestrator.wire.claims import objection_to
-from orchestrator.wire.event_queue import Message
 from orchestrator.wire.frames import Chunk, decode_frame
-from orchestrator.wire.link import Link
+from orchestrator.wire.link import Link, Message
 from orchestrator.wire.protection import Privacy
 from orchestrator.wire.task import Task
 from orchestrator.wire.topics import Topics

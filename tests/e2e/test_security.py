@@ -24,9 +24,8 @@ from orchestrator.gateway.store import Store
 from orchestrator.node.identity import NodeIdentity
 from orchestrator.wire.body import encode_body
 from orchestrator.wire.envelope import EVERYONE, Sealer
-from orchestrator.wire.event_queue import Message
 from orchestrator.wire.frames import CHUNK_BYTES, Chunk, encode_frame, split
-from orchestrator.wire.link import Link
+from orchestrator.wire.link import Link, Message
 from orchestrator.wire.pki import read_signing_key
 from orchestrator.wire.refusals import TEXTS, text_of
 from orchestrator.wire.topics import Topics

@@ -28,8 +28,8 @@ from orchestrator.gateway.run import open_run, run_id
 from orchestrator.gateway.store import Store
 from orchestrator.node.identity import install, make_node_request
 from orchestrator.privacy.accounting_process import plan_apart
-from orchestrator.wire.event_queue import Message
-from orchestrator.wire.link import BrokerAddress, Link, client_id
+from orchestrator.wire.address import client_id
+from orchestrator.wire.link import BrokerAddress, Link, Message
 from orchestrator.wire.task import Task
 from orchestrator.wire.topics import Topics
 

@@ -12,8 +12,7 @@ from orchestrator.gateway.store import Store
 from orchestrator.rounds.events import Event
 from orchestrator.rounds.state import COLLECTING
 from orchestrator.wire.body import encode_body
-from orchestrator.wire.event_queue import Message
-from orchestrator.wire.link import BrokerAddress
+from orchestrator.wire.link import BrokerAddress, Message
 from orchestrator.wire.protection import Privacy
 from orchestrator.wire.schema import Feature, Schema
 from orchestrator.wire.task import Rounds, Task, task_to_dict

@@ -9,7 +9,7 @@ from test_broker_guard import connect, dial, opened, port, subscribe  # noqa: F4
 
 from orchestrator.gateway import broker_guard
 from orchestrator.gateway.mqtt_packets import MOST_FILTERS
-from orchestrator.wire.event_queue import Message
+from orchestrator.wire.link import Message
 
 
 def test_who_has_most_filters_makes_room_and_nobody_else(port: int, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811

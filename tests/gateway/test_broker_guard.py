@@ -27,8 +27,7 @@ from orchestrator.gateway.mqtt_packets import (
     named,
     read_packet,
 )
-from orchestrator.wire.event_queue import Connected, Disconnected, Message
-from orchestrator.wire.link import BrokerAddress, Link
+from orchestrator.wire.link import BrokerAddress, Connected, Disconnected, Link, Message
 
 
 def text(value: str) -> bytes:

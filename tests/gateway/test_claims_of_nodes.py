@@ -14,9 +14,8 @@ from orchestrator.gateway.store import Store
 from orchestrator.rounds.secure import SecureCoordinator
 from orchestrator.wire.body import encode_body
 from orchestrator.wire.codec import encode_update
-from orchestrator.wire.event_queue import Message
 from orchestrator.wire.frames import Ack, decode_frame, encode_frame, split
-from orchestrator.wire.link import BrokerAddress
+from orchestrator.wire.link import BrokerAddress, Message
 from orchestrator.wire.protection import Aggregation, Privacy
 from orchestrator.wire.schema import Feature, Schema
 from orchestrator.wire.task import Rounds, Task, task_to_dict

@@ -14,8 +14,8 @@ from orchestrator.rounds.events import Aggregated, Event, Joined, Rated, Regaine
 from orchestrator.rounds.state import COLLECTING, GATHERING
 from orchestrator.simulation.turned_clock import TurnedClock
 from orchestrator.wire.body import encode_body
-from orchestrator.wire.event_queue import Message
 from orchestrator.wire.frames import Chunk, decode_frame, encode_frame, split
+from orchestrator.wire.link import Message
 from orchestrator.wire.post import Post
 from orchestrator.wire.protection import Privacy
 from orchestrator.wire.schema import Feature, Schema

@@ -15,9 +15,8 @@ from orchestrator.gateway.settings import GatewaySettings
 from orchestrator.gateway.store import Store
 from orchestrator.node.agent import NodeAgent
 from orchestrator.wire.body import decode_body, encode_body
-from orchestrator.wire.event_queue import Message
 from orchestrator.wire.frames import Chunk, decode_frame, encode_frame, split
-from orchestrator.wire.link import BrokerAddress
+from orchestrator.wire.link import BrokerAddress, Message
 from orchestrator.wire.protection import Privacy
 from orchestrator.wire.schema import Feature, Schema
 from orchestrator.wire.task import Rounds, Task, task_to_dict

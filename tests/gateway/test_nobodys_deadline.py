@@ -16,9 +16,8 @@ from orchestrator.rounds.coordinator import RETURN_S
 from orchestrator.rounds.events import Started
 from orchestrator.rounds.state import COLLECTING
 from orchestrator.wire.body import decode_body, encode_body
-from orchestrator.wire.event_queue import Connected, Disconnected, Message
 from orchestrator.wire.frames import Chunk, decode_frame
-from orchestrator.wire.link import BrokerAddress
+from orchestrator.wire.link import BrokerAddress, Connected, Disconnected, Message
 from orchestrator.wire.protection import Privacy
 from orchestrator.wire.schema import Feature, Schema
 from orchestrator.wire.task import Rounds, Task, task_to_dict

@@ -13,9 +13,8 @@ from orchestrator.gateway.run import norm_multiple, strategy_of
 from orchestrator.gateway.store import Store
 from orchestrator.rounds.events import Declined, Ticked
 from orchestrator.wire.body import encode_body
-from orchestrator.wire.event_queue import Message
 from orchestrator.wire.frames import Ack, encode_frame, split
-from orchestrator.wire.link import BrokerAddress
+from orchestrator.wire.link import BrokerAddress, Message
 from orchestrator.wire.protection import Aggregation, Privacy
 from orchestrator.wire.schema import Feature, Schema
 from orchestrator.wire.task import Rounds, Selection, Task, task_to_dict

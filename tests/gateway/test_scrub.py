@@ -28,8 +28,7 @@ from orchestrator.gateway.store import Store
 from orchestrator.rounds.coordinator import Coordinator
 from orchestrator.rounds.events import Abstained, Declined, Joined, Started, Unopened
 from orchestrator.wire.body import decode_body, encode_body
-from orchestrator.wire.event_queue import Message
-from orchestrator.wire.link import Link
+from orchestrator.wire.link import Link, Message
 from orchestrator.wire.protection import Privacy
 from orchestrator.wire.refusals import text_of
 from orchestrator.wire.schema import Feature, Schema

@@ -16,9 +16,8 @@ import numpy as np
 
 from orchestrator.wire.body import decode_body, encode_body
 from orchestrator.wire.envelope import Sealer
-from orchestrator.wire.event_queue import Message
 from orchestrator.wire.frames import Ack, Want, decode_frame, encode_frame
-from orchestrator.wire.link import BrokerAddress, Link
+from orchestrator.wire.link import BrokerAddress, Link, Message
 from orchestrator.wire.task import Task, task_to_dict
 from orchestrator.wire.topics import Topics
 from orchestrator.wire.transfer import Inbox, Outbox

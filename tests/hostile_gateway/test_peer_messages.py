@@ -18,8 +18,7 @@ from orchestrator.node.peers import Peers
 from orchestrator.node.store import NodeStore
 from orchestrator.privacy.clipping import with_clipping
 from orchestrator.privacy.peer_channel import Hello, PeerKey
-from orchestrator.wire.event_queue import Message
-from orchestrator.wire.link import Link
+from orchestrator.wire.link import Link, Message
 from orchestrator.wire.peer_frames import HELLO, SEALED, PeerFrame, decode_peer, encode_peer
 from orchestrator.wire.protection import Aggregation, Privacy
 from orchestrator.wire.schema import Feature, Schema

@@ -8,8 +8,7 @@ import pytest
 
 from orchestrator.gateway.broker import OwnBroker, free_port
 from orchestrator.node.agent import NodeAgent
-from orchestrator.wire.event_queue import Message
-from orchestrator.wire.link import BrokerAddress, Link
+from orchestrator.wire.link import BrokerAddress, Link, Message
 from orchestrator.wire.topics import Topics
 
 

@@ -34,8 +34,7 @@ from orchestrator.privacy.secure_sum import Advert, Party, Session, session_id
 from orchestrator.rounds.state import COLLECTING
 from orchestrator.wire.codec import encode_update
 from orchestrator.wire.evaluation import vector_size
-from orchestrator.wire.event_queue import Message
-from orchestrator.wire.link import BrokerAddress
+from orchestrator.wire.link import BrokerAddress, Message
 from orchestrator.wire.protection import Aggregation, Privacy
 from orchestrator.wire.schema import Feature, Schema
 from orchestrator.wire.task import Evaluation, Rounds, Task, task_to_dict

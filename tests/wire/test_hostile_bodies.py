@@ -15,13 +15,12 @@ from orchestrator.gateway.refused import MOST_REFUSED, MOST_SAID, Refused
 from orchestrator.gateway.store import Store
 from orchestrator.gateway.web.listener import Listener
 from orchestrator.rounds.events import Declined
+from orchestrator.wire.board_records import parse_object
 from orchestrator.wire.body import MAX_HEADER_BYTES, PRESENCE_BYTES, decode_body, encode_body, require
 from orchestrator.wire.cbor import NARROW, Limits, read_cbor
-from orchestrator.wire.event_queue import Message
 from orchestrator.wire.frames import encode_frame, split
-from orchestrator.wire.link import BrokerAddress
+from orchestrator.wire.link import BrokerAddress, Message
 from orchestrator.wire.protection import Privacy
-from orchestrator.wire.records import read_object
 from orchestrator.wire.schema import Feature, Schema
 from orchestrator.wire.secure_steps import Shares
 from orchestrator.wire.task import Rounds, Task, task_from_dict, task_to_dict
@@ -208,8 +207,8 @@ def test_a_task_is_text_and_numbers() -> None:
     ],
 )
 def test_numbers_in_records_are_such_as_one_can_compute_with(text: bytes) -> None:
-    assert read_object(text, 1 << 20) is None
-    assert read_object(b'{"a": -9223372036854775808, "b": 1e300}', 99) == {"a": -(1 << 63), "b": 1e300}
+    assert parse_object(text, 1 << 20) is None
+    assert parse_object(b'{"a": -9223372036854775808, "b": 1e300}', 99) == {"a": -(1 << 63), "b": 1e300}
     listener = Listener(None, "f")
     listener.take(Message("edgeward/1/f/board/b/record", text), 0.0)
     assert listener.boards() == []

@@ -200,8 +200,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A gateway in round 1 of a run with nodes a and b, in process and without a broker."""
     from orchestrator.gateway.gateway import Gateway
     from orchestrator.gateway.store import Store
-    from orchestrator.wire.event_queue import Message
-    from orchestrator.wire.link import BrokerAddress
+    from orchestrator.wire.link import BrokerAddress, Message
     from orchestrator.wire.protection import Privacy
     from orchestrator.wire.schema import Feature, Schema
     from orchestrator.wire.task import Rounds, Task, task_to_dict
@@ -226,7 +225,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Any:
 @fuzzed(1000)
 @given(st.sampled_from(["a/up", "a/presence", "b/up", "b/presence", "a/other", "A/up"]), MESSAGES, st.booleans())
 def test_any_message_to_a_gateway(gateway: Any, topic: str, message: bytes, wrapped: bool) -> None:
-    from orchestrator.wire.event_queue import Message
+    from orchestrator.wire.link import Message
 
     payloads = [encode_frame(c) for c in split(transfer_id(message), message)] if wrapped else [message]
     for payload in payloads:

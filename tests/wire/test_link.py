@@ -14,8 +14,8 @@ import pytest
 from orchestrator.errors import BrokerError, UsageError
 from orchestrator.gateway.broker import OwnBroker, free_port
 from orchestrator.wire import event_queue as queue_module
-from orchestrator.wire.event_queue import Connected, Disconnected, EventQueue, Message
-from orchestrator.wire.link import BrokerAddress, Link, client_id
+from orchestrator.wire.address import client_id
+from orchestrator.wire.link import BrokerAddress, Connected, Disconnected, EventQueue, Link, Message
 
 
 def collect(link: Link, count: int) -> List[Message]:

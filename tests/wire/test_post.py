@@ -5,7 +5,7 @@ from typing import List
 import pytest
 
 from orchestrator.errors import BrokerError
-from orchestrator.wire.event_queue import Connected, Disconnected, Event, Message
+from orchestrator.wire.link import Connected, Disconnected, Event, Message
 from orchestrator.wire.post import Post, PostLink, reads
 
 

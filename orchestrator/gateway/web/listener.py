@@ -10,11 +10,11 @@ from orchestrator.errors import NoBrokerError, WireError
 from orchestrator.gateway.web.boards import Boards
 from orchestrator.gateway.web.fleet import FleetBoards, Owner
 from orchestrator.mishaps import sentence
+from orchestrator.wire.address import client_id
 from orchestrator.wire.board_records import read_forwarded
 from orchestrator.wire.body import PRESENCE_BYTES, decode_body
 from orchestrator.wire.cbor import NARROW
-from orchestrator.wire.event_queue import Connected, Event, Message
-from orchestrator.wire.link import BrokerAddress, Link, client_id
+from orchestrator.wire.link import BrokerAddress, Connected, Event, Link, Message
 from orchestrator.wire.plain import plain
 from orchestrator.wire.presence import BESIDE, MOST_ENTRIES, stated_labels, stated_numbers, words
 from orchestrator.wire.refusals import code_in, text_of

@@ -11,7 +11,7 @@ from orchestrator.boards.fleet_owner import FleetOwner
 from orchestrator.gateway.web.fleet_page import fleet_page
 from orchestrator.gateway.web.listener import LISTENING, Listener
 from orchestrator.gateway.web.model import DashboardModel
-from orchestrator.wire.event_queue import Message
+from orchestrator.wire.link import Message
 
 INFO: Dict[str, Any] = {
     "kind": "info",

@@ -22,7 +22,7 @@ from orchestrator.gateway.store import Store
 from orchestrator.gateway.web.listener import Listener
 from orchestrator.rounds.events import Aggregated, Arrived, Declined, Joined, Left, Started, Ticked
 from orchestrator.wire.board_records import GONE
-from orchestrator.wire.event_queue import Message
+from orchestrator.wire.link import Message
 from orchestrator.wire.protection import Privacy
 from orchestrator.wire.schema import Feature, Schema
 from orchestrator.wire.task import Rounds, Task, task_to_dict

@@ -26,7 +26,7 @@ from orchestrator.gateway.web.model import DashboardModel
 from orchestrator.gateway.web.password import Login
 from orchestrator.gateway.web.settings import WebSettings
 from orchestrator.wire.body import encode_body
-from orchestrator.wire.event_queue import Message
+from orchestrator.wire.link import Message
 from orchestrator.wire.topics import Topics
 
 _HOLD = """

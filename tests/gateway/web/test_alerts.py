@@ -16,7 +16,7 @@ from stage import gateway_at_work
 from orchestrator.gateway.web.listener import Listener
 from orchestrator.gateway.web.metrics import render
 from orchestrator.gateway.web.model import DashboardModel
-from orchestrator.wire.event_queue import Message
+from orchestrator.wire.link import Message
 from orchestrator.wire.protection import Privacy
 from orchestrator.wire.topics import Topics
 

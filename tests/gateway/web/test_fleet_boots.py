@@ -11,8 +11,7 @@ from fleet_wards import INFO, A, B, Page, Ward
 from orchestrator.gateway.web.fleet import MOST_STRANGERS
 from orchestrator.gateway.web.listener import Listener
 from orchestrator.wire.board_records import GONE
-from orchestrator.wire.event_queue import Connected, Disconnected, Event
-from orchestrator.wire.link import BrokerAddress
+from orchestrator.wire.link import BrokerAddress, Connected, Disconnected, Event
 
 OF_A_MODEL = ("name", "slot", "signature", "psi", "inferences", "errors")
 

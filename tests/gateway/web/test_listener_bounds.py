@@ -28,8 +28,7 @@ from orchestrator.gateway.web.turns import (
     Turns,
 )
 from orchestrator.wire.body import encode_body
-from orchestrator.wire.event_queue import Message
-from orchestrator.wire.link import BrokerAddress
+from orchestrator.wire.link import BrokerAddress, Message
 from orchestrator.wire.presence import MOST_ENTRIES
 
 

@@ -21,7 +21,7 @@ from orchestrator.gateway.web.model import DashboardModel
 from orchestrator.gateway.web.storeview import StoreView
 from orchestrator.rounds.events import Joined
 from orchestrator.wire.body import encode_body
-from orchestrator.wire.event_queue import Message
+from orchestrator.wire.link import Message
 from orchestrator.wire.protection import Privacy
 
 
