@@ -1,4 +1,4 @@
-"""Keras 3 models from a small spec, and their weights as one flat float32 vector.
+"""Keras 3 models from a small spec, a builder for each kind; and their weights as one flat float32 vector.
 
 A spec is a dict:
 

@@ -1,9 +1,9 @@
-"""Gradient boosted trees (Friedman 2001) on histograms of public bins, grown level by level from sums.
+"""Gradient boosted trees (Friedman 2001), grown level by level from sums: an analysis is one file with both its halves.
 
-In each round nodes add up, for each node of the growing level and each bin of each column, gradients and second derivatives of
-the loss, and how many records there are; the gateway splits where the loss is lowered most (Chen and Guestrin 2016, section 2.2).
-Bins come from ranges, and not from quantiles of any node's records: the trees are those of all records together. Two classes with
-the logistic loss, or a number with the squared one.
+They are grown on histograms of public bins. In each round nodes add up, for each node of the growing level and each bin of
+each column, gradients and second derivatives of the loss, and how many records there are; the gateway splits where the loss is
+lowered most (Chen and Guestrin 2016, section 2.2). Bins come from ranges, and not from quantiles of any node's records: the
+trees are those of all records together. Two classes with the logistic loss, or a number with the squared one.
 """
 
 import math
@@ -77,7 +77,9 @@ class _Model(NamedTuple):
 
 
 class Boosted(OfTrees):
-    """The vector of a growing level: for each of its nodes and each cell gradient (of a number half of it), second derivative and
+    """Both halves, in one class.
+
+    The vector of a growing level: for each of its nodes and each cell gradient (of a number half of it), second derivative and
     1 where the record is. Of the first round 1, the outcome, and 1 where it is held out; of the last one, of a held-out record, 1
     at its probability by class and its squared error, or what a number's errors are made of. In the last cell 1 without outcome.
     """

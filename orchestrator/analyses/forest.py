@@ -1,4 +1,4 @@
-"""A forest of trees drawn at random, whose leaves are counted in one round.
+"""A forest of trees drawn at random, whose leaves are counted in one round: an analysis is one file with both its halves.
 
 Columns and splits of all trees are drawn from a public seed and public ranges, without a look at any outcome (the totally random
 trees of Geurts, Ernst and Wehenkel 2006), so that nodes only count classes in leaves. A record is in one leaf of each tree. In a
@@ -73,7 +73,9 @@ class _Asked(NamedTuple):
 
 
 class Forest(OfTrees):
-    """The vector of the first round: for each tree, leaf and class 1 where the record is; then 1 where it is held out, 1 where
+    """Both halves, in one class.
+
+    The vector of the first round: for each tree, leaf and class 1 where the record is; then 1 where it is held out, 1 where
     its class is missing. Of the second one, of a held-out record: for each scored class, and whether it is the record's, 1 at
     its score, written as often as fits into the length of the first.
     """

@@ -77,7 +77,9 @@ class _Model(NamedTuple):
 
 
 class Mixture(Analysis):
-    """The vector: for each component the share r of the record that belongs to it, r u, and of r u u' the upper triangle or the
+    """Both halves, in one class.
+
+    The vector: for each component the share r of the record that belongs to it, r u, and of r u u' the upper triangle or the
     diagonal; then the log of the record's likelihood over the largest there can be; then 1 where it is left out.
 
     Shares add up to 1, so their squares add up to 1 at most: the vector is no longer than 1, u, u u' and the likelihood together.

@@ -1,9 +1,10 @@
-"""Medians, quartiles and other quantiles of numbers, overall and by group, exact on a public grid.
+"""Medians and other quantiles, exact on a public grid: an analysis is one file with both its halves.
 
-A value counts as the nearest point of its column's grid, and a quantile is the smallest point that at least that share of the
-records is at or below (Hyndman and Fan 1996, definition 1). The first round counts records in bins of equally many points. Where
-a bin has several, further rounds halve the bin that each quantile is in: they count the records at or below one point for each.
-With noise there is the first round only, and a grid of no more points than bins.
+They are of numbers, overall and by group. A value counts as the nearest point of its column's grid, and a quantile is the
+smallest point that at least that share of the records is at or below (Hyndman and Fan 1996, definition 1). The first round
+counts records in bins of equally many points. Where a bin has several, further rounds halve the bin that each quantile is in:
+they count the records at or below one point for each. With noise there is the first round only, and a grid of no more points
+than bins.
 """
 
 import math
@@ -103,7 +104,9 @@ class _Asked(NamedTuple):
 
 
 class Quantiles(Analysis):
-    """The vector of the first round: for each column, for records of no group and for each group its bins, and 1 where the value
+    """Both halves, in one class.
+
+    The vector of the first round: for each column, for records of no group and for each group its bins, and 1 where the value
     is missing; in the last cell 1 for a record of no group. Of a later one: for each column, for all records and for each group,
     and for each quantile 1 where the value is at or below the announced point.
     """

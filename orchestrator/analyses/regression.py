@@ -64,7 +64,9 @@ class _Announced(NamedTuple):
 
 
 class Regression(Analysis):
-    """The vector: the information matrix's upper triangle, the gradient, the family's cells, the weight where there are weights,
+    """Both halves, in one class.
+
+    The vector: the information matrix's upper triangle, the gradient, the family's cells, the weight where there are weights,
     1 for a record that is used, 1 for one that is left out. Of the round for robust errors see meat.py.
 
     Announced is `_Announced`, as `as_pairs` has it.

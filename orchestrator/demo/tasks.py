@@ -1,4 +1,4 @@
-"""The demo tasks: where their data comes from, how it is split over nodes, and what is trained.
+"""The demo tasks, one after another: where their data comes from, how it is split over nodes, and what is trained.
 
 Each task writes one file per node (that node's private training data) and, apart from them, test rows nobody trains on.
 Splits are drawn per seed, stratified by label; shares are uneven on purpose.

@@ -1,4 +1,4 @@
-"""What the columns of a table are: numbers, categories, the label, whose record it is, or nothing a model can use.
+"""What the columns of a table are, one rule after another: numbers, categories, the label, whose record it is, or of no use.
 
 It looks at every value, so what it finds is derived from the data: ranges are rounded outward, and still show about how far the
 values go. It is for rows that are public or synthetic, or for an author who replaces what it suggests.

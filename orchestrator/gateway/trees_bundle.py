@@ -189,9 +189,11 @@ def integers(grown: Grown, schema: Schema) -> Integers:
     output, scale, zero_point = SHARES, *PROBABILITIES
     if grown.classes:
         cuts, mode = _of_probabilities(grown, unit), PAIR if scores == 1 else CLASSES
-    else:
+    elif isinstance(schema.learned, Number):
         mode = VALUE
-        cuts, scale, zero_point, output = _of_numbers(grown, schema, leaves, unit)
+        cuts, scale, zero_point, output = _of_numbers(grown, schema.learned, leaves, unit)
+    else:
+        raise GivenError(f"trees of a target of kind {schema.learned.kind!r}: neither classes nor a number")
     model = Trees(mode, len(channels.features), tuple(trees), base, cuts, channels.sets, scale, zero_point)
     return Integers(model, channels.features, output)
 
@@ -355,10 +357,8 @@ def _of_probabilities(grown: Grown, unit: float) -> np.ndarray:
     return np.clip(found, -_MOST_SUM, _MOST_SUM).astype(np.int32)
 
 
-def _of_numbers(grown: Grown, schema: Schema, leaves: List[Any], unit: float) -> Tuple[np.ndarray, float, int, str]:
+def _of_numbers(grown: Grown, said: Number, leaves: List[Any], unit: float) -> Tuple[np.ndarray, float, int, str]:
     """(cuts, scale, zero point, what the output is) of a number: 256 steps over what these trees can say of its range."""
-    said = schema.learned
-    assert isinstance(said, Number)
     low, high = said.range
     least, most = (grown.base + sum(float(end(np.array(each))) for each in leaves) for end in (np.min, np.max))
     least, most = min(max(least, low), said.base), max(min(most, high), said.base)
