@@ -13,7 +13,7 @@ import pytest
 
 from orchestrator.errors import BrokerError, UsageError
 from orchestrator.gateway.broker import OwnBroker, free_port
-from orchestrator.wire import event_queue as queue_module
+from orchestrator.wire import link as link_module
 from orchestrator.wire.address import client_id
 from orchestrator.wire.link import BrokerAddress, Connected, Disconnected, EventQueue, Link, Message
 
@@ -69,9 +69,9 @@ def test_a_packet_that_no_chunk_makes_costs_its_sender_the_connection() -> None:
 def test_unread_messages_are_bounded_in_memory_and_on_disk(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(queue_module, "EVENT_BYTES", 1 << 20)
-    monkeypatch.setattr(queue_module, "DISK_BYTES", 1 << 20)
-    monkeypatch.setattr(queue_module, "MOST_SMALL_BYTES", 100_000)
+    monkeypatch.setattr(link_module, "EVENT_BYTES", 1 << 20)
+    monkeypatch.setattr(link_module, "DISK_BYTES", 1 << 20)
+    monkeypatch.setattr(link_module, "MOST_SMALL_BYTES", 100_000)
     events = EventQueue()
     for _ in range(20):
         events.put(Message("t", bytes(256 << 10)))
@@ -94,7 +94,7 @@ def test_long_topics_take_no_memory(caplog: pytest.LogCaptureFixture) -> None:
     """A broker makes them up, as long as 65,535 characters."""
     events = EventQueue()
     for payload in (b"", bytes(8192)):
-        events.put(Message("t/" + "x" * queue_module.MOST_TOPIC, payload))
+        events.put(Message("t/" + "x" * link_module.MOST_TOPIC, payload))
     events.put(Message("t", b"right"))
     assert (events.qsize(), events.dropped) == (1, 2)
     assert events.get() == Message("t", b"right")
