@@ -2,16 +2,13 @@
 #include <cstring>
 
 #include "core/board.h"
+#include "core/little_endian.h"
 #include "core/load_guard.h"
 
 namespace edgeward {
 namespace {
 
 constexpr uint32_t kOffsetBytes = 4;
-
-uint32_t u32(const uint8_t* p) {
-  return uint32_t{p[0]} | uint32_t{p[1]} << 8 | uint32_t{p[2]} << 16 | uint32_t{p[3]} << 24;
-}
 
 }  // namespace
 

@@ -2,6 +2,7 @@
 #include <cstring>
 
 #include "core/board.h"
+#include "core/little_endian.h"
 #include "core/orders.h"
 #include "core/text.h"
 
@@ -38,10 +39,6 @@ const char* to_string(hal::NetworkState state) {
     case hal::NetworkState::connected: return "connected";
   }
   return "none";
-}
-
-uint32_t u32(const uint8_t* p) {
-  return uint32_t{p[0]} | uint32_t{p[1]} << 8 | uint32_t{p[2]} << 16 | uint32_t{p[3]} << 24;
 }
 
 }  // namespace

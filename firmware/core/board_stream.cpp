@@ -2,6 +2,7 @@
 #include <cstring>
 
 #include "core/board.h"
+#include "core/little_endian.h"
 #include "core/text.h"
 
 namespace edgeward {
@@ -10,12 +11,6 @@ namespace {
 constexpr uint32_t kIndexBytes = 4;
 constexpr uint32_t kMaxRateHz = 10000;
 constexpr size_t kValuesAtOnce = 64;
-
-uint32_t u32(const uint8_t* p) {
-  return uint32_t{p[0]} | uint32_t{p[1]} << 8 | uint32_t{p[2]} << 16 | uint32_t{p[3]} << 24;
-}
-
-int16_t i16(const uint8_t* p) { return static_cast<int16_t>(p[0] | p[1] << 8); }
 
 }  // namespace
 

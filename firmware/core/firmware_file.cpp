@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "core/little_endian.h"
 #include "core/sha256.h"
 
 namespace edgeward {
@@ -15,10 +16,6 @@ constexpr uint32_t kContextBytes = sizeof kContext - 1;
 constexpr uint32_t kZerosAt = 96;
 constexpr char kByCable[] = "EWBC";
 constexpr uint32_t kChipBytes = 16, kVersionBytes = 32;
-
-uint32_t u32(const uint8_t* p) {
-  return uint32_t{p[0]} | uint32_t{p[1]} << 8 | uint32_t{p[2]} << 16 | uint32_t{p[3]} << 24;
-}
 
 bool all_zero(const uint8_t* data, uint32_t bytes) {
   uint8_t any = 0;

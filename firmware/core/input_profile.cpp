@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "core/little_endian.h"
 #include "core/logarithm.h"
 
 namespace edgeward {
@@ -14,10 +15,6 @@ constexpr uint32_t kScored = 0x100, kCut = 0x200, kHeads = 0x400, kHears = 0x800
 constexpr uint32_t kMostCuts = 254;
 constexpr uint32_t kHearingBytes = 12;
 constexpr float kLeast = 1e-37f;                 // above the least normal number, 2^-126
-
-uint32_t u32(const uint8_t* p) {
-  return uint32_t{p[0]} | uint32_t{p[1]} << 8 | uint32_t{p[2]} << 16 | uint32_t{p[3]} << 24;
-}
 
 float real(const uint8_t* p) {
   const uint32_t bits = u32(p);
@@ -38,8 +35,6 @@ bool ranges_fit(const uint8_t* ranges, uint32_t channels) {
   }
   return true;
 }
-
-uint32_t u16(const uint8_t* p) { return uint32_t{p[0]} | uint32_t{p[1]} << 8; }
 
 // How many bytes the cuts have, 0 where they are not whole: at most `room`, finite, and ascending in each channel.
 uint32_t cut_bytes(const uint8_t* at, uint32_t room, uint32_t channels) {

@@ -2,16 +2,13 @@
 
 #include <cstring>
 
+#include "core/little_endian.h"
 #include "hal/hal.h"
 
 namespace edgeward {
 namespace {
 
 constexpr uint32_t kCountsBytes = 12;
-
-uint32_t u32(const uint8_t* p) {
-  return uint32_t{p[0]} | uint32_t{p[1]} << 8 | uint32_t{p[2]} << 16 | uint32_t{p[3]} << 24;
-}
 
 }  // namespace
 

@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "core/crc.h"
+#include "core/little_endian.h"
 #include "core/sha256.h"
 
 namespace edgeward {
@@ -11,12 +12,6 @@ namespace {
 constexpr uint32_t kFlagSigned = 1;
 constexpr uint32_t kAlignment = 16;
 constexpr uint32_t kNameBytes = 32;
-
-uint16_t u16(const uint8_t* p) { return static_cast<uint16_t>(p[0] | p[1] << 8); }
-
-uint32_t u32(const uint8_t* p) {
-  return uint32_t{p[0]} | uint32_t{p[1]} << 8 | uint32_t{p[2]} << 16 | uint32_t{p[3]} << 24;
-}
 
 // Sections follow each other in the order of the header; `end` is where the last one ended.
 bool read_section(const uint8_t* p, uint32_t total, uint32_t* end, Section* out) {

@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "core/crc.h"
+#include "core/little_endian.h"
 #include "core/text.h"
 
 namespace edgeward {
@@ -18,10 +19,6 @@ enum class Tag : uint8_t {
 };
 
 const Refusal kBadSettings{"bad_settings", "the network settings are damaged or not complete"};
-
-uint32_t u32(const uint8_t* p) {
-  return uint32_t{p[0]} | uint32_t{p[1]} << 8 | uint32_t{p[2]} << 16 | uint32_t{p[3]} << 24;
-}
 
 // A name as in topics: 1 to 64 of a-z, 0-9, '.', '_', '-'.
 bool is_name(const char* text) {
