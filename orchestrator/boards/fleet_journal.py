@@ -94,9 +94,13 @@ class Journal:
     def __exit__(self, _: object, error: Optional[BaseException], __: object) -> None:
         if error is not None:
             with self._lock:
-                waiting = [name for name, of in self._boards.items() if of["outcome"] == WAITING]
-            for name in waiting:
-                self._note(name, Outcome.HELD.value, "the roll-out ended before its turn")
+                outcomes = {name: of["outcome"] for name, of in self._boards.items()}
+            for name, outcome in outcomes.items():
+                if outcome == WAITING:
+                    self._note(name, Outcome.HELD.value, "the roll-out ended before its turn")
+                elif outcome == UPDATING:
+                    why = "the roll-out ended with an error during its update: order `info` to learn what it runs"
+                    self._note(name, Outcome.FAILED.value, why)
             self._end(HALTED, f"it ended with an error: {plain(sentence(error))}")
         self._over.set()
         self._changed.set()

@@ -292,6 +292,19 @@ def test_boards_whose_turn_never_came_by_an_error_are_not_waiting(tmp_path: Path
     assert {name: count for name, count in entry["counts"].items() if count} == {"updated": 1, "held": 19}
 
 
+def test_a_board_whose_update_ended_by_an_error_is_not_under_way(tmp_path: Path) -> None:
+    def update(name: str) -> BoardResult:
+        raise RuntimeError("nobody thought of it")
+
+    with suppress(RuntimeError), Journal(tmp_path, "icu", "program", Rollout("d"), BOARDS) as journal:
+        journal.noting(update)(BOARDS[3])
+    (entry,) = read(tmp_path)
+    assert {name: count for name, count in entry["counts"].items() if count} == {"failed": 1, "held": 19}
+    (failed,) = [board for board in entry["boards"] if board["outcome"] == "failed"]
+    assert failed["board"] == BOARDS[3]
+    assert "what it runs" in failed["why"]
+
+
 @pytest.mark.parametrize("character", ["x", "\u00e9", "\U0001f600"])
 def test_a_file_of_many_that_failed_can_be_read(tmp_path: Path, character: str) -> None:
     names = [f"ward-{number:05d}" for number in range(20_000)]

@@ -189,8 +189,9 @@ class Dashboard:
         return await self._answer(lambda: self._model.audit(int(limit), int(before) if before else None))
 
     async def _metrics(self, request: Request) -> Response:
-        sections, heard_at = await self._read(lambda: (self._model.sections(), self._model.heard_at))
-        page = render(sections, dict(self._model.counts), heard_at)
+        model = self._model
+        sections, heard_at, fleet = await self._read(lambda: (model.sections(), model.heard_at, model.fleet()))
+        page = render(sections, dict(model.counts), heard_at, fleet)
         return Response(page, headers={"Content-Type": CONTENT_TYPE})
 
     # Live

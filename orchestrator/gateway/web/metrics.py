@@ -3,6 +3,8 @@
 from typing import Any, Dict, List, Optional
 
 from orchestrator.exposition import Page
+from orchestrator.gateway.web.fleet import HERE, LEFT, UNHEARD, UNKNOWN
+from orchestrator.gateway.web.fleet_order import newest_of
 from orchestrator.gateway.web.listener import LISTENING
 from orchestrator.gateway.web.standing import ENDS, IDLE, INTERRUPTED, PREPARING, STARTING, WORKING
 from orchestrator.rounds.state import AGGREGATING, COLLECTING, FAILED, FINISHED, GATHERING, WAITING
@@ -11,13 +13,20 @@ _AT_WORK = (GATHERING, COLLECTING, AGGREGATING, WAITING)
 """States of a run in which somebody sees which nodes are there."""
 _PHASES = (*_AT_WORK, FINISHED, FAILED, INTERRUPTED, STARTING)
 _STANDINGS = (PREPARING, WORKING, *ENDS, INTERRUPTED, IDLE)
+_ROLLOUTS = ("running", "finished", "halted", "failed", "lost")
+"""States of a roll-out, as boards/fleet_journal.py has them."""
 _MIB = float(1 << 20)
 
 
-def render(sections: Dict[str, Any], counts: Dict[str, int], heard_at: Optional[float] = None) -> str:
+def render(
+    sections: Dict[str, Any],
+    counts: Dict[str, int],
+    heard_at: Optional[float] = None,
+    fleet: Optional[Dict[str, Any]] = None,
+) -> str:
     """`sections` of DashboardModel, `counts` of the gateway's progress events since it began (empty when not its child).
 
-    heard_at: DashboardModel.heard_at, Unix seconds.
+    heard_at: DashboardModel.heard_at, Unix seconds. fleet: DashboardModel.fleet.
     """
     page = Page()
     gateway = sections["gateway"]
@@ -43,6 +52,8 @@ def render(sections: Dict[str, Any], counts: Dict[str, int], heard_at: Optional[
     listening = int(sections["boards"]["state"] == LISTENING)
     page.add("edgeward_boards_listening", "gauge", "1 while records of boards would be heard", {}, listening)
     _add_boards(page, sections["boards"]["boards"], sections["boards"]["now"])
+    if fleet is not None and fleet["checked"]:
+        _add_fleet(page, fleet)
     return page.text()
 
 
@@ -114,6 +125,23 @@ def _add_boards(page: Page, boards: Any, now: float) -> None:
         page.add("edgeward_board_reporting", "gauge", "0 for a board that has become silent", labels, int(reports))
         if reports:  # what a silent board said last is not how it is now
             _add_measures(page, board, labels)
+
+
+def _add_fleet(page: Page, fleet: Dict[str, Any]) -> None:
+    """Of boards in the owner's file alone: a broker can make up any number of others."""
+    presences = [board["presence"] for board in fleet["boards"] if board["of_fleet"]]
+    for presence in (HERE, LEFT, UNHEARD, UNKNOWN):
+        about, labels = "Boards of the fleet by whether they are connected", {"presence": presence}
+        page.add("edgeward_fleet_boards", "gauge", about, labels, presences.count(presence))
+    newest = newest_of(fleet["rollouts"])
+    if newest is None:
+        return
+    for state in _ROLLOUTS:
+        about, labels = "1 for how the newest roll-out stands", {"kind": newest["kind"], "state": state}
+        page.add("edgeward_rollout_state", "gauge", about, labels, int(newest["state"] == state))
+    for outcome, count in newest["counts"].items():
+        about, labels = "Boards of the newest roll-out by what became of them", {"outcome": outcome}
+        page.add("edgeward_rollout_boards", "gauge", about, labels, count)
 
 
 def _add_measures(page: Page, board: Dict[str, Any], labels: Dict[str, str]) -> None:

@@ -13,6 +13,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from promql import Metrics, Query
 from stage import gateway_at_work
 
+from orchestrator.boards.fleet_file import Fleet
+from orchestrator.boards.fleet_journal import Journal
+from orchestrator.boards.fleet_owner import FleetOwner
+from orchestrator.boards.rollout import BoardResult, Outcome, Rollout
 from orchestrator.gateway.web.listener import Listener
 from orchestrator.gateway.web.metrics import render
 from orchestrator.gateway.web.model import DashboardModel
@@ -39,6 +43,15 @@ def board_speaks(listener: Listener) -> None:
         )
 
 
+def fleet_owner(folder: Path) -> FleetOwner:
+    """Of three boards, one of which failed in the newest roll-out."""
+    boards = ["ward-1", "ward-2", "ward-3"]
+    Fleet(folder, "test", dict.fromkeys(boards, bytes(32))).write()
+    with Journal(folder, "test", "model", Rollout("d"), boards) as journal:
+        journal.end([BoardResult("ward-1", Outcome.FAILED, "why", 1)], False)
+    return FleetOwner(folder, "test")
+
+
 @pytest.fixture(scope="module")
 def metrics(tmp_path_factory: pytest.TempPathFactory) -> Metrics:
     """Of a private run with a delivered round and a board, as a scraper reads them."""
@@ -46,7 +59,7 @@ def metrics(tmp_path_factory: pytest.TempPathFactory) -> Metrics:
     privacy = Privacy(
         epsilon=8.0, delta=1e-3, noise_multiplier=1.5, statistics_noise_multiplier=3.0, statistics_clip_norm=0.5
     )
-    listener = Listener(None, "test")
+    listener = Listener(None, "test", fleet_owner(out / "fleet"))
     model = DashboardModel(out, "test", listener)
     with gateway_at_work(out):
         make_store(out, privacy=privacy, at=time.time())
@@ -60,7 +73,7 @@ def metrics(tmp_path_factory: pytest.TempPathFactory) -> Metrics:
     for row in sections["rounds"]:
         row["loss"] = 0.5
     found: Metrics = {"up": {}}
-    for family in text_string_to_metric_families(render(sections, {}, model.heard_at)):
+    for family in text_string_to_metric_families(render(sections, {}, model.heard_at, model.fleet())):
         for sample in family.samples:
             labels = found.setdefault(sample.name, {})
             for label, value in sample.labels.items():

@@ -8,16 +8,20 @@ from typing import Any, Callable, Dict, List, Set
 
 import pytest
 from dashboards import RUN, make_store
+from fleet_wards import INFO, A, B, Ward
 from prometheus_client.parser import text_string_to_metric_families
 from promql import Moment, Query, Sample
 from stage import gateway_at_work
 from test_alerts import board_speaks, rules
 
+from orchestrator.boards.fleet_journal import Journal
+from orchestrator.boards.rollout import BoardResult, Outcome, Rollout
 from orchestrator.gateway.store import Store
 from orchestrator.gateway.web.listener import LISTENING, Listener
 from orchestrator.gateway.web.metrics import render
 from orchestrator.gateway.web.model import DashboardModel
 from orchestrator.rounds.events import Aggregated, Arrived, Left, Ticked
+from orchestrator.wire.board_records import GONE
 
 LATER_S = 7200.0
 
@@ -196,4 +200,38 @@ def test_figures_are_those_of_the_page_also_after_a_last_evaluation(tmp_path: Pa
         for sample in family.samples
     }
     assert (found["edgeward_accuracy_ratio"], found["edgeward_last_round_seconds"]) == (first["accuracy"], 0.5)
+    look.model.close()
+
+
+@pytest.mark.parametrize("failed", [False, True])
+def test_boards_that_went_and_a_roll_out_that_stopped_are_alerts(tmp_path: Path, failed: bool) -> None:
+    ward = Ward(tmp_path, {"ward-1": A, "ward-2": B})
+    ward.says("ward-1")
+    ward.says("stranger")
+    ward.hears("ward-2", GONE if failed else ward.message(B, **INFO))
+    ward.hears("stranger", GONE)
+    with Journal(ward.fleet.folder, "test", "model", Rollout("d"), ["ward-1", "ward-2"]) as journal:
+        outcome = Outcome.FAILED if failed else Outcome.UPDATED
+        journal.end([BoardResult("ward-1", outcome, "", 1), BoardResult("ward-2", Outcome.UPDATED, "", 1)], False)
+    look = Looked(tmp_path)
+    page = render(look.model.sections(), {}, None, ward.fleet_of_model())
+    look.model.close()
+    samples = [
+        (sample.name, {**sample.labels, "instance": "here", "job": "edgeward"}, sample.value)
+        for family in text_string_to_metric_families(page)
+        for sample in family.samples
+    ]
+    found = alerts(samples, [], time.time()) & {"FleetBoardGone", "RolloutStopped"}
+    assert found == ({"FleetBoardGone", "RolloutStopped"} if failed else set())
+    presences = {labels["presence"]: value for name, labels, value in samples if name == "edgeward_fleet_boards"}
+    assert presences == {"here": 1 if failed else 2, "gone": int(failed), "unheard": 0, "unknown": 0}, "of the fleet"
+    outcomes = {labels["outcome"]: value for name, labels, value in samples if name == "edgeward_rollout_boards"}
+    assert (outcomes["failed"], outcomes["updated"]) == (int(failed), 2 - failed)
+
+
+def test_a_dashboard_without_a_fleets_folder_has_no_figures_of_one(tmp_path: Path) -> None:
+    ward = Ward(tmp_path)
+    ward.says("stranger")
+    look = Looked(tmp_path)
+    assert "edgeward_fleet" not in render(look.model.sections(), {}, None, ward.fleet_of_model())
     look.model.close()
