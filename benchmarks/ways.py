@@ -1,11 +1,11 @@
-"""How many files one update, one record and one board's report pass through: what somebody who follows it has to open.
+"""Through how few files one update, one record and one board's report pass: those with functions that carry the value.
 
-python benchmarks/ways.py [--tree FOLDER] [--json] [--functions]
+python benchmarks/ways.py [--tree FOLDER ...] [--json] [--functions]       (Python 3.11 or newer)
 
 Runs the demo of a checkout, with real processes, and a monitor of a virtual board, and notes every function that carries the
-value (ways_tracer.py). --tree: another checkout to compare with, run with this one's environment. A report is followed from
-the firmware's function that measures to the line on the port (the virtual board, compiled with -finstrument-functions), and from
-the port to a CSV file.
+value (ways_tracer.py). --tree: another checkout than this, or several to compare, run with this one's environment. A report is
+followed from the firmware's function that measures to the line on the port (the virtual board, compiled with
+-finstrument-functions), and from the port to a CSV file.
 """
 
 import argparse
@@ -24,6 +24,8 @@ HERE = Path(__file__).resolve().parent
 MAIN = [sys.executable, "-m", "orchestrator.cli.main"]
 _WATCHED = 100
 """Records, ten a second."""
+_LONGEST_S = 300.0
+"""After which a board that says nothing is given up."""
 
 Files = Dict[str, List[str]]
 
@@ -71,7 +73,10 @@ def of_monitor(tree: Path, out: Path) -> Files:
         records = out / "records.csv"
         watch = [*MAIN, "monitor", port, "--rate", "100", "--json", "--out", str(records)]
         with subprocess.Popen(watch, cwd=tree, env=traced(tree, out), stdout=subprocess.DEVNULL) as monitor:
-            while monitor.poll() is None and not (records.exists() and records.read_text().count("\n") > _WATCHED):
+            end = time.monotonic() + _LONGEST_S
+            while monitor.poll() is None and time.monotonic() < end:
+                if records.exists() and records.read_text().count("\n") > _WATCHED:
+                    break
                 time.sleep(0.2)
             monitor.send_signal(signal.SIGINT)
         board.terminate()
@@ -129,6 +134,8 @@ def ways(tree: Path) -> Dict[str, Files]:
 
 
 def main() -> None:
+    if sys.version_info < (3, 11):
+        raise SystemExit("ways.py goes by qualified names of functions, which Python 3.11 and newer say")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tree", type=Path, action="append", help="a checkout; several are compared (default: this)")
     parser.add_argument("--json", action="store_true", help="files and functions, as JSON")

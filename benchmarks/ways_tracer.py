@@ -1,14 +1,16 @@
 """Notes which functions of a tree carry an update, a record or a board's report; benchmarks/ways.py loads it into processes.
 
 A function carries a value that is in one of its arguments, or in what it returns, also within lists, tuples, mappings and
-dataclasses. In a node: the record from the file's text on, as an array from where the number in it is found, and from there
-through every function that gets or makes a table of it, up to the end of a round's training; then the update, as an array of its
-size, then as the bytes of its message. In the gateway: those bytes, and arrays of that size until the strategy has aggregated.
-In a monitor: whatever holds a line or record of the kind `metrics`.
+dataclasses; what a function keeps in variables of its own, and objects of other classes in their attributes, is not looked at.
+In a node: the record from the file's text on, as an array from where the number in it is found, and from there through every
+function that gets or makes a table of it, up to the end of a round's training; then the update, as an array of its size (so of
+weights, too), then as the bytes of its message. In the gateway: those bytes, and arrays of that size until the strategy has
+aggregated. In a monitor: whatever holds a line or record of the kind `metrics`.
 """
 
 import atexit
 import csv
+import inspect
 import json
 import os
 import sys
@@ -179,6 +181,12 @@ class Monitor(Follower):
                 self.way("report").add(frame.f_code)
 
 
+def _arguments(code: CodeType) -> int:
+    """How many of a function's variables are its arguments, `*` and `**` among them."""
+    named = code.co_argcount + code.co_kwonlyargcount
+    return named + bool(code.co_flags & inspect.CO_VARARGS) + bool(code.co_flags & inspect.CO_VARKEYWORDS)
+
+
 def follower() -> Optional[Follower]:
     """Of this process, by its command line; None for others."""
     words = sys.argv
@@ -205,7 +213,7 @@ def follow() -> None:
             if not seen:
                 seen.append(follower())
             if seen[0] is not None:
-                arguments = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+                arguments = code.co_varnames[: _arguments(code)]
                 given = [frame.f_locals.get(name) for name in arguments if name not in ("self", "cls")]
                 seen[0].seen(frame, event == "return", [value] if event == "return" else given)
         finally:

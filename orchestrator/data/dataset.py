@@ -121,10 +121,9 @@ def _load_table(path: Path, asked: Asked) -> Dataset:
             x[:, column : column + feature.width] = _one_hot(codes)[values[:, i].astype(np.int64)]  # -1: the last row
         column += feature.width
     clamped += [(schema.learned.columns[0], rows.clamped)] if rows.clamped else []
-    labels = rows.labels[kept]  # of classes their codes already
     return Dataset(
         x[kept],
-        (labels if schema.declared is None else schema.declared.codes(labels)).astype(np.int32),
+        schema.learned.codes(rows.labels[kept]).astype(np.int32),
         rows.patients[kept] if schema.patient else None,
         tuple(clamped),
         rows.lines[kept],

@@ -46,8 +46,12 @@ def head_of(file: BinaryIO) -> bytes:
 
 
 def beginning(head: bytes) -> bytes:
-    """What of the first bytes says which format a file has: of a text the first line that holds something, else all of them."""
-    return head if b"\0" in head else head.lstrip(b"\xef\xbb\xbf \t\r\n").split(b"\n", 1)[0]
+    """What of the first bytes says which format a file has: of a text all to the end of its first line that holds something."""
+    if b"\0" in head:
+        return head
+    blank_before = len(head) - len(head.lstrip(b"\xef\xbb\xbf \t\r\n"))
+    end = head.find(b"\n", blank_before)
+    return head if end < 0 else head[:end]
 
 
 def text_format(head: bytes) -> str:

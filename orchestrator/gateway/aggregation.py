@@ -15,7 +15,7 @@ from orchestrator.errors import RoundError, WireError
 from orchestrator.gateway.analysed import folded
 from orchestrator.gateway.analysed_nodes import nodes_before
 from orchestrator.gateway.clipped import Tallies, check_tally
-from orchestrator.gateway.course import MOST_RECORDS, most_values
+from orchestrator.gateway.course import MOST_RECORDS
 from orchestrator.gateway.cross_scores import CrossScores
 from orchestrator.gateway.judged import pooled_figures
 from orchestrator.gateway.outcome import Outcome
@@ -25,6 +25,7 @@ from orchestrator.gateway.scores import steers
 from orchestrator.gateway.statistics_round import StatisticsRound, Total
 from orchestrator.gateway.steering import Steering
 from orchestrator.privacy.noisy_sum import TALLY
+from orchestrator.privacy.vector_layout import most_values
 from orchestrator.rounds.events import Aggregate
 from orchestrator.rounds.norm_bound import LEAST, bound_of, norm_of
 from orchestrator.rounds.stages import ANALYSIS, EVALUATION, STATISTICS

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Callable, Iterator, List, Optional
 
 from orchestrator.data.described import is_description
-from orchestrator.data.formats import blank, head_of
+from orchestrator.data.formats import beginning, blank, head_of
 from orchestrator.data.sources.base import Row, RowError
 from orchestrator.data.sources.registry import file_of, located, other_rows
 from orchestrator.data.table import every_row
@@ -31,7 +31,7 @@ def read_any(path: Path) -> Table:
     file, part = file_of(path), located(path)[1]
     try:
         with open_file(file) as opened:
-            head = head_of(opened)
+            head = beginning(head_of(opened))
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from error
     if other_rows(file, part, head) is None:

@@ -9,7 +9,6 @@ from orchestrator.errors import WireError
 from orchestrator.gateway.progress import Progress
 from orchestrator.gateway.run import plan_of
 from orchestrator.gateway.run_store import RunStore
-from orchestrator.privacy.vector_layout import LIMBS
 from orchestrator.rounds.events import Action, Compacted, Event, Joined
 from orchestrator.rounds.members import Members
 from orchestrator.rounds.secure import coordinator_of
@@ -26,9 +25,6 @@ MOST_EVENTS = 2000
 
 MOST_RECORDS = 1 << 30
 """What a node may say it has: secure sums over a thousand nodes have room for that."""
-
-
-_SPARE_VALUES = 64  # masked vectors carry their weights, and what was cut, beside the values
 
 
 class Course:
@@ -143,11 +139,3 @@ class Course:
     def counts(self) -> Dict[str, Tuple[int, int]]:
         """node -> (records, privacy units), as it joined."""
         return {node: (records, self.units[node]) for node, records in self.records.items()}
-
-
-def most_values(task: Task, parameters: int) -> int:
-    """Numbers in a node's answer to any round of a model, or a state, of so many numbers, at most."""
-    if not task.trains:  # alone they travel as float64, in a sum in digits
-        return parameters * LIMBS + _SPARE_VALUES
-    counts = task.schema.learned.size(task.evaluation.bins) if task.evaluation.on else 0
-    return max(parameters, 2 * len(task.schema.numbers())) + counts + _SPARE_VALUES

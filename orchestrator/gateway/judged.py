@@ -5,7 +5,6 @@ from typing import Any, Dict
 import numpy as np
 
 from orchestrator.gateway import counts, scores
-from orchestrator.privacy.noisy_sum import evaluation_noise
 from orchestrator.wire.schema import Schema
 from orchestrator.wire.task import Task
 
@@ -26,6 +25,7 @@ def figures_of_sums(schema: Schema, sums: np.ndarray, bins: int, noise: float) -
 
 def pooled_figures(task: Task, sums: Dict[str, np.ndarray], nodes: int) -> Dict[str, Any]:
     """Of what `nodes` nodes counted together, and of each by its name. sums: under "" those of a secure sum, of no one node."""
+    from orchestrator.privacy.noisy_sum import evaluation_noise  # predictions, too, are judged here, and have no noise
 
     def figures(vector: np.ndarray, nodes: int) -> Dict[str, Any]:
         return figures_of_sums(task.schema, vector, task.evaluation.bins, evaluation_noise(task, nodes))

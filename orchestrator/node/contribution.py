@@ -1,4 +1,4 @@
-"""What a node gives to a round: sums for standardization or an analysis (summed.py), an update, an evaluation;
+"""What a node gives to a round: sums for standardization, or of an analysis (summed.py), an update, an evaluation;
 clipped and noised as the task says.
 
 `Contribution.parts` are what the node computed, `sent` what travels when answers are sent one by one. In secure rounds the parts

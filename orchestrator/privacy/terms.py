@@ -1,7 +1,7 @@
 """What a task's unit, and who adds its noise, are called: in statements, before owners, on pages. A row for each of them.
 
 Whether a unit is a patient, or noise is added by nodes, is asked of `Privacy` itself (wire/protection.py); how much noise there
-is of the task's releases (releases.py); which records are one unit by `Dataset.units`.
+is of the task's releases (releases.py); which records are one unit of `Dataset.units`.
 """
 
 from typing import Dict, NamedTuple, Tuple

@@ -35,6 +35,8 @@ _LIMB_BITS, LIMBS, _POINT = 16, 6, 60
 _MOST_EXACT = 2.0**34
 """Magnitude of a node's exact sum. Sums of all nodes have room below twice as much: 500 nodes of as many rows as one reads."""
 
+_SPARE_VALUES = 64  # masked vectors carry their weights, and what was cut, beside the values
+
 
 @dataclass(frozen=True)
 class Part:
@@ -300,3 +302,11 @@ def _digits(number: int) -> List[int]:
 
 def _number(digits: np.ndarray) -> int:
     return int(sum(int(digit) * _DIGIT**i for i, digit in enumerate(digits)))
+
+
+def most_values(task: Task, parameters: int) -> int:
+    """Numbers in a node's answer to any round of a model, or a state, of so many numbers, at most."""
+    if not task.trains:  # alone they travel as float64, in a sum in digits
+        return parameters * LIMBS + _SPARE_VALUES
+    counts = task.schema.learned.size(task.evaluation.bins) if task.evaluation.on else 0
+    return max(parameters, 2 * len(task.schema.numbers())) + counts + _SPARE_VALUES

@@ -89,7 +89,7 @@ class OfTheMean(WeightsOnly):
     """A strategy that needs nothing but the mean of a round's updates, which a secure sum gives as well."""
 
     takes_mean = True
-    server_learning_rate = 1.0
+    server_learning_rate: float
 
     def move(self, weights: np.ndarray, mean: np.ndarray, state: State) -> Tuple[np.ndarray, State]:
         """(new float32 weights (P,), new state) from the old ones and the mean delta, float64 (P,): a step along it."""

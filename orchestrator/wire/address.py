@@ -1,12 +1,14 @@
-"""Where a broker is, and by what name and how secured one connects to it."""
+"""Where a broker is, by what name and how secured one connects to it, and what a connection carried."""
 
 import hashlib
 import os
 import secrets
+import socket
 import ssl
+import struct
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Optional, Type, TypeVar
+from typing import Any, Optional, Tuple, Type, TypeVar
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from orchestrator.errors import BrokerError, UsageError
@@ -96,3 +98,15 @@ def client_id(what: str, secret: Optional[bytes] = None) -> str:
     """
     unknown = secrets.token_hex(8) if secret is None else hashlib.sha256(b"client" + secret).hexdigest()[:16]
     return f"edgeward-{what}-{unknown}"
+
+
+def tcp_bytes(sock: Any) -> Tuple[int, int]:
+    """(sent and acknowledged, received) payload bytes of a TCP socket, from Linux's `struct tcp_info`.
+
+    Offsets of tcpi_bytes_acked and tcpi_bytes_received: 120 and 128 (linux/tcp.h, since Linux 4.1).
+    """
+    info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 192)
+    if len(info) < 136:
+        return 0, 0
+    acked, received = struct.unpack_from("=QQ", info, 120)
+    return acked, received

@@ -22,10 +22,9 @@ import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
 from orchestrator.errors import NoBrokerError, WireError
-from orchestrator.wire.address import Address, client_id, tls_context
+from orchestrator.wire.address import Address, client_id, tcp_bytes, tls_context
 from orchestrator.wire.clock import SYSTEM, Clock
 from orchestrator.wire.frames import CHUNK_BYTES
-from orchestrator.wire.process import tcp_bytes
 from orchestrator.wire.spill import Piece, Spill
 
 log = logging.getLogger("edgeward.link")
@@ -187,7 +186,7 @@ class Broker(Protocol):
 
 @dataclass(frozen=True)
 class BrokerAddress(Address):
-    """Of a broker that others reach, too."""
+    """To which links are made."""
 
     def link(self, client_id: str, subscriptions: Iterable[str], will: Optional[Tuple[str, bytes]] = None) -> "Link":
         """A connection to this broker that is not open yet. `client_id`: see the function of this name."""

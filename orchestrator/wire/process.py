@@ -4,11 +4,9 @@ import ctypes
 import gc
 import os
 import signal
-import socket
-import struct
 import sys
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Tuple
+from typing import Callable, Dict, List, Tuple
 
 _CALL = (
     "import sys; sys.path[:1] = filter(None, sys.path[:1]); "
@@ -155,15 +153,3 @@ def ends_with(parent: int) -> Callable[[], None]:
                 os.kill(os.getpid(), signal.SIGKILL)
 
     return ask
-
-
-def tcp_bytes(sock: Any) -> Tuple[int, int]:
-    """(sent and acknowledged, received) payload bytes of a TCP socket, from Linux's `struct tcp_info`.
-
-    Offsets of tcpi_bytes_acked and tcpi_bytes_received: 120 and 128 (linux/tcp.h, since Linux 4.1).
-    """
-    info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 192)
-    if len(info) < 136:
-        return 0, 0
-    acked, received = struct.unpack_from("=QQ", info, 120)
-    return acked, received

@@ -17,7 +17,9 @@ from orchestrator.data import table
 from orchestrator.data.cells import UNLABELLED, canonical
 from orchestrator.data.dataset import load_dataset
 from orchestrator.data.problems import MOST_PROBLEMS
+from orchestrator.data.table import every_row
 from orchestrator.errors import DataError
+from orchestrator.gateway.any_table import read_any
 from orchestrator.wire.schema import Feature, Schema
 
 TABLE = Schema(
@@ -350,3 +352,17 @@ def test_who_waits_for_doctor_sees_how_far_it_is(tmp_path: Path) -> None:
     )
     assert f"{tmp_path}/t.csv: 20 rows read, and on" in done.stderr.splitlines(), done.stderr
     assert "20 records fit the schema" in done.stdout
+
+
+@pytest.mark.parametrize("before", [b"", b"\xef\xbb\xbf", b"\r\n", b"\n \n"], ids=["none", "mark", "line", "lines"])
+def test_a_column_that_is_called_like_a_format_is_a_column(tmp_path: Path, before: bytes) -> None:
+    """`PAR1` is a receptor, and how Parquet begins: a file that begins otherwise is none, for all who read it."""
+    path = written(tmp_path, before + b"PAR1_level,y\n1,0\n2,1\n3,0\n")
+    schema = Schema("table", "y", ("no", "yes"), {"0": 0, "1": 1}, features=(Feature("PAR1_level", 0, 10),))
+    if not before:
+        with pytest.raises(DataError, match="Parquet"):
+            load_dataset(path, schema)
+        return
+    assert load_dataset(path, schema).x[:, 0].tolist() == [1, 2, 3]
+    assert [cells for _, cells in every_row(path)] == [["PAR1_level", "y"], ["1", "0"], ["2", "1"], ["3", "0"]]
+    assert read_any(path).header == ["PAR1_level", "y"]

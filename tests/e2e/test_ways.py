@@ -8,11 +8,9 @@ from typing import Dict, List
 
 import pytest
 
-pytestmark = pytest.mark.slow
-
 ROOT = Path(__file__).parents[2]
-MOST = {"update": 15, "record": 11, "report": 15}
-"""16, 13 and 16 before the house was given its shape (benchmarks/results/ways.md)."""
+MOST = {"update": 15, "record": 12, "report": 15}
+"""16, 14 and 16 before the house was given its shape (benchmarks/results/ways.md)."""
 
 PASSED = {
     "update": ("orchestrator/node/trainer.py", "orchestrator/wire/codec.py", "orchestrator/rounds/strategy.py"),
@@ -22,6 +20,7 @@ PASSED = {
 """What each passes through without doubt: a count that misses one of them counts something else."""
 
 
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="functions have qualified names from Python 3.11 on")
 def test_each_passes_through_few_files() -> None:
     done = subprocess.run(
         [sys.executable, str(ROOT / "benchmarks" / "ways.py"), "--json"], capture_output=True, text=True

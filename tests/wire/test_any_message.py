@@ -30,6 +30,7 @@ from orchestrator.node.agent import NodeAgent
 from orchestrator.node.key_holder import KeyHolderAgent
 from orchestrator.node.member import Member
 from orchestrator.node.secure import MaskedRound
+from orchestrator.node.tasks import GATEWAY
 from orchestrator.privacy.secure_sum import Advert, Party, Session, session_id
 from orchestrator.rounds.state import COLLECTING
 from orchestrator.wire.codec import encode_update
@@ -286,7 +287,7 @@ def hear(agent: Member, rng: random.Random, valid: List[Body]) -> None:
         agent.link.events.put(Message(topic, payload))
     while not agent.link.events.empty() or agent.runs.at.round is not None:
         agent.step()
-    agent.outbox = type(agent.outbox)()  # nobody acknowledges
+    agent.outbox.forget(GATEWAY)  # which acknowledges nothing
 
 
 def from_gateway(task: Task, run: str, number: int, attempt: int) -> List[Body]:

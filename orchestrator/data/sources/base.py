@@ -31,7 +31,7 @@ class Source(NamedTuple):
     """A format of files that hold tables."""
 
     recognizes: Callable[[bytes], bool]
-    """Whether a file that begins with these bytes is of this format. Of a text they are its first line (`formats.beginning`)."""
+    """Whether a file that begins with these bytes is of this format; of a text `formats.beginning`."""
 
     rows: Callable[[Path, str], Iterator[Row]]
     """The rows of the table of that name ("" for the only one), lazily, names first. Raises DataError where the file cannot be

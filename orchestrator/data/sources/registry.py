@@ -69,7 +69,7 @@ def _neighbours(path: Path) -> str:
 
 
 def other_rows(path: Path, part: str, head: bytes) -> Optional[Iterator[Row]]:
-    """The rows of a file of one of these formats, see `Source`; None for any other. head: its first bytes."""
+    """The rows of a file of one of these formats, see `Source`; None for any other. head: its `beginning` (formats.py)."""
     for source in SOURCES:
         if source.recognizes(head) and (not source.package or find_spec(source.package) is not None):
             return _guarded(path, partial(source.rows, path, part))
