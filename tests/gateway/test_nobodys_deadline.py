@@ -1,6 +1,5 @@
 """A gateway in process, without a broker: what stops a run, and that nobody answers for what nobody could."""
 
-import queue
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +15,7 @@ from orchestrator.rounds.coordinator import RETURN_S
 from orchestrator.rounds.events import Started
 from orchestrator.rounds.state import COLLECTING
 from orchestrator.wire.body import decode_body, encode_body
+from orchestrator.wire.clock import SystemClock
 from orchestrator.wire.frames import Chunk, decode_frame
 from orchestrator.wire.link import BrokerAddress, Connected, Disconnected, Message
 from orchestrator.wire.protection import Privacy
@@ -61,16 +61,14 @@ def open_round(tmp_path: Path, own_broker: Any = None) -> Tuple[Gateway, List[Di
 def step(gateway: Gateway, clock: List[float], seconds: float, by: float = 1.0) -> None:
     """The gateway's loop over so much time, in which nothing comes."""
 
-    def wait(timeout: float) -> Any:
-        clock[0] += min(timeout, by)
-        raise queue.Empty
+    def wait(self: SystemClock, events: Any, until: float) -> None:
+        clock[0] += min(until - clock[0], by)
 
-    real = gateway.link.events.get
-    gateway.link.events.get = wait  # type: ignore[method-assign, assignment]
     end = clock[0] + seconds
-    while clock[0] < end and not gateway.coordinator.over:
-        gateway.step()
-    gateway.link.events.get = real  # type: ignore[method-assign]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(SystemClock, "wait", wait)
+        while clock[0] < end and not gateway.coordinator.over:
+            gateway.step()
 
 
 def test_three_deadlines_without_a_broker_are_nobodys(tmp_path: Path, clock: List[float]) -> None:
@@ -88,15 +86,16 @@ def test_three_deadlines_without_a_broker_are_nobodys(tmp_path: Path, clock: Lis
     assert gateway.coordinator.reason.endswith("no answer from er, icu")
 
 
-def test_a_gateway_that_was_held_up_reads_before_it_blames(tmp_path: Path, clock: List[float]) -> None:
+def test_a_gateway_that_was_held_up_reads_before_it_blames(
+    tmp_path: Path, clock: List[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """SIGSTOP, a suspended machine: the answers are in the socket when it goes on."""
     gateway, events = open_round(tmp_path)
 
-    def wait(timeout: float) -> Any:
+    def wait(self: SystemClock, events: Any, until: float) -> None:
         clock[0] += 2 * DEADLINE_S
-        raise queue.Empty
 
-    gateway.link.events.get = wait  # type: ignore[method-assign, assignment]
+    monkeypatch.setattr(SystemClock, "wait", wait)
     gateway.step()
     assert not gateway.coordinator.over
     assert [e["event"] for e in events if e["event"].startswith("broker_")] == ["broker_back"]
