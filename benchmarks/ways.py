@@ -12,20 +12,19 @@ import argparse
 import json
 import os
 import re
-import signal
+import select
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Dict, List
 
 HERE = Path(__file__).resolve().parent
 MAIN = [sys.executable, "-m", "orchestrator.cli.main"]
-_WATCHED = 100
-"""Records, ten a second."""
-_LONGEST_S = 300.0
-"""After which a board that says nothing is given up."""
+_WATCHED_S = 12
+"""Of ten records a second."""
+_LONGEST_S = 900
+"""After which a demo or a monitor is given up."""
 
 Files = Dict[str, List[str]]
 
@@ -53,7 +52,7 @@ def traced(tree: Path, out: Path) -> Dict[str, str]:
 def of_demo(tree: Path, out: Path) -> Dict[str, Files]:
     """{update, record}, each file -> functions that carry it."""
     command = [*MAIN, "demo", "--out", str(out / "demo")]
-    done = subprocess.run(command, cwd=tree, env=traced(tree, out), capture_output=True, text=True)
+    done = subprocess.run(command, cwd=tree, env=traced(tree, out), capture_output=True, text=True, timeout=_LONGEST_S)
     if done.returncode:
         raise SystemExit(f"the demo of {tree} failed:\n{done.stdout}{done.stderr}")
     node, gateway = (json.loads((out / f"{name}.json").read_text()) for name in ("Node", "Gateway"))
@@ -68,18 +67,15 @@ def of_monitor(tree: Path, out: Path) -> Files:
     plain = {**os.environ, "PYTHONPATH": str(tree)}
     simulate = [*MAIN, "board", "simulate", "--model", str(out / "demo" / "bundle")]
     with subprocess.Popen(simulate, cwd=tree, env=plain, stdout=subprocess.PIPE, text=True) as board:
-        assert board.stdout is not None
-        port = next(place[0] for line in board.stdout if (place := re.search(r"/dev/[\w/]+", line)))
-        records = out / "records.csv"
-        watch = [*MAIN, "monitor", port, "--rate", "100", "--json", "--out", str(records)]
-        with subprocess.Popen(watch, cwd=tree, env=traced(tree, out), stdout=subprocess.DEVNULL) as monitor:
-            end = time.monotonic() + _LONGEST_S
-            while monitor.poll() is None and time.monotonic() < end:
-                if records.exists() and records.read_text().count("\n") > _WATCHED:
-                    break
-                time.sleep(0.2)
-            monitor.send_signal(signal.SIGINT)
-        board.terminate()
+        try:
+            assert board.stdout is not None
+            port = next(place[0] for line in board.stdout if (place := re.search(r"/dev/[\w/]+", line)))
+            words = ["--rate", "100", "--seconds", str(_WATCHED_S), "--json", "--out", str(out / "records.csv")]
+            watch = [*MAIN, "monitor", port, *words]
+            where = traced(tree, out)
+            subprocess.run(watch, cwd=tree, env=where, stdout=subprocess.DEVNULL, check=True, timeout=_LONGEST_S)
+        finally:
+            board.terminate()
     found: Files = json.loads((out / "Monitor.json").read_text())["report"]
     return found
 
@@ -102,14 +98,18 @@ def of_firmware(tree: Path, out: Path) -> Files:
         env={**os.environ, "WAYS_CALLS": str(calls)},
     )
     with board:
-        assert board.stdout is not None
-        port = os.open(board.stdout.readline().split()[1], os.O_RDWR | os.O_NOCTTY)
-        os.write(port, b"\nmetrics\n")
-        answer = b""
-        while b'"kind":"metrics"' not in answer or not answer.endswith(b"\n"):
-            answer += os.read(port, 65536)
-        board.kill()
-        os.close(port)
+        try:
+            assert board.stdout is not None
+            port = os.open(board.stdout.readline().split()[1], os.O_RDWR | os.O_NOCTTY)
+            os.write(port, b"\nmetrics\n")
+            answer = b""
+            while b'"kind":"metrics"' not in answer or not answer.endswith(b"\n"):
+                if not select.select([port], [], [], _LONGEST_S)[0]:
+                    raise SystemExit(f"the board of {tree} does not answer `metrics`")
+                answer += os.read(port, 65536)
+            os.close(port)
+        finally:
+            board.kill()
     addresses = calls.read_text().split()
     unique = list(dict.fromkeys(addresses))
     named = subprocess.run(["addr2line", "-Cfe", str(program), *unique], capture_output=True, text=True, check=True)
