@@ -16,6 +16,7 @@ import os
 import sys
 import threading
 import time
+from abc import ABC, abstractmethod
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, Dict, Iterator, List, Optional, Tuple
@@ -56,7 +57,7 @@ class Way:
         self.files.setdefault(name, {})[getattr(code, "co_qualname", code.co_name)] = None
 
 
-class Follower:
+class Follower(ABC):
     """Sees each call and return of the tree's functions. values: of the arguments, or what is returned."""
 
     def __init__(self) -> None:
@@ -65,8 +66,9 @@ class Follower:
     def way(self, name: str) -> Way:
         return self.ways.setdefault(name, Way())
 
+    @abstractmethod
     def seen(self, frame: FrameType, returned: bool, values: List[Any]) -> None:
-        raise NotImplementedError
+        """One call or return."""
 
 
 class Node(Follower):

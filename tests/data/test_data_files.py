@@ -356,7 +356,7 @@ def test_who_waits_for_doctor_sees_how_far_it_is(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("before", [b"", b"\xef\xbb\xbf", b"\r\n", b"\n \n"], ids=["none", "mark", "line", "lines"])
 def test_a_column_that_is_called_like_a_format_is_a_column(tmp_path: Path, before: bytes) -> None:
-    """`PAR1` is a receptor, and how Parquet begins: a file that begins otherwise is none, for all who read it."""
+    """`PAR1` is a receptor, and how Parquet begins: a file that begins otherwise is text, for all who read it."""
     path = written(tmp_path, before + b"PAR1_level,y\n1,0\n2,1\n3,0\n")
     schema = Schema("table", "y", ("no", "yes"), {"0": 0, "1": 1}, features=(Feature("PAR1_level", 0, 10),))
     if not before:
