@@ -33,15 +33,15 @@ from inside import csv_of
 from malicious import Attack, MaliciousGateway, NodeProcess
 
 from orchestrator.gateway.broker import OwnBroker
-from orchestrator.node import graph_process
+from orchestrator.node import graph_channel, graph_process
 
 FEATURES, CLASSES, BATCH = 12, 2, 8
 MOST_MIB = 100.0
 PROCESS_REASONS = (
-    graph_process.ENDED,
-    graph_process.OVERRAN,
-    graph_process.WRONG,
-    graph_process.FAILED,
+    graph_channel.ENDED,
+    graph_channel.OVERRAN,
+    graph_channel.WRONG,
+    graph_channel.FAILED,
     graph_process.UNSTEADY,
 )
 
@@ -186,7 +186,7 @@ def main() -> int:
         print(json.dumps(found))
     else:
         print_tables(found)
-    held = found["alive"] and not found["processes"][graph_process.OVERRAN] and found["peak_mib"] < MOST_MIB
+    held = found["alive"] and not found["processes"][graph_channel.OVERRAN] and found["peak_mib"] < MOST_MIB
     return 0 if held else 1
 
 

@@ -118,18 +118,24 @@ def _fit(d: Any, offset: Tuple[int, int], size: Tuple[int, int]) -> Any:
     return d[:, begin[1] : begin[1] + size[0], begin[2] : begin[2] + size[1]]
 
 
+def _interleave(parts: List[Any], stride: Tuple[int, int]) -> Any:
+    """(batch, sh h, sw w, channels) of sh sw parts (batch, h, w, channels), row-major: part (r, s) gives rows r, r + sh ... of
+    columns s, s + sw ...
+    """
+    tf = tensorflow()
+    (sh, sw), (batch, height, width, channels) = stride, parts[0].shape
+    rows = []
+    for i in range(sh):
+        row = tf.stack(parts[i * sw : (i + 1) * sw], 3) if sw > 1 else parts[i]
+        rows.append(tf.reshape(row, [batch, height, 1, width * sw * channels]))
+    return tf.reshape(tf.concat(rows, 2) if sh > 1 else rows[0], [batch, height * sh, width * sw, channels])
+
+
 def _gather_back(parts: List[Any], window: _Window) -> Any:
     """The transpose of `_slices`: add every part back to the input positions it was read from."""
     tf = tensorflow()
-    kh, kw = window.kernel
-    (oh, ow), (batch, _, _, channels) = window.output, parts[0].shape
-    if window.stride == window.kernel and window.dilation == (1, 1):  # every input position is read once: interleave
-        rows = []
-        for i in range(kh):
-            row = tf.stack(parts[i * kw : (i + 1) * kw], 3) if kw > 1 else parts[i]
-            rows.append(tf.reshape(row, [batch, oh, 1, ow * kw * channels]))
-        d = tf.reshape(tf.concat(rows, 2) if kh > 1 else rows[0], [batch, oh * kh, ow * kw, channels])
-        return _fit(d, (-window.before[0], -window.before[1]), window.input)
+    if window.stride == window.kernel and window.dilation == (1, 1):  # every input position is read once
+        return _fit(_interleave(parts, window.stride), (-window.before[0], -window.before[1]), window.input)
     moved = [
         _fit(_spread(part, window.stride), (i - window.before[0], j - window.before[1]), window.input)
         for part, (i, j) in zip(parts, window.offsets())
@@ -210,10 +216,34 @@ def _depthwise_conv2d(op: Any, dy: Any) -> Tuple[Any, Any]:
         )
     window = _window(op, (kh, kw))
     dw = tf.stack([tf.reduce_sum(part * dy, [0, 1, 2]) for part in _slices(_padded(x, window), window)])
-    size = (window.input[0] + kh - 1, window.input[1] + kw - 1)
-    full = _fit(_spread(dy, window.stride), (kh - 1 - window.before[0], kw - 1 - window.before[1]), size)
-    dx = tf.nn.depthwise_conv2d(full, _flip(w), [1, 1, 1, 1], "VALID")
-    return dx, tf.reshape(dw, w.shape)
+    return _depthwise_back(dy, w, window), tf.reshape(dw, w.shape)
+
+
+def _depthwise_back(dy: Any, w: Any, window: _Window) -> Any:
+    """The gradient for a depthwise convolution's input, w (kh, kw, channels, 1).
+
+    Input positions by their place within a stride: those of one place are read by the same kernel positions, every stride-th.
+    Each is a convolution of dy itself, with no zeros in between.
+    """
+    tf = tensorflow()
+    (sh, sw), (batch, *_, channels) = window.stride, dy.shape
+    (kh, kw), flipped = window.kernel, _flip(w)
+    base = [
+        first // s for first, s in zip(window.before, window.stride)
+    ]  # whole strides of padding, which nobody wants
+    sizes = [-(-(first + n) // s) - b for first, n, s, b in zip(window.before, window.input, window.stride, base)]
+    parts = []
+    for r in range(sh):
+        for s in range(sw):
+            kernel = flipped[(kh - 1 - r) % sh :: sh, (kw - 1 - s) % sw :: sw] if sh * sw > 1 else flipped
+            if r >= kh or s >= kw:  # strides longer than the kernel leave positions out
+                parts.append(tf.zeros([batch, *sizes, channels]))
+                continue
+            reach = [k - 1 for k in kernel.shape[:2]]
+            full = _fit(dy, (reach[0] - base[0], reach[1] - base[1]), (sizes[0] + reach[0], sizes[1] + reach[1]))
+            parts.append(tf.nn.depthwise_conv2d(full, kernel, [1, 1, 1, 1], "VALID"))
+    dx = _interleave(parts, window.stride) if len(parts) > 1 else parts[0]
+    return _fit(dx, (base[0] * sh - window.before[0], base[1] * sw - window.before[1]), window.input)
 
 
 def _max_pool(op: Any, dy: Any) -> Any:

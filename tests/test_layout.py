@@ -114,7 +114,17 @@ NAMES_OPERATORS: Dict[str, str] = {
     "orchestrator/node/int8_model.py": "what nodes let int8 models that they evaluate do",
     **{
         f"orchestrator/node/graph_{part}.py": "what nodes let training graphs do: float, and whether engine/direct has it or not"
-        for part in ("ops", "rewriting", "row_parts", "row_windows", "rows", "shapes")
+        for part in (
+            "ops",
+            "rewriting",
+            "row_kernels",
+            "row_numbers",
+            "row_parts",
+            "row_sums",
+            "row_windows",
+            "rows",
+            "shapes",
+        )
     },
 }
 """Files beside model_export/operators/ that name an operator engine/direct has. A new operator changes none of them."""

@@ -70,6 +70,29 @@ def alike(tried: Trial, found: np.ndarray, right: np.ndarray) -> bool:
     return bool((close | (given == wanted) | (np.isnan(given) & np.isnan(wanted))).all())
 
 
+def sums_trial(function: Function) -> Tuple[np.ndarray, List[np.ndarray]]:
+    """(weights, columns) for a first try of sums over a call's records (node/graph_row_sums.py): two calls, and the first again.
+
+    columns: x (3, rows, 1, *S), y (3, rows, 1), sample weights (3, rows, 1) of 0 to 1.
+    """
+    random = np.random.default_rng()
+    w, x, y, sw = (function.tensors[i].shape for i in function.inputs)
+    made = random.standard_normal((2, *x)), random.integers(0, 2, (2, *y)), random.random((2, *sw))
+    columns = [column[[0, 1, 0]].astype(kind) for column, kind in zip(made, ("<f4", "<i4", "<f4"))]
+    return (0.3 * random.standard_normal(w)).astype("<f4"), columns
+
+
+def sums_alike(shares: np.ndarray, found: np.ndarray, each: np.ndarray) -> bool:
+    """Whether float32 (3, P) are the sums of `grad1`'s gradients of each record, (3 rows, P), by their sample weights.
+
+    Up to rounding, and bit for bit the same where the records are.
+    """
+    parts = shares.reshape(len(found), -1, 1) * each.reshape(len(found), -1, each.shape[1]).astype(np.float64)
+    most = np.abs(parts).sum(axis=1).max(axis=1, keepdims=True)
+    close = np.abs(found - parts.sum(axis=1)) <= CLOSE * most
+    return bool(close.all() and found[0].tobytes() == found[2].tobytes())
+
+
 def places(count: int, rows: int, random: np.random.Generator) -> Tuple[int, np.ndarray]:
     """(calls, flat place of each of `count` records among calls x rows): each record's place in a call is drawn by itself.
 

@@ -1,40 +1,28 @@
-"""The node's end of the process a training graph runs in: requests with a time limit, answers that are checked.
+"""A training graph's functions in a process of their own (node/graph_channel.py), each tried on random rows before records come.
 
-The process holds one graph for all who use it here. It is the adversary's from its first load on: an answer of another size, an
-end, or a time over the limit ends it for good, with an error whose text says nothing of the data.
+The process holds one graph for all who use it here.
 """
 
 import contextlib
-import fcntl
 import logging
 import math
-import os
-import select
-import subprocess
-import sys
 import threading
 import time
-import weakref
-from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional, Sequence
+from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Union
 
 import numpy as np
 
 from orchestrator.errors import EdgewardError, GraphError, WireError
 from orchestrator.node.confine import NAMESPACES, NOTHING, SECCOMP
+from orchestrator.node.graph_channel import FAILED, UNSTARTED, Channel, NotRunError
 from orchestrator.node.graph_check import GRADIENT_OUTPUTS, CheckedGraph
-from orchestrator.node.graph_child import ANSWER, ANSWER_MARK, DONE, LOAD, REQUEST, REQUEST_MARK, RUN
+from orchestrator.node.graph_child import LOAD, RUN
 from orchestrator.node.graph_file import ITEM_BYTES, Function, tflite_file
-from orchestrator.node.graph_places import TRIED_CALLS, alike, filled, trial
-from orchestrator.node.graph_rows import batch_rows, rows_of
+from orchestrator.node.graph_places import TRIED_CALLS, alike, filled, sums_alike, sums_trial, trial
+from orchestrator.node.graph_rows import rows_of, sums_of
 from orchestrator.node.graph_shapes import size_of
-from orchestrator.node.litert import runtime_package
 
 log = logging.getLogger("edgeward.node")
-
-CHILD = Path(__file__).with_name("graph_child.py")
-F_SETPIPE_SZ, PIPE_BYTES = 1031, 1 << 20
-"""Linux's fcntl (fcntl(2)), which Python names from 3.10 on; and what every user may ask for."""
 
 SPARE_BYTES = 64 << 20
 """Memory a process may use beside twice what its functions' tensors take."""
@@ -45,14 +33,12 @@ def rows_name(rows: int) -> str:
     return f"rows{rows}"
 
 
+SUMS = "sums"
+"""A function of the node's own: the sum of what `grad1` gives of many records."""
+
 TRIES, TRIED_S = 5, 1.0
 """A function is tried on random rows so often, or for so many seconds. The best time counts: one busy moment is not a pace."""
 
-UNSTARTED = "this machine does not start the process training graphs run in (`edgeward doctor` may say why)"
-ENDED = "the process of the training graph ended before it answered"
-OVERRAN = "the process of the training graph did not answer within its time limit"
-WRONG = "the process of the training graph gave an invalid answer"
-FAILED = "the runtime cannot run the training graph"
 UNSTEADY = "the training graph answers the same record differently after another one"
 
 WEAK = {
@@ -72,10 +58,6 @@ class Limits(NamedTuple):
     slack: float = 100.0
 
 
-class _NotRunError(Exception):
-    """The process is there, but its runtime does not run a function that is tried only."""
-
-
 class GraphProcess:
     """Runs the functions of one checked graph. Safe to use from several threads. EdgewardError where no process starts."""
 
@@ -85,38 +67,18 @@ class GraphProcess:
         self._functions = dict(graph.functions)
         self._rowed = rows_of(graph)
         self._functions.update({rows_name(rows): function for rows, function in self._rowed.items()})
+        self._sums = sums_of(graph)
+        if self._sums:
+            self._functions[SUMS] = self._sums
         self._names = sorted(self._functions)
         self._seconds: Dict[str, float] = {}  # per call, of the loaded functions
         self._rows: Optional[int] = None
         self._batch_rows: Optional[int] = None
-        self._trying = False
         self._took: Dict[int, float] = {}
-        self._number = 0
-        self._broken = ""
         memory = SPARE_BYTES + 2 * sum(function.memory_bytes for function in self._functions.values())
-        command = [sys.executable, "-I", "-S", "-B", str(CHILD), str(memory), str(int(_in_main_thread())), *_folders()]
-        try:
-            self.process = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                bufsize=0,
-                cwd="/",
-                env=_environment(),
-                start_new_session=True,  # a Ctrl-C at the node's terminal is the node's to handle
-            )
-        except OSError as error:  # no more processes, or no memory for one
-            raise EdgewardError(f"{UNSTARTED}: {error.strerror}") from error
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self._to, self._from = self.process.stdin.fileno(), self.process.stdout.fileno()
-        os.set_blocking(self._to, False)
-        os.set_blocking(self._from, False)
-        for pipe in (self._to, self._from):
-            _widen(pipe)
+        self._channel = Channel(memory)
         self._confined: Optional[int] = None
-        self.close = weakref.finalize(self, _end, self.process)
+        self.process, self.close = self._channel.process, self._channel.close
 
     @property
     def pid(self) -> int:
@@ -125,7 +87,7 @@ class GraphProcess:
     @property
     def broken(self) -> bool:
         """Whether the process is gone; it does not come back."""
-        return bool(self._broken) or not self.close.alive
+        return self._channel.broken
 
     def seconds(self, name: str) -> float:
         """What one call of a function takes on rows of random numbers; never measured on anybody's data."""
@@ -151,16 +113,17 @@ class GraphProcess:
             return self._rows
 
     def batch_rows(self) -> int:
-        """Of how many records `rows_name` is to be called for a batch (graph_rows.batch_rows); 0: `grad` for all of it.
+        """Of how many records `SUMS` is to be called for a batch (graph_rows.sums_of); 0: `grad` for all of it.
 
         Not how fast it is decides, but whether it gives what `grad1` gives.
         """
         with self._lock:
             if self._batch_rows is None:
-                rows = batch_rows(self._graph, self._rowed)
-                if rows:
+                self._batch_rows = 0
+                if self._sums:
                     self._ready("grad1")
-                self._batch_rows = rows if rows and self._rows_took(rows) < math.inf else 0
+                    with self._tried():
+                        self._batch_rows = self._right_sums(self._sums)
             return self._batch_rows
 
     def run(self, name: str, weights: np.ndarray, *columns: np.ndarray) -> np.ndarray:
@@ -174,6 +137,10 @@ class GraphProcess:
                 name, weights, columns, self._limits.run_s + self._limits.slack * self._seconds[name] * len(columns[0])
             )
 
+    def call_bytes(self, name: str) -> int:
+        """Bytes a call sends or receives, whichever is more, without the weights."""
+        return call_bytes(self._functions[name])
+
     def confinement(self) -> int:
         """SECCOMP, NAMESPACES or NOTHING of node/confine.py: what this machine confines such a process by."""
         with self._lock:
@@ -183,7 +150,7 @@ class GraphProcess:
         """Waits until the process is there, the first time."""
         if self._confined is None:
             try:
-                self._confined = self._exchange([], 1, self._limits.start_s, greeting=True)[0]
+                self._confined = self._channel.greeting(self._limits.start_s)
             except GraphError as error:  # it has seen no graph yet, so it is this machine
                 raise EdgewardError(f"{UNSTARTED}: {error}") from error
             if self._confined != SECCOMP and not _warned:
@@ -210,11 +177,28 @@ class GraphProcess:
         """Like `_try_rows`, done once; infinite also where an older runtime does not run it."""
         if rows not in self._took:
             self._took[rows] = math.inf
-            self._trying = True
-            with contextlib.suppress(_NotRunError):
+            with self._tried():
                 self._took[rows] = self._try_rows(rows)
-            self._trying = False
         return self._took[rows]
+
+    @contextlib.contextmanager
+    def _tried(self) -> Iterator[None]:
+        """Around the first use of a function of the node's own: a runtime that does not run it goes on without."""
+        self._channel.trying = True
+        with contextlib.suppress(NotRunError):
+            yield
+        self._channel.trying = False
+
+    def _right_sums(self, function: Function) -> int:
+        """Of how many records they are; 0 where they are not what `grad1` gives, added up."""
+        self._request(LOAD, SUMS, [tflite_file(function)], 0, self._limits.load_s)
+        weights, columns = sums_trial(function)
+        *one, _ = [np.reshape(column, (-1, *column.shape[2:])) for column in columns]
+        each = self._call("grad1", weights, [*one, np.ones((len(one[0]), 1), "<f4")], self._limits.run_s)
+        begin = time.monotonic()
+        found = self._call(SUMS, weights, columns, self._limits.run_s)
+        self._seconds[SUMS] = (time.monotonic() - begin) / len(found)
+        return columns[0].shape[1] if sums_alike(columns[2], found, each) else 0
 
     def _try_rows(self, rows: int) -> float:
         """Seconds for a record, with the places that stay empty; infinite where the answers are not right."""
@@ -248,7 +232,7 @@ class GraphProcess:
             answers = self._call(name, weights, columns, self._limits.run_s)
             took.append(time.monotonic() - begin)
             if answers[0].tobytes() != answers[2].tobytes():
-                self._fail(UNSTEADY)
+                self._channel.fail(UNSTEADY)
         return min(took) / len(rows)
 
     def _call(self, name: str, weights: np.ndarray, columns: Sequence[np.ndarray], limit_s: float) -> np.ndarray:
@@ -259,71 +243,13 @@ class GraphProcess:
         answer = self._request(RUN, name, parts, 4 * calls * size_of(shape), limit_s)
         return np.frombuffer(answer, "<f4").reshape(calls, *shape)
 
-    def _request(self, kind: int, name: str, parts: List[bytes], answer_bytes: int, limit_s: float) -> memoryview:
-        self._number += 1
-        size = sum(len(part) for part in parts)
-        header = REQUEST.pack(REQUEST_MARK, kind, self._names.index(name), self._number & 0xFFFFFFFF, size)
-        return self._exchange([header, *parts], answer_bytes, limit_s)
-
-    def _exchange(self, parts: List[bytes], answer_bytes: int, limit_s: float, greeting: bool = False) -> memoryview:
-        """Sends a request, reads its whole answer. The process reads a request to its end before it answers."""
-        if self.broken:
-            raise GraphError(self._broken or ENDED)
-        until = time.monotonic() + limit_s
-        self._send([memoryview(part) for part in parts if part], until)
-        mark, status, number, size = ANSWER.unpack(self._receive(ANSWER.size, until))
-        if mark != ANSWER_MARK or number != (0 if greeting else self._number & 0xFFFFFFFF):
-            self._fail(WRONG)
-        if status != DONE and self._trying and size == 0:
-            raise _NotRunError
-        if status != DONE:
-            self._fail(FAILED)
-        if size != answer_bytes:
-            self._fail(WRONG)
-        return self._receive(answer_bytes, until)
-
-    def _send(self, parts: List[memoryview], until: float) -> None:
-        """All at once where they fit: with each part the other process would wake."""
-        while parts:
-            self._wait(self._to, select.POLLOUT, until)
-            try:
-                count = os.writev(self._to, parts)
-            except BlockingIOError:
-                continue
-            except OSError:
-                self._fail(ENDED)
-            while parts and count >= len(parts[0]):
-                count -= len(parts.pop(0))
-            if count:
-                parts[0] = parts[0][count:]
-
-    def _receive(self, size: int, until: float) -> memoryview:
-        content = np.empty(size, np.uint8).data  # a bytearray would be filled with zeros first
-        view = content
-        while view:
-            self._wait(self._from, select.POLLIN, until)
-            try:
-                count = os.readv(self._from, [view])
-            except BlockingIOError:
-                continue
-            if not count:
-                self._fail(ENDED)
-            view = view[count:]
-        return content
-
-    def _wait(self, descriptor: int, event: int, until: float) -> None:
-        poll = select.poll()
-        poll.register(descriptor, event)
-        if not poll.poll(max(0.0, until - time.monotonic()) * 1000):
-            self._fail(OVERRAN)
-
-    def _fail(self, reason: str) -> None:
-        self._broken = reason
-        self.close()
-        raise GraphError(reason)
+    def _request(
+        self, kind: int, name: str, parts: Sequence[Union[bytes, memoryview]], answer_bytes: int, limit_s: float
+    ) -> memoryview:
+        return self._channel.request(kind, self._names.index(name), parts, answer_bytes, limit_s)
 
 
-def _content(function: Function, index: int, part: np.ndarray) -> bytes:
+def _content(function: Function, index: int, part: np.ndarray) -> memoryview:
     """One input's bytes for all calls, checked against what the function takes."""
     tensor = function.tensors[index]
     values = np.ascontiguousarray(part, dtype=np.dtype(tensor.dtype).newbyteorder("<"))
@@ -332,7 +258,7 @@ def _content(function: Function, index: int, part: np.ndarray) -> bytes:
         raise WireError(f"weights of shape {own}, the training graph takes {tensor.shape}")
     if own != tensor.shape:
         raise GraphError(f"the training graph takes {tensor.shape} of {tensor.dtype} there, not {own}")
-    return values.tobytes()
+    return values.reshape(-1).view(np.uint8).data
 
 
 def confinement_here() -> int:
@@ -349,42 +275,3 @@ def call_bytes(function: Function) -> int:
     sent = [function.tensors[i] for i in function.inputs[1:]]
     received = function.tensors[function.outputs[0]]
     return max(sum(size_of(t.shape) * ITEM_BYTES[t.dtype] for t in sent), 4 * size_of(received.shape))
-
-
-def _folders() -> List[str]:
-    """Where the process imports from: it reads no site configuration."""
-    runtime = runtime_package()[1]
-    numpy_folder = Path(np.__file__).resolve().parents[1]
-    own = Path(__file__).resolve().parents[2]
-    return list(dict.fromkeys(str(folder) for folder in (own, numpy_folder, runtime)))
-
-
-def _environment() -> Dict[str, str]:
-    """What a process needs to start: where shared libraries are, if somewhere special, and one thread in each of them."""
-    kept = {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "SYSTEMROOT") if name in os.environ}
-    single = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-    # Memory a kernel needs for a moment is kept for the next call, not given back and asked for again.
-    steady = {"MALLOC_TRIM_THRESHOLD_": "16777216", "MALLOC_MMAP_THRESHOLD_": "4194304", "MALLOC_ARENA_MAX": "1"}
-    return {**kept, **single, **steady, "LC_ALL": "C", "TF_CPP_MIN_LOG_LEVEL": "3"}
-
-
-def _widen(pipe: int) -> None:
-    """Room for a piece of gradients, where the system gives it: the two processes then wait for each other less often."""
-    with contextlib.suppress(
-        OSError, AttributeError
-    ):  # another system's pipes, or a limit on all of a user's: as they are
-        fcntl.fcntl(pipe, F_SETPIPE_SZ, PIPE_BYTES)
-
-
-def _in_main_thread() -> bool:
-    """Whether this thread lives as long as the process: the kernel kills a child with the thread that started it."""
-    return threading.current_thread() is threading.main_thread()
-
-
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    """Kills the process and closes its pipes."""
-    process.kill()
-    process.wait()
-    for pipe in (process.stdin, process.stdout):
-        if pipe is not None:
-            pipe.close()

@@ -1,6 +1,7 @@
 """A function of a training graph under reconstruction, with the row as one more leading axis (node/graph_rows.py)."""
 
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Set
+from collections import Counter
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
@@ -14,6 +15,14 @@ class NoRuleError(Exception):
     """An operator is used in a way no rule covers, or takes too much memory with rows."""
 
 
+class Pick(NamedTuple):
+    """What was picked out of a new tensor (rows, batch, height, width, channels)."""
+
+    x: int
+    places: Tuple[Tuple[int, int, int], Tuple[int, int, int]]
+    """Of height and width: the first place, how far one is from the next, and how many."""
+
+
 class Rows:
     """The function under construction. `new`: tensor index by the old one; `rowed`: new tensors that begin with the row.
 
@@ -22,26 +31,37 @@ class Rows:
 
     def __init__(self, function: Function, rows: int, rules: Mapping[str, "Give"], most_bytes: int) -> None:
         self.old, self.rows, self._rules, self._left = function, rows, rules, most_bytes
+        self._uses = Counter(index for operation in function.operations for index in set(operation.inputs))
         self.tensors: List[Known] = []
         self.operations: List[Operation] = []
         self.new: Dict[int, int] = {-1: -1}
         self.rowed: Set[int] = set()
         self._made: Dict[Any, Any] = {}
+        self._makers: Dict[int, Operation] = {}
         self._reshaped: Dict[int, int] = {}
+        self.padded: Dict[int, Tuple[int, Sequence[Sequence[int]]]] = {}
+        """By a new tensor with zeros around: what it was before, and how many there are before and behind, by axis."""
+        self.picks: Dict[int, Pick] = {}
+        """By a new tensor in its first shape, where some places are a stride apart."""
+        self.joined: Dict[Tuple[Tuple[int, ...], int], int] = {}
+        """What new tensors are one behind the other on an axis, where there is a faster way to it than to join them."""
 
-    def rewritten(self) -> Function:
+    def rewritten(self, end: Optional["End"] = None) -> Function:
+        """(w, x, y) -> each record's gradient; with an `end`, (w, x, y, sw) -> what it makes of those."""
         old, (w, x, y, sw) = self.old, self.old.inputs
         self.new[w] = self.tensor(old.tensors[w])
-        for index in (x, y):
+        for index in (x, y) if end is None else (x, y, sw):
             self.new[index] = self.tensor(self.rowed_form(index), rowed=True)
-        self.new[sw] = self.tensor(Known(FLOAT, old.tensors[sw].shape, np.ones(old.tensors[sw].shape, "<f4")))
+        if end is None:
+            self.new[sw] = self.tensor(Known(FLOAT, old.tensors[sw].shape, np.ones(old.tensors[sw].shape, "<f4")))
         for operation in _needed(old):
             self._take(operation)
         gradient = self.new[old.outputs[0]]
         if gradient not in self.rowed:
             raise NoRuleError("a gradient that no record has a part in")
-        inputs = (self.new[w], self.new[x], self.new[y])
-        made = Function(tuple(self.tensors), tuple(self.operations), inputs, (gradient,), 0)
+        inputs = tuple(self.new[index] for index in (old.inputs[:3] if end is None else old.inputs))
+        outputs = (gradient if end is None else end(self, gradient),)
+        made = Function(tuple(self.tensors), tuple(self.operations), inputs, outputs, 0)
         return without_unused(made._replace(operations=tuple(_needed(made))))
 
     def _take(self, operation: Operation) -> None:
@@ -87,6 +107,17 @@ class Rows:
         if more > self._left:
             raise NoRuleError("too much memory")
 
+    def floats(self, values: np.ndarray) -> int:
+        """A constant of float32."""
+        data = np.ascontiguousarray(values, "<f4")
+        key = ("floats", data.shape, data.tobytes())
+        if key not in self._made:
+            self._made[key] = self.tensor(Known(FLOAT, data.shape, data))
+        return int(self._made[key])
+
+    def zeros(self, count: int) -> int:
+        return self.floats(np.zeros(count, "<f4"))
+
     def numbers(self, values: Any) -> int:
         """A constant of whole numbers."""
         data = np.asarray(values, "<i4")
@@ -125,8 +156,13 @@ class Rows:
             return list(self._made[key])
         made = [self.tensor(tensor) for tensor in found]
         self.operations.append(Operation(name, version, tuple(inputs), tuple(made), full))
+        self._makers.update(dict.fromkeys(made, self.operations[-1]))
         self._made[key] = made
         return list(made)
+
+    def maker(self, new: int) -> Optional[Operation]:
+        """The operator that gives a new tensor; None for inputs and constants."""
+        return self._makers.get(new)
 
     def shape(self, index: int) -> Shape:
         """Of an old tensor, as it was."""
@@ -134,6 +170,10 @@ class Rows:
 
     def is_rowed(self, index: int) -> bool:
         return self.new[index] in self.rowed
+
+    def uses(self, index: int) -> int:
+        """How many operators take an old tensor."""
+        return self._uses[index]
 
     def constant(self, index: int) -> np.ndarray:
         """An old tensor's numbers."""
@@ -229,6 +269,9 @@ def _needed(function: Function) -> List[Operation]:
             found.append(operation)
     return found[::-1]
 
+
+End = Callable[[Rows, int], int]
+"""What is made of all records' gradients, a new tensor: the new tensor the function gives."""
 
 Give = Callable[[Rows, Operation], List[int]]
 """A rule: appends what an operator is with rows, and gives the new tensors in the place of its outputs."""

@@ -7,18 +7,70 @@ product over all of them. What a graph unfolds for the gradient of a kernel is t
 
 from typing import List, Sequence, Tuple
 
+import numpy as np
+
 from orchestrator.node.graph_file import Operation
 from orchestrator.node.graph_rewriting import NoRuleError, Rows
-from orchestrator.node.graph_row_parts import joined, padded, picked, sliced
+from orchestrator.node.graph_row_parts import joined, padded, picked
 from orchestrator.node.graph_shapes import size_of
+
+COPIED_NUMBERS = 32
+"""Of a window that a convolution copies, at most: it multiplies each with each."""
 
 
 def windows(rows: Rows, operation: Operation) -> List[int]:
     """Pools, and convolutions of each channel for itself: rows are further images of the batch."""
     batch, *rest = rows.shape(operation.inputs[0])
+    scaled = _scaled(rows, operation)
+    if scaled:
+        return scaled
     flat = rows.reshaped(rows.only_first(operation), (rows.rows * batch, *rest))
     others = [rows.new[i] for i in operation.inputs[1:]]
     (made,) = rows.add(operation.name, [flat, *others], operation.options, 1, operation.version)
+    return [rows.reshaped(made, (rows.rows, *rows.shape(operation.outputs[0])))]
+
+
+def _scaled(rows: Rows, operation: Operation) -> List[int]:
+    """A convolution of each channel for itself by one number: a product. Nothing where it is something else."""
+    if operation.name != "DEPTHWISE_CONV_2D":
+        return []
+    x, kernel, *bias = operation.inputs
+    options, shape = operation.options, rows.shape(operation.outputs[0])
+    one_each = shape == rows.shape(x) and size_of(rows.shape(kernel)) == shape[-1]
+    if not one_each or options["activation"] or not all(rows.is_zero(index) for index in bias):
+        return []
+    given = rows.unshaped(rows.only_first(operation))
+    if rows.tensors[given].shape[-1] != shape[-1]:
+        given = rows.only_first(operation)
+    (made,) = rows.add("MUL", [given, repeated(rows, rows.new[kernel], rows.tensors[given].shape)])
+    return [rows.reshaped(made, (rows.rows, *shape))]
+
+
+def repeated(rows: Rows, new: int, shape: Sequence[int]) -> int:
+    """Numbers of the last axis of tensors in this shape, in long lines: kernels go from line to line, however short they are."""
+    first = len(shape) - 1
+    while first > 1 and size_of(tuple(shape[first:])) < _LONG:
+        first -= 1
+    line = rows.reshaped(new, (*[1] * (len(shape) - first - 1), shape[-1]))
+    return rows.add("TILE", [line, rows.numbers([*shape[first:-1], 1])])[0] if first < len(shape) - 1 else line
+
+
+_LONG = 64
+
+
+def biased(rows: Rows, operation: Operation) -> List[int]:
+    """ADD of a bias to a convolution of each channel for itself: by that one operator. Nothing where it is something else."""
+    if operation.name != "ADD" or not rows.is_rowed(operation.inputs[0]) or rows.is_rowed(operation.inputs[1]):
+        return []
+    x, bias = (rows.new[index] for index in operation.inputs)
+    maker = rows.maker(rows.unshaped(x))
+    if maker is None or maker.name != "DEPTHWISE_CONV_2D" or maker.options["activation"]:
+        return []
+    zeros = rows.tensors[maker.inputs[2]] if len(maker.inputs) > 2 else None
+    if zeros is None or zeros.data is None or zeros.data.any() or rows.tensors[bias].shape != zeros.shape:
+        return []
+    options = {**maker.options, "activation": operation.options["activation"]}
+    (made,) = rows.add(maker.name, [*maker.inputs[:2], bias], options, 1, maker.version)
     return [rows.reshaped(made, (rows.rows, *rows.shape(operation.outputs[0])))]
 
 
@@ -93,16 +145,41 @@ def _unfolded(
     out: Sequence[int],
 ) -> int:
     """Every window of (rows, batch, height, width, channels) as a line: (rows, windows, numbers of each)."""
-    x = padded(rows, x, [(0, 0), (0, 0), *zip(*padding), (0, 0)])
+    given, x = x, padded(rows, x, [(0, 0), (0, 0), *zip(*padding), (0, 0)])
     parts = []
     for i in range(sizes[0]):
         for j in range(sizes[1]):
             first = [place * apart for place, apart in zip((i, j), dilation)]
-            if tuple(stride) == (1, 1):
-                parts.append(sliced(rows, x, {2: (first[0], out[0]), 3: (first[1], out[1])}))
-            else:
-                part = picked(rows, x, 2, first[0], stride[0], out[0])
-                parts.append(picked(rows, part, 3, first[1], stride[1], out[1]))
-    lines = joined(rows, parts, 4) if len(parts) > 1 else parts[0]
-    shape = rows.tensors[lines].shape
-    return rows.reshaped(lines, (rows.rows, size_of(shape[1:4]), shape[4]))
+            parts.append(picked(rows, x, {axis: (first[axis - 2], stride[axis - 2], out[axis - 2]) for axis in (2, 3)}))
+    shape = rows.tensors[parts[0]].shape
+    lines = (rows.rows, size_of(shape[1:4]), len(parts) * shape[4])
+    if lines[2] <= COPIED_NUMBERS and len(parts) > 1:
+        same = all(
+            tuple(p) == _same(n, k, s, d, o)
+            for n, k, s, d, o, p in zip(rows.tensors[given].shape[2:4], sizes, stride, dilation, out, zip(*padding))
+        )
+        made = _copied(rows, given if same else x, sizes, stride, dilation, same)
+        rows.joined[tuple(parts), 4] = rows.reshaped(made, (*shape[:4], lines[2]))
+    return rows.reshaped(joined(rows, parts, 4) if len(parts) > 1 else parts[0], lines)
+
+
+def _same(size: int, kernel: int, stride: int, dilation: int, out: int) -> Tuple[int, int]:
+    """Zeros before and behind that padding SAME adds on one axis."""
+    missing = max(0, (out - 1) * stride + (kernel - 1) * dilation + 1 - size) if out == -(-size // stride) else -1
+    return missing // 2, missing - missing // 2
+
+
+def _copied(
+    rows: Rows, x: int, sizes: Sequence[int], stride: Sequence[int], dilation: Sequence[int], same: bool
+) -> int:
+    """Windows of few numbers, by a convolution that copies each: its weights are known beforehand, and 0 and 1."""
+    *_, height, width, channels = rows.tensors[x].shape
+    numbers = size_of(tuple(sizes)) * channels
+    copying = np.eye(numbers, dtype="<f4").reshape(numbers, *sizes, channels)
+    inputs = [
+        rows.reshaped(x, (size_of(rows.tensors[x].shape[:2]), height, width, channels)),
+        rows.floats(copying),
+        rows.floats(np.zeros(numbers, "<f4")),
+    ]
+    options = {"padding": 0 if same else 1, "stride_h": stride[0], "stride_w": stride[1]}
+    return rows.add("CONV_2D", inputs, {**options, "dilation_h": dilation[0], "dilation_w": dilation[1]})[0]

@@ -14,7 +14,9 @@ from orchestrator.errors import GraphError
 from orchestrator.node.graph_check import CheckedGraph, function_memory
 from orchestrator.node.graph_file import Function, Operation
 from orchestrator.node.graph_rewriting import Give, NoRuleError, Rows
+from orchestrator.node.graph_row_numbers import alike, broadcast, cast, each
 from orchestrator.node.graph_row_parts import join_rule, pack_rule, pad_rule, slice_rule, strided_rule
+from orchestrator.node.graph_row_sums import summed
 from orchestrator.node.graph_row_windows import added, convolution, spread_windows, windows
 from orchestrator.node.graph_shapes import size_of
 
@@ -44,14 +46,21 @@ def rows_of(graph: CheckedGraph) -> Dict[int, Function]:
     return made
 
 
-def batch_rows(graph: CheckedGraph, functions: Dict[int, Function]) -> int:
-    """Of how many records a step without privacy is computed at a time, by rows; 0 where `grad` is to see whole batches.
+def sums_of(graph: CheckedGraph) -> Optional[Function]:
+    """By what a step without privacy computes a batch, some records a call; None where `grad` is to see whole batches.
 
     A runtime's kernels for convolutions with weights of the moment are slow, and a batch of unfolded windows is large. It is a
-    matter of the graph alone, not of how fast anything was: the same steps give the same bits again. functions: of `rows_of`.
+    matter of the graph alone, not of how fast anything was: the same steps give the same bits again.
     """
-    names = {operation.name for operation in graph.functions["grad1"].operations} if functions else set()
-    return max(functions) if names & _CONVOLUTIONS else 0
+    function = graph.functions.get("grad1")
+    if function is None or not _CONVOLUTIONS.intersection(operation.name for operation in function.operations):
+        return None
+    one = sums_function(function, 1)
+    if one is None or one.memory_bytes > MOST_BYTES:
+        return None
+    most = min(MOST_ROWS, MOST_BYTES // one.memory_bytes)
+    even = [rows for rows in range(most // 2 + 1, most + 1) if graph.batch_size % rows == 0]  # no places stay empty
+    return sums_function(function, max(even, default=most)) or one
 
 
 _CONVOLUTIONS = {"CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV"}
@@ -65,41 +74,20 @@ def rows_function(function: Function, rows: int) -> Optional[Function]:
     try:
         found = Rows(function, rows, _RULES, MOST_BYTES).rewritten()
         return found._replace(memory_bytes=function_memory("rows", found))
-    except (
-        NoRuleError,
-        GraphError,
-    ):  # GraphError: a shape with one axis more is not accepted, or takes too much memory
+    except (NoRuleError, GraphError):  # the latter: a shape with an axis more is not accepted, or takes too much memory
         return None
 
 
-def _each(rows: Rows, operation: Operation) -> List[int]:
-    """Of one input, number by number."""
-    x = operation.inputs[0]
-    (made,) = rows.add(operation.name, [rows.unshaped(rows.new[x])], operation.options, 1, operation.version)
-    return [rows.reshaped(made, (rows.rows, *rows.shape(x)))]
+def sums_function(function: Function, rows: int) -> Optional[Function]:
+    """`grad1` for `rows` records and their sum: w (P,), x (rows, 1, *S), y (rows, 1), sw (rows, 1) -> g (P,).
 
-
-def _broadcast(rows: Rows, operation: Operation) -> List[int]:
-    """Number by number with broadcasting. Axes of one place are left out: kernels take few."""
-    out = rows.shape(operation.outputs[0])
-    kept = [axis for axis, n in enumerate(out) if n != 1]
-    inputs = []
-    for index in operation.inputs:
-        own = rows.shape(index)
-        full = (1,) * (len(out) - len(own)) + own
-        lean = [full[axis] for axis in kept]
-        if rows.is_rowed(index):
-            inputs.append(rows.reshaped(rows.new[index], (rows.rows, *lean)))
-        else:
-            few = size_of(own) == 1 and len(own) <= len(lean) + 1
-            inputs.append(rows.new[index] if few else rows.reshaped(rows.new[index], lean))
-    (made,) = rows.add(operation.name, inputs, operation.options, 1, operation.version)
-    return [rows.reshaped(made, (rows.rows, *out))]
-
-
-def _alike(rows: Rows, operation: Operation) -> List[int]:
-    """Number by number, of inputs that all have one shape."""
-    return rows.add(operation.name, [rows.spread(i) for i in operation.inputs], operation.options, 1, operation.version)
+    Every record counts for its sample weight, of 0 to 1. None where it cannot be made.
+    """
+    try:
+        found = Rows(function, rows, _RULES, MOST_BYTES).rewritten(summed)
+        return found._replace(memory_bytes=function_memory("sums", found))
+    except (NoRuleError, GraphError):
+        return None
 
 
 def _along_last(rows: Rows, operation: Operation) -> List[int]:
@@ -116,7 +104,14 @@ def _reduced(rows: Rows, operation: Operation) -> List[int]:
     kept = [axis for axis, n in enumerate(shape) if n != 1]
     over = [place for place, axis in enumerate(kept, 1) if axis in axes]
     if over:
-        x = rows.reshaped(x, (rows.rows, *[shape[axis] for axis in kept]))
+        lean = (rows.rows, *[shape[axis] for axis in kept])
+        had = rows.tensors[rows.unshaped(x)].shape
+        behind = size_of(lean[len(over) + 1 :])
+        until = next((axis for axis in range(2, len(had)) if size_of(had[axis:]) == behind), 0)
+        if over == list(range(1, len(over) + 1)) and until and had[0] == rows.rows:  # as it is
+            x, over = rows.unshaped(x), list(range(1, until))
+        else:
+            x = rows.reshaped(x, lean)
         (x,) = rows.add(operation.name, [x, rows.numbers(over)], {"keep_dims": False}, 1, operation.version)
     return [rows.reshaped(x, (rows.rows, *out))]
 
@@ -262,7 +257,6 @@ _RULES: Dict[str, Give] = {
     **dict.fromkeys(
         [
             "ABS",
-            "CAST",
             "ELU",
             "EXP",
             "LEAKY_RELU",
@@ -277,7 +271,7 @@ _RULES: Dict[str, Give] = {
             "SQUARE",
             "TANH",
         ],
-        _each,
+        each,
     ),
     **dict.fromkeys(
         [
@@ -298,15 +292,16 @@ _RULES: Dict[str, Give] = {
             "SQUARED_DIFFERENCE",
             "SUB",
         ],
-        _broadcast,
+        broadcast,
     ),
-    **dict.fromkeys(("ADD_N", "SELECT"), _alike),
+    **dict.fromkeys(("ADD_N", "SELECT"), alike),
     **dict.fromkeys(("LOG_SOFTMAX", "SOFTMAX"), _along_last),
     **dict.fromkeys(("MEAN", "REDUCE_MAX", "REDUCE_MIN", "SUM"), _reduced),
     **dict.fromkeys(("AVERAGE_POOL_2D", "DEPTHWISE_CONV_2D", "MAX_POOL_2D"), windows),
     **dict.fromkeys(("REVERSE_V2", "TRANSPOSE"), _turned),
     "BATCH_MATMUL": _matmul,
     "BATCH_TO_SPACE_ND": _of_blocks,
+    "CAST": cast,
     "CONCATENATION": join_rule,
     "CONV_2D": convolution,
     "FULLY_CONNECTED": _dense,

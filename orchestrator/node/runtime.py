@@ -10,7 +10,7 @@ import numpy as np
 from orchestrator.errors import GraphError
 from orchestrator.node.graph_check import check_graph
 from orchestrator.node.graph_places import places
-from orchestrator.node.graph_process import GraphProcess, Limits, call_bytes, rows_name
+from orchestrator.node.graph_process import SUMS, GraphProcess, Limits, call_bytes, rows_name
 
 CHUNK_BYTES = 256 << 10
 """Of records or answers that cross to the process at once; more would only take memory."""
@@ -72,7 +72,7 @@ class TrainingGraph:
         rows = self.process.batch_rows()
         if rows:
             shares = np.ones(len(x), np.float64) if counts is None else np.asarray(counts, np.float64)
-            return self._by_rows(weights, x, y, shares / max(1.0, float(shares.sum())), rows)
+            return self._summed(weights, x, y, shares, rows) / np.float32(max(1.0, float(shares.sum())))
         padded_x, padded_y, present = _pad(x, y, self.batch_size)
         if counts is not None:
             present[: len(x)] = counts
@@ -80,15 +80,21 @@ class TrainingGraph:
             self.process.run("grad", weights, padded_x[np.newaxis], padded_y[np.newaxis], present[np.newaxis])[0]
         )
 
-    def _by_rows(self, weights: np.ndarray, x: np.ndarray, y: np.ndarray, shares: np.ndarray, rows: int) -> np.ndarray:
-        """float32 (P,): the sum of each record's gradient times its share, of so many records a call."""
-        total, size = np.zeros(self.parameters), rows * max(1, PIECE_BYTES // (4 * self.parameters * rows))
+    def _summed(self, weights: np.ndarray, x: np.ndarray, y: np.ndarray, shares: np.ndarray, rows: int) -> np.ndarray:
+        """float32 (P,): the sum of each record's gradient times its share, of so many records a call.
+
+        A graph divides by sample weights that are more than 1 in all, so those of a record are at most 1.
+        """
+        total, most = np.zeros(self.parameters), max(1.0, float(shares.max(initial=0.0)))
+        size = rows * max(1, CHUNK_BYTES // self.process.call_bytes(SUMS))
         for start in range(0, len(x), size):
             part = slice(start, start + size)
-            calls = -(-len(x[part]) // rows)
-            found = self._called(weights, x[part], y[part], np.arange(len(x[part])), calls, rows)
-            total += np.einsum("i,ij->j", shares[part], found[: len(x[part])])
-        return total.astype(np.float32)
+            given = [x[part], y[part].astype(np.int32), (shares[part] / most).astype(np.float32)]
+            calls = -(-len(given[0]) // rows)
+            columns = [_lengthened(column, calls * rows) for column in given]
+            inputs = [column.reshape(calls, rows, 1, *column.shape[1:]) for column in columns]
+            total += self.process.run(SUMS, weights, *inputs).sum(axis=0, dtype=np.float64)
+        return (most * total).astype(np.float32)
 
     def record_gradient(self, weights: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """float32 (P,): gradient of one record, given as a batch of one."""
@@ -195,6 +201,15 @@ class TrainingGraph:
 
     def _chunk(self, name: str) -> int:
         return max(1, CHUNK_BYTES // call_bytes(self._functions[name]))
+
+
+def _lengthened(column: np.ndarray, size: int) -> np.ndarray:
+    """With zeros behind, as long as is wanted."""
+    return (
+        np.concatenate([column, np.zeros((size - len(column), *column.shape[1:]), column.dtype)])
+        if len(column) < size
+        else column
+    )
 
 
 def _pad(x: np.ndarray, y: np.ndarray, size: int) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:

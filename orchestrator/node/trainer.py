@@ -3,7 +3,7 @@
 import math
 from functools import lru_cache
 from itertools import islice
-from typing import Iterator, Optional, Protocol, Sequence
+from typing import Iterator, Optional, Protocol, Sequence, Tuple
 
 import numpy as np
 
@@ -55,6 +55,7 @@ class GradientTrainer:
         self._clipped = 0  # units of this step that were longer than the clip norm: private
         self._tally: Optional[np.ndarray] = None
         self.tally_limit: Optional[int] = None  # to what a step's tally is cut before its noise, for a secure sum
+        self._epoch: Optional[Tuple[int, np.ndarray]] = None
         self._units = dataset.units(unit_of(task.privacy)) if task.privacy.within_node else []
         self._half = node_half(task.training.strategy, task.training.options)
 
@@ -156,13 +157,19 @@ class GradientTrainer:
         else:
             position = ((round_number - 1) * self._task.training.local_steps + step) * batch
             epoch, offset = divmod(position, -(-data.records // batch) * batch)
-            seed = [self._task.seed, epoch, *self._node.encode()]
-            chosen = np.random.default_rng(seed).permutation(data.records)[offset : offset + batch]
+            chosen = self._order(epoch)[offset : offset + batch]
         total = np.zeros(weights.size, np.float64)
         for start in range(0, len(chosen), batch):
             part = chosen[start : start + batch]
             total += self._summed(weights, part)
         return total / len(chosen)
+
+    def _order(self, epoch: int) -> np.ndarray:
+        """The node's records in the order of an epoch; that of the last one asked for is kept."""
+        if self._epoch is None or self._epoch[0] != epoch:
+            seed = [self._task.seed, epoch, *self._node.encode()]
+            self._epoch = epoch, np.random.default_rng(seed).permutation(self._dataset.records)
+        return self._epoch[1]
 
     def _summed(self, weights: np.ndarray, part: np.ndarray) -> np.ndarray:
         """float64 (P,): the sum of a batch's gradients, each as much as its class counts for."""

@@ -20,6 +20,7 @@ BATCH = 6
 ZOO = [
     "conv2d strided, relu6, odd sizes",
     "depthwise, same and strided",
+    "depthwise in long and uneven strides",
     "overlapping and uneven pools",
     "average pools that divide and do not",
     "dilated and causal",
@@ -69,6 +70,15 @@ def zoo(name: str) -> Any:
             layers.DepthwiseConv2D(3, strides=2, padding="same"),
             layers.DepthwiseConv2D(2, padding="valid"),
             layers.GlobalAveragePooling2D(),
+            layers.Dense(3),
+        ),
+        "depthwise in long and uneven strides": lambda: layers_model(
+            (17, 16, 2),
+            layers.DepthwiseConv2D(5, strides=2, padding="same", activation="relu"),
+            layers.DepthwiseConv2D(3, strides=3, padding="same"),
+            layers.Conv2D(3, 1, activation="relu"),
+            layers.DepthwiseConv2D(1, strides=2),
+            layers.Flatten(),
             layers.Dense(3),
         ),
         "overlapping and uneven pools": lambda: layers_model(

@@ -5,12 +5,13 @@ from typing import Any, Dict
 import numpy as np
 import pytest
 from graph_samples import Builder, softmax_regression
-from test_graph_rows import BODIES, PARAMETERS, PATIENT, PRODUCTS, grad1_of, leaking, records, whole
+from test_graph_rows import BODIES, PARAMETERS, PATIENT, PRODUCTS, grad1_of, records, whole
 
-from orchestrator.node import graph_process, runtime
+from orchestrator.node import graph_process, graph_row_windows, runtime
 from orchestrator.node.graph_check import check_graph
 from orchestrator.node.graph_file import Function
-from orchestrator.node.graph_rows import rows_function, rows_of
+from orchestrator.node.graph_process import GraphProcess, Limits
+from orchestrator.node.graph_rows import rows_function, sums_function, sums_of
 from orchestrator.node.runtime import TrainingGraph
 
 CONVOLUTION = whole(grad1_of(PRODUCTS["CONV_2D over the edges"]))
@@ -27,7 +28,13 @@ def names_of(function: Any) -> Dict[str, int]:
     return {name: names.count(name) for name in names}
 
 
-def test_convolutions_are_products_of_matrices_and_what_is_equal_is_made_once() -> None:
+@pytest.mark.parametrize("copied", [0, 32])
+def test_convolutions_are_products_of_matrices_and_what_is_equal_is_made_once(
+    copied: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows are cut out and joined, or copied by a convolution of known weights."""
+    monkeypatch.setattr(graph_row_windows, "COPIED_NUMBERS", copied)
+
     def body(build: Builder, x: int, w: int) -> int:
         """A convolution, and its windows once more, as a graph has them for the gradient of the kernel."""
         made = PRODUCTS["CONV_2D over the edges"](build, x, w)
@@ -40,11 +47,16 @@ def test_convolutions_are_products_of_matrices_and_what_is_equal_is_made_once() 
         columns = build.add("CONCATENATION", parts, axis=-1)
         return build.add("ADD", [build.add("SUM", [columns, build.constant([3], "int32")], keep_dims=True), made])
 
-    made = names_of(rows_function(check_graph(whole(grad1_of(body))).functions["grad1"], 4))
-    assert "CONV_2D" not in made
-    assert (made["BATCH_MATMUL"], made["SLICE"], made["CONCATENATION"]) == (1, 4 + 2, 1), (
-        "two slices are of the weights"
-    )
+    function = rows_function(check_graph(whole(grad1_of(body))).functions["grad1"], 4)
+    assert function is not None
+    made = names_of(function)
+    found = made["BATCH_MATMUL"], made["SLICE"] - 2, made.get("CONCATENATION", 0), made.get("CONV_2D", 0)
+    assert found == ((1, 0, 0, 1) if copied else (1, 4, 1, 0)), "two slices are of the weights"
+    for operation in function.operations:
+        if operation.name == "CONV_2D":
+            weights = function.tensors[operation.inputs[1]].data
+            assert weights is not None
+            np.testing.assert_array_equal(weights.reshape(4, 4), np.eye(4))
 
 
 def test_what_follows_from_constants_is_worked_out_beforehand() -> None:
@@ -77,27 +89,62 @@ def test_a_batch_of_any_other_graph_is_given_to_grad_whole() -> None:
         np.testing.assert_array_equal(graph.gradient(weights, x, y), wanted)
 
 
-def test_attack_a_batch_does_not_run_through_a_function_that_mixes_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = rows_of
+@pytest.mark.parametrize("name", [*BODIES, *PRODUCTS])
+def test_a_sum_is_what_its_records_give_by_their_weights(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    checked = check_graph(whole(grad1_of({**BODIES, **PRODUCTS}[name])))
+    function = sums_function(checked.functions["grad1"], 4)
+    assert function is not None
+    monkeypatch.setattr(graph_process, "sums_of", lambda graph: function)
+    process = GraphProcess(checked, PATIENT)
+    assert process.batch_rows() == 4
+    weights, x, y = records(12)
+    shares = np.random.default_rng(5).random((3, 4, 1)).astype("f4")
+    shares[1] = 0
+    each = process.run("grad1", weights, x[:, np.newaxis], y[:, np.newaxis], np.ones((12, 1), "f4")).reshape(3, 4, -1)
+    found = process.run(graph_process.SUMS, weights, x.reshape(3, 4, 1, -1), y.reshape(3, 4, 1), shares)
+    np.testing.assert_allclose(found, (shares * each).sum(axis=1), rtol=1e-5, atol=1e-5)
+    process.close()
+
+
+def test_a_batch_goes_even_into_calls_where_it_can() -> None:
+    """The graph's batches are of 4, and 16 records fit a call."""
+    batches = {}
+    for size in (4, 24, 17):
+        function = sums_of(check_graph(CONVOLUTION)._replace(batch_size=size))
+        assert function is not None
+        batches[size] = function.tensors[function.inputs[1]].shape[0]
+    assert batches == {4: 16, 24: 12, 17: 16}
+
+
+def test_attack_a_batch_does_not_run_through_sums_that_are_other_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if a rule were wrong, or a graph took no notice of its sample weights."""
     graph = whole(grad1_of(PRODUCTS["CONV_2D inside"]))
-    mixing = {rows: leaking(function, rows) for rows, function in real(check_graph(graph)).items() if rows > 1}
-    assert mixing
-    monkeypatch.setattr(graph_process, "rows_of", lambda graph: mixing)
-    with TrainingGraph(graph, PATIENT) as run:
+    real = sums_of(check_graph(graph))
+    assert real is not None
+    build = Builder()
+    build.tensors, build.operations = list(real.tensors), list(real.operations)
+    larger = build.add("MUL", [real.outputs[0], build.constant(1 + 1e-4)])
+    monkeypatch.setattr(graph_process, "sums_of", lambda graph: build.function(real.inputs, [larger]))
+    with TrainingGraph(graph, Limits(600.0, 600.0, 600.0, 1004.0)) as run:
         assert run.process.batch_rows() == 0
+
+
+def test_the_gradient_of_a_kernel_with_strides_is_one_convolution() -> None:
+    for name, count in (("gradient of a depthwise kernel", 1), ("the same in another order", 0)):
+        made = names_of(rows_function(check_graph(whole(grad1_of(PRODUCTS[name]))).functions["grad1"], 4))
+        assert made.get("DEPTHWISE_CONV_2D", 0) == count
+        assert ("SUM" in made) == (count == 0)
 
 
 @pytest.mark.parametrize("calls", [1, 2, 5, 1000])
 def test_a_sample_of_several_pieces_comes_in_order(monkeypatch: pytest.MonkeyPatch, calls: int) -> None:
     """Places are drawn for all of a sample, so the calls of a piece have records of the next as well."""
     monkeypatch.setattr(runtime, "PIECE_BYTES", 4 * PARAMETERS * 16 * calls)
-    monkeypatch.setattr(
-        graph_process.GraphProcess, "rows", lambda process: process.batch_rows()
-    )  # whatever is fastest here
+    monkeypatch.setattr(graph_process.GraphProcess, "rows", lambda process: 16)  # whatever is fastest here
     weights, x, y = records(300)
     chosen = np.random.default_rng(2).permutation(300)[:211]
     with TrainingGraph(CONVOLUTION, PATIENT) as graph:
-        assert graph.process.batch_rows() == 16
+        assert graph.process.rows() == 16
         found = list(graph.gradient_blocks(weights, x, y, chosen))
         assert (len(found) > 1) == (calls < 1000)
         expected = alone(graph, weights, x[chosen], y[chosen])

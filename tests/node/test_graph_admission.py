@@ -9,7 +9,7 @@ import pytest
 from graph_samples import softmax_regression
 
 from orchestrator.errors import EdgewardError, GraphError
-from orchestrator.node import graph_admission, graph_process
+from orchestrator.node import graph_admission, graph_channel
 from orchestrator.node.graph_admission import REFUSED, RUNS, TRIED, admit_graph, refuse_graph
 from orchestrator.node.graph_check import check_graph
 from orchestrator.node.store import NodeStore
@@ -91,7 +91,7 @@ def test_a_graph_that_ends_its_process_is_not_loaded_again(
 ) -> None:
     fatal = tmp_path / "fatal.py"
     fatal.write_text(FATAL.format(root=str(Path(__file__).resolve().parents[2])))
-    monkeypatch.setattr(graph_process, "CHILD", fatal)
+    monkeypatch.setattr(graph_channel, "CHILD", fatal)
     with pytest.raises(GraphError, match="ended before it answered"):
         admit_graph(store, GRAPH, TASK)
     assert store.graphs() == [(DIGEST, REFUSED)]
@@ -125,7 +125,7 @@ def test_a_machine_without_a_runtime_blames_no_graph(store: NodeStore, monkeypat
     def missing() -> Any:
         raise EdgewardError("no TensorFlow Lite runtime on this machine")
 
-    monkeypatch.setattr(graph_process, "runtime_package", missing)
+    monkeypatch.setattr(graph_channel, "runtime_package", missing)
     with pytest.raises(EdgewardError, match="no TensorFlow Lite runtime"):
         admit_graph(store, GRAPH, TASK)
     assert store.graphs() == []

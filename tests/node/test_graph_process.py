@@ -22,7 +22,7 @@ from graph_samples import (
 )
 
 from orchestrator.errors import EdgewardError, GraphError, WireError
-from orchestrator.node import graph_process, runtime
+from orchestrator.node import graph_channel, graph_process, runtime
 from orchestrator.node.graph_check import check_graph
 from orchestrator.node.graph_file import Function, tflite_file
 from orchestrator.node.graph_process import GraphProcess, Limits
@@ -179,7 +179,7 @@ def test_answers_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, re
     """A process that has been taken over: it answers whatever it likes."""
     fake = tmp_path / "fake.py"
     fake.write_text(FAKE.format(rest=rest))
-    monkeypatch.setattr(graph_process, "CHILD", fake)
+    monkeypatch.setattr(graph_channel, "CHILD", fake)
     process = GraphProcess(check_graph(GRAPH), PATIENT)
     with pytest.raises(GraphError, match=says):
         process.seconds("grad1")
@@ -194,7 +194,7 @@ def test_a_graph_that_answers_a_record_by_the_one_before_is_refused(
     steady = 'answer(b"EGAN", 0, number, 336, bytes(112) + b"\\1" * 112 + bytes(112))'
     steady = f"while True:\n    {steady}\n    kind, number, content = read()"
     fake.write_text(FAKE.format(rest=steady))
-    monkeypatch.setattr(graph_process, "CHILD", fake)
+    monkeypatch.setattr(graph_channel, "CHILD", fake)
     process = GraphProcess(check_graph(GRAPH), PATIENT)
     assert process.seconds("grad1") > 0
     process.close()
@@ -221,7 +221,7 @@ def test_a_machine_that_cannot_start_it_is_not_the_graphs_fault(
 ) -> None:
     fake = tmp_path / "fake.py"
     fake.write_text("raise SystemExit(3)")
-    monkeypatch.setattr(graph_process, "CHILD", fake)
+    monkeypatch.setattr(graph_channel, "CHILD", fake)
     with pytest.raises(EdgewardError, match="does not start") as caught:
         GraphProcess(check_graph(GRAPH), PATIENT).seconds("grad1")
     assert not isinstance(caught.value, GraphError)
@@ -240,7 +240,7 @@ def test_it_inherits_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     out = tmp_path / "seen"
     look = tmp_path / "look.py"
     look.write_text(LOOK.format(out=str(out)))
-    monkeypatch.setattr(graph_process, "CHILD", look)
+    monkeypatch.setattr(graph_channel, "CHILD", look)
     monkeypatch.setenv("EDGEWARD_SECRET", "1")
     with (tmp_path / "open").open("w") as held:
         os.set_inheritable(held.fileno(), True)

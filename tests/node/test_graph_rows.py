@@ -45,7 +45,7 @@ def grad1_of(body: Body) -> Function:
     count = -(-PARAMETERS // size)
     long = build.add("TILE", [flat, build.constant([count], "int32")])
     g = build.add("SLICE", [long, build.constant([0], "int32"), build.constant([PARAMETERS], "int32")])
-    g = build.add("MUL", [g, build.add("MAXIMUM", [w, build.constant(0.5)])])
+    g = build.add("MUL", [build.add("MUL", [g, build.add("MAXIMUM", [w, build.constant(0.5)])]), sw])
     loss = build.add("SUM", [build.add("MUL", [sw, sw]), build.constant([0], "int32")])
     return build.function([w, x, y, sw], [g, loss])
 
@@ -178,7 +178,58 @@ def strided(step: int, first: int = 0) -> Body:
     return body
 
 
+def two_channels(build: Builder, x: int) -> int:
+    """(1, 2, 3, 2)."""
+    return build.add("CONCATENATION", [image(build, x), build.add("TANH", [image(build, x)])], axis=-1)
+
+
+def masked(build: Builder, x: int, w: int) -> int:
+    """As a gradient goes back through a ReLU."""
+    over = build.add("GREATER", [build.add("RELU", [x]), build.constant(0.0)])
+    return build.add("MUL", [build.add("EXP", [x]), build.add("CAST", [over])])
+
+
+def of_channels(build: Builder, x: int, w: int) -> int:
+    return build.add("ADD", [two_channels(build, x), kernel(build, w, [2])], activation=1)
+
+
+def of_each_channel(size: int, biases: Tuple[float, float], activation: int = 0, sum_again: bool = False) -> Body:
+    """A depthwise convolution and, in an operator behind it, a bias for each channel."""
+
+    def body(build: Builder, x: int, w: int) -> int:
+        options = {"padding": 0, "stride_w": 1, "stride_h": 1, "multiplier": 1}
+        weights = kernel(build, w, [1, size, size, 2])
+        bias = build.constant(np.array(biases, "f4"))
+        made = build.add("DEPTHWISE_CONV_2D", [two_channels(build, x), weights, bias], **options)
+        found = build.add("ADD", [made, kernel(build, w, [2])], activation=activation)
+        return build.add("SUB", [found, made]) if sum_again else found
+
+    return body
+
+
+def depthwise_gradient(stride: int, order: Tuple[int, ...] = tuple(range(9)), height: int = 5) -> Body:
+    """Of a kernel of 3 x 3 by what it read, as a graph has it: from each place what was there times what came back, summed."""
+
+    def body(build: Builder, x: int, w: int) -> int:
+        wide = [[0, 0], [1, height - 3], [1, 1], [0, 0]]
+        read = build.add("PAD", [two_channels(build, x), build.constant(wide, "int32")])
+        back = build.add(
+            "SLICE", [build.add("NEG", [two_channels(build, x)]), axis(build, 0, 0, 0, 0), axis(build, 1, 2, 2, 2)]
+        )
+        parts = []
+        for i, j in [divmod(place, 3) for place in order]:
+            ends = [1, i + stride + 1, j + stride + 1, 2]
+            bounds = axis(build, 0, i, j, 0), axis(build, *ends), axis(build, 1, stride, stride, 1)
+            product = build.add("MUL", [build.add("STRIDED_SLICE", [read, *bounds]), back])
+            parts.append(build.add("SUM", [product, axis(build, 0, 1, 2)]))
+        return build.add("PACK", parts, count=9, axis=0)
+
+    return body
+
+
 BODIES: Dict[str, Body] = {
+    "mask of a ReLU": masked,
+    "bias of channels": of_channels,
     **{name: unary(name) for name in ("ABS", "ELU", "EXP", "LOG", "LOGISTIC", "NEG", "RELU", "RELU6", "RSQRT", "SQRT")},
     **{name: unary(name) for name in ("SQUARE", "TANH")},
     **{
@@ -242,6 +293,14 @@ PRODUCTS: Dict[str, Body] = {
     "TRANSPOSE_CONV beyond": spread([2, 2, 2, 1], [1, 3, 4, 2], padding=1),
     "TRANSPOSE_CONV in strides": spread([2, 2, 2, 1], [1, 4, 6, 2], stride=2),
     "FULLY_CONNECTED with a bias": dense_with_bias,
+    "DEPTHWISE_CONV_2D and a bias": of_each_channel(2, (0.0, 0.0), activation=1),
+    "DEPTHWISE_CONV_2D with a bias and another": of_each_channel(2, (0.3, -0.2)),
+    "DEPTHWISE_CONV_2D without its bias as well": of_each_channel(2, (0.0, 0.0), sum_again=True),
+    "DEPTHWISE_CONV_2D of one place": of_each_channel(1, (0.0, 0.0)),
+    "gradient of a depthwise kernel": depthwise_gradient(2),
+    "the same in another order": depthwise_gradient(2, (0, 1, 2, 3, 5, 4, 6, 7, 8)),
+    "the same of a larger input": depthwise_gradient(2, height=6),
+    "gradient of a depthwise kernel without strides": depthwise_gradient(1),
 }
 """Of sums in another order than the runtime's own convolutions have them: their last bits differ where terms cancel."""
 
