@@ -299,6 +299,8 @@ def function_memory(name: str, function: Function) -> int:
         what = f"{name}, operator {number} ({operation.name})"
         if any(i >= 0 and i not in ready and tensors[i].data is None for i in operation.inputs):
             raise GraphError(f"{what}: takes a tensor nothing has given yet")
+        if not operation.outputs:
+            raise GraphError(f"{what}: gives nothing")
         inputs = [None if i < 0 else tensors[i] for i in operation.inputs]
         try:
             found = RULES[operation.name].infer(Call(inputs, operation.options, len(operation.outputs)))

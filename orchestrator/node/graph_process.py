@@ -185,9 +185,11 @@ class GraphProcess:
     def _tried(self) -> Iterator[None]:
         """Around the first use of a function of the node's own: a runtime that does not run it goes on without."""
         self._channel.trying = True
-        with contextlib.suppress(NotRunError):
-            yield
-        self._channel.trying = False
+        try:
+            with contextlib.suppress(NotRunError):
+                yield
+        finally:
+            self._channel.trying = False
 
     def _right_sums(self, function: Function) -> int:
         """Of how many records they are; 0 where they are not what `grad1` gives, added up."""

@@ -43,6 +43,8 @@ class Rows:
         """By a new tensor with zeros around: what it was before, and how many there are before and behind, by axis."""
         self.picks: Dict[int, Pick] = {}
         """By a new tensor in its first shape, where some places are a stride apart."""
+        self.sums: Dict[int, int] = {}
+        """Of new tensors with rows: their sum over the rows (node/graph_row_sums.py)."""
         self.joined: Dict[Tuple[Tuple[int, ...], int], int] = {}
         """What new tensors are one behind the other on an axis, where there is a faster way to it than to join them."""
 
@@ -119,8 +121,11 @@ class Rows:
         return self.floats(np.zeros(count, "<f4"))
 
     def numbers(self, values: Any) -> int:
-        """A constant of whole numbers."""
-        data = np.asarray(values, "<i4")
+        """A constant of whole numbers; NoRuleError where one is too large."""
+        wide = np.asarray(values, np.int64)
+        data = wide.astype("<i4")
+        if (data != wide).any():
+            raise NoRuleError("numbers beyond int32")
         key = (data.shape, data.tobytes())
         if key not in self._made:
             self._made[key] = self.tensor(Known(INT, data.shape, data))

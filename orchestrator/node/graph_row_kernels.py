@@ -12,6 +12,9 @@ from orchestrator.node.graph_file import Operation
 from orchestrator.node.graph_rewriting import Pick, Rows
 from orchestrator.node.graph_shapes import MAX_REACH, size_of
 
+_MOST_CHANNELS = 4096
+"""Runtimes add up a depthwise convolution in a buffer of 4832 numbers (TensorFlow Lite, depthwiseconv_float.h)."""
+
 
 class _Product(NamedTuple):
     """A sum over places of picked ones times what came back, `back` in its first shape."""
@@ -33,6 +36,8 @@ def kernel_gradient(rows: Rows, parts: Sequence[int]) -> Optional[int]:
     _, batch, height, width, channels = rows.tensors[x].shape
     (_, stride_h, out_h), (_, stride_w, out_w) = picks[0].places
     reach = (out_h - 1) * stride_h + 1, (out_w - 1) * stride_w + 1
+    if rows.rows * channels > _MOST_CHANNELS:
+        return None
     fits = size is not None and (height, width) == (reach[0] + size[0] - 1, reach[1] + size[1] - 1)
     if size is None or not fits or batch != 1 or max(reach) > MAX_REACH:
         return None
@@ -80,8 +85,10 @@ def _kernel_size(picks: Sequence[Pick]) -> Optional[Tuple[int, int]]:
     first = [(h[0], w[0]) for h, w in (pick.places for pick in picks)]
     alike = {tuple(place[1:] for place in pick.places) for pick in picks}
     size = first[-1][0] + 1, first[-1][1] + 1
+    if size[0] * size[1] != len(first) or len(alike) > 1:
+        return None
     whole: List[Tuple[int, int]] = [(i, j) for i in range(size[0]) for j in range(size[1])]
-    return size if first == whole and len(alike) == 1 else None
+    return size if first == whole else None
 
 
 def _beside(rows: Rows, new: int, height: int, width: int, channels: int) -> int:

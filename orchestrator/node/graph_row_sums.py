@@ -14,14 +14,19 @@ _WIDE = 64
 """Sums over the first axis go over whole lines, and lines of fewer numbers than this are put together."""
 
 
-def summed(rows: Rows, x: int) -> int:
-    """The sum over the rows of a new tensor that has them, of one axis."""
-    maker = rows.maker(x)
-    rule = _RULES.get(maker.name) if maker else None
-    made = rule(rows, maker) if rule and maker else []
-    if made:
-        return made[0]
-    return lines_summed(rows, x, rows.rows, size_of(rows.tensors[x].shape) // rows.rows)
+_DEEP = 16
+"""Operators one behind the other that a sum is made in, at most."""
+
+
+def summed(rows: Rows, x: int, depth: int = 0) -> int:
+    """The sum over the rows of a new tensor that has them, of one axis. What is asked for twice is made once."""
+    if x not in rows.sums:
+        maker = rows.maker(x)
+        rule = _RULES.get(maker.name) if maker and depth < _DEEP else None
+        made = rule(rows, maker, depth + 1) if rule and maker else []
+        numbers = size_of(rows.tensors[x].shape) // rows.rows
+        rows.sums[x] = made[0] if made else lines_summed(rows, x, rows.rows, numbers)
+    return rows.sums[x]
 
 
 def lines_summed(rows: Rows, x: int, lines: int, numbers: int) -> int:
@@ -46,11 +51,11 @@ def _once_summed(rows: Rows, x: int, lines: int, numbers: int) -> int:
     return rows.add("SUM", [x, rows.numbers(list(range(first)))], {"keep_dims": False})[0]
 
 
-def _of_reshaped(rows: Rows, maker: Operation) -> List[int]:
-    return [summed(rows, maker.inputs[0])]
+def _of_reshaped(rows: Rows, maker: Operation, depth: int) -> List[int]:
+    return [summed(rows, maker.inputs[0], depth)]
 
 
-def _of_joined(rows: Rows, maker: Operation) -> List[int]:
+def _of_joined(rows: Rows, maker: Operation, depth: int) -> List[int]:
     """Of parts (rows, n) that are one behind the other."""
     shapes = [rows.tensors[part].shape for part in maker.inputs]
     if maker.options["axis"] != 1 or any(len(shape) != 2 or shape[0] != rows.rows for shape in shapes):
@@ -60,7 +65,7 @@ def _of_joined(rows: Rows, maker: Operation) -> List[int]:
     wide = {size_of(rows.tensors[x].shape) for x in first}
     numbers = {shape[1] for shape in shapes}
     if len(first) < len(sums) or len(wide) > 1 or len(numbers) > 1:
-        return rows.add("CONCATENATION", [summed(rows, part) for part in maker.inputs], {"axis": 0})
+        return rows.add("CONCATENATION", [summed(rows, part, depth) for part in maker.inputs], {"axis": 0})
     # One of all parts rather than one of each: what is small costs as much.
     (length,), (least,) = wide, numbers
     (made,) = rows.add("CONCATENATION", [rows.reshaped(x, (length,)) for x in first], {"axis": 0})
@@ -69,7 +74,7 @@ def _of_joined(rows: Rows, maker: Operation) -> List[int]:
     return [rows.reshaped(made, (len(first) * least,))]
 
 
-def _of_sum(rows: Rows, maker: Operation) -> List[int]:
+def _of_sum(rows: Rows, maker: Operation, depth: int) -> List[int]:
     """Of a sum over the axes behind the row."""
     of = _lines_of_sum(rows, maker)
     return [lines_summed(rows, *of)] if of is not None else []
@@ -86,7 +91,7 @@ def _lines_of_sum(rows: Rows, maker: Optional[Operation]) -> Optional[Tuple[int,
     return x, size_of(shape[: over.size + 1]), size_of(shape[over.size + 1 :])
 
 
-def _of_outer(rows: Rows, maker: Operation) -> List[int]:
+def _of_outer(rows: Rows, maker: Operation, depth: int) -> List[int]:
     """Of products (rows, m, 1) and (rows, 1, n), number by number."""
     a, b = maker.inputs
     shapes = [rows.tensors[i].shape for i in (a, b)]
@@ -109,7 +114,7 @@ def _transposed_product(rows: Rows, a: int, b: int, lines: int) -> int:
     return rows.reshaped(made, (sizes[0] * sizes[1],))
 
 
-_RULES: Dict[str, Callable[[Rows, Operation], List[int]]] = {
+_RULES: Dict[str, Callable[[Rows, Operation, int], List[int]]] = {
     "CONCATENATION": _of_joined,
     "MUL": _of_outer,
     "RESHAPE": _of_reshaped,
