@@ -17,6 +17,9 @@ from orchestrator.node.graph_shapes import size_of
 COPIED_NUMBERS = 32
 """Of a window that a convolution copies, at most: it multiplies each with each."""
 
+MOST_PLACES = 1024
+"""Of a kernel, each of which is cut out by itself: a graph of few operators would become one of very many."""
+
 
 def windows(rows: Rows, operation: Operation) -> List[int]:
     """Pools, and convolutions of each channel for itself: rows are further images of the batch."""
@@ -145,6 +148,8 @@ def _unfolded(
     out: Sequence[int],
 ) -> int:
     """Every window of (rows, batch, height, width, channels) as a line: (rows, windows, numbers of each)."""
+    if size_of(tuple(sizes)) > MOST_PLACES:
+        raise NoRuleError("a kernel of too many places")
     given, x = x, padded(rows, x, [(0, 0), (0, 0), *zip(*padding), (0, 0)])
     parts = []
     for i in range(sizes[0]):

@@ -48,7 +48,14 @@ def nested(depth: int, same: bool) -> Function:
     return build.function([w, x, y, sw], [grown, loss])
 
 
-@pytest.mark.parametrize("body", [far_stride, far_places])
+def wide_kernel(build: Builder, x: int, w: int) -> int:
+    """Of 33 x 33 places over an image of 2 x 3, nearly all of them over its edges."""
+    kernel = build.add("TILE", [build.add("SLICE", [w, axis(build, [0]), axis(build, [1])]), axis(build, [33 * 33])])
+    weights = build.add("RESHAPE", [kernel, axis(build, 1, 33, 33, 1)])
+    return build.add("CONV_2D", [image(build, x), weights, build.constant([0.0])], padding=0, stride_w=1, stride_h=1)
+
+
+@pytest.mark.parametrize("body", [far_stride, far_places, wide_kernel])
 def test_what_is_too_large_is_not_made(body: Body) -> None:
     function = check_graph(whole(grad1_of(body))).functions["grad1"]
     assert rows_function(function, 4) is None
