@@ -68,12 +68,12 @@ class Channel:
         size = sum(len(part) for part in parts)
         header = REQUEST.pack(REQUEST_MARK, kind, function, self._number & 0xFFFFFFFF, size)
         until = time.monotonic() + limit_s
-        if self.broken:
-            raise GraphError(self._broken or ENDED)
+        self._check()
         self._send([memoryview(part) for part in (header, *parts) if part], until)
         return self._answer(answer_bytes, until)
 
     def _answer(self, answer_bytes: int, until: float) -> memoryview:
+        self._check()
         mark, status, number, size = ANSWER.unpack(self._receive(ANSWER.size, until))
         if mark != ANSWER_MARK or number != self._number & 0xFFFFFFFF:
             self.fail(WRONG)
@@ -84,6 +84,11 @@ class Channel:
         if size != answer_bytes:
             self.fail(WRONG)
         return self._receive(answer_bytes, until)
+
+    def _check(self) -> None:
+        """GraphError where the process is gone: its descriptors may be another file's by now."""
+        if self.broken:
+            raise GraphError(self._broken or ENDED)
 
     def _send(self, parts: List[memoryview], until: float) -> None:
         """All at once where they fit: with each part the other process would wake."""

@@ -192,7 +192,7 @@ class GraphProcess:
             self._channel.trying = False
 
     def _right_sums(self, function: Function) -> int:
-        """Of how many records they are; 0 where they are not what `grad1` gives, added up."""
+        """Returns how many records a call adds up; 0 where the sum is not that of what `grad1` gives."""
         self._request(LOAD, SUMS, [tflite_file(function)], 0, self._limits.load_s)
         weights, columns = sums_trial(function)
         *one, _ = [np.reshape(column, (-1, *column.shape[2:])) for column in columns]

@@ -12,7 +12,7 @@ from orchestrator.node.graph_shapes import FLOAT, INT, Call, Known, Shape, size_
 
 
 class NoRuleError(Exception):
-    """An operator is used in a way no rule covers, or takes too much memory with rows."""
+    """An operator is used in a way no rule covers, or there is too much of something with rows."""
 
 
 class Pick(NamedTuple):
@@ -21,6 +21,10 @@ class Pick(NamedTuple):
     x: int
     places: Tuple[Tuple[int, int, int], Tuple[int, int, int]]
     """Of height and width: the first place, how far one is from the next, and how many."""
+
+
+MOST_WORK = 1 << 15
+"""Operators asked for, at most: of a network of 50 layers they are some thousand. A graph of few could ask for very many."""
 
 
 class Rows:
@@ -32,6 +36,7 @@ class Rows:
     def __init__(self, function: Function, rows: int, rules: Mapping[str, "Give"], most_bytes: int) -> None:
         self.old, self.rows, self._rules, self._left = function, rows, rules, most_bytes
         self._uses = Counter(index for operation in function.operations for index in set(operation.inputs))
+        self._work = 0
         self.tensors: List[Known] = []
         self.operations: List[Operation] = []
         self.new: Dict[int, int] = {-1: -1}
@@ -148,6 +153,9 @@ class Rows:
 
         One that is there already, of the same inputs, is not made twice: no operator keeps anything.
         """
+        self._work += 1
+        if self._work > MOST_WORK:
+            raise NoRuleError("too many operators")
         full = {option.name: option.default for option in RULES[name].options}
         full.update(options or {})
         key = (name, tuple(inputs), tuple(sorted(full.items())))

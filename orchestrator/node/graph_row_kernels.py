@@ -24,8 +24,8 @@ class _Product(NamedTuple):
 
 
 def kernel_gradient(rows: Rows, parts: Sequence[int]) -> Optional[int]:
-    """New tensors of one number for each record and channel, one behind the other (rows, parts x channels), if they are such a
-    gradient; otherwise None.
+    """Returns (rows, parts x channels), a new tensor with these parts one behind the other, if they are such a gradient, in the
+    order of its places row by row; otherwise None. parts: new tensors of one number for each record and channel.
     """
     products = [_product(rows, part) for part in parts]
     found = [product for product in products if product is not None]
@@ -33,13 +33,15 @@ def kernel_gradient(rows: Rows, parts: Sequence[int]) -> Optional[int]:
         return None
     (back, x), picks = (found[0].back, found[0].pick.x), [product.pick for product in found]
     size = _kernel_size(picks)
+    if size is None:
+        return None
     _, batch, height, width, channels = rows.tensors[x].shape
     (_, stride_h, out_h), (_, stride_w, out_w) = picks[0].places
     reach = (out_h - 1) * stride_h + 1, (out_w - 1) * stride_w + 1
     if rows.rows * channels > _MOST_CHANNELS:
         return None
-    fits = size is not None and (height, width) == (reach[0] + size[0] - 1, reach[1] + size[1] - 1)
-    if size is None or not fits or batch != 1 or max(reach) > MAX_REACH:
+    fits = (height, width) == (reach[0] + size[0] - 1, reach[1] + size[1] - 1)
+    if not fits or batch != 1 or max(reach) > MAX_REACH:
         return None
     if size_of(rows.tensors[back].shape) != rows.rows * out_h * out_w * channels:
         return None
@@ -62,17 +64,18 @@ def kernel_gradient(rows: Rows, parts: Sequence[int]) -> Optional[int]:
 def _product(rows: Rows, part: int) -> Optional[_Product]:
     total = _made_by(rows, part, "SUM")
     product = _made_by(rows, total.inputs[0], "MUL") if total else None
-    if product is None or product.options["activation"]:
+    if total is None or product is None or product.options["activation"]:
         return None
     a, b = (rows.unshaped(new) for new in product.inputs)
     a, b = (a, b) if a in rows.picks else (b, a)
     if a not in rows.picks:
         return None
-    pick, channels = rows.picks[a], rows.tensors[rows.picks[a].x].shape[-1]
-    of_channels = size_of(rows.tensors[part].shape) == rows.rows * channels
-    return (
-        _Product(pick, b) if of_channels and size_of(rows.tensors[a].shape) == size_of(rows.tensors[b].shape) else None
-    )
+    shape, over = rows.tensors[total.inputs[0]].shape, rows.tensors[total.inputs[1]].data
+    places = over is not None and sorted(over.ravel().tolist()) == list(range(1, len(shape) - 1))
+    channels = rows.tensors[rows.picks[a].x].shape[-1]
+    alone = {size_of(rows.tensors[new].shape) for new in (a, b)} == {size_of(shape)}  # no broadcasting
+    fits = places and alone and (shape[0], shape[-1]) == (rows.rows, channels)
+    return _Product(rows.picks[a], b) if fits else None
 
 
 def _made_by(rows: Rows, new: int, name: str) -> Optional[Operation]:

@@ -35,10 +35,11 @@ def picked(rows: Rows, x: int, places: Mapping[int, Tuple[int, int, int]]) -> in
     place later, and all of them are then one piece of it.
     """
     given, shape = x, rows.tensors[x].shape
-    apart = {axis: place for axis, place in places.items() if place[1] > 1}
+    apart = {axis: place for axis, place in places.items() if place[1] > 1 and place[2] > 1}
     lines = {axis: max(-(-shape[axis] // step), first // step + count) for axis, (first, step, count) in apart.items()}
     x = padded(rows, x, [(0, lines[axis] * apart[axis][1] - n if axis in apart else 0) for axis, n in enumerate(shape)])
-    for axes in [list(apart)] if 1 <= len(apart) <= _TOGETHER else [[axis] for axis in apart]:
+    neighbours = len(apart) == _TOGETHER and max(apart) - min(apart) == 1
+    for axes in [list(apart)] if neighbours else [[axis] for axis in apart]:
         x = _sorted(rows, x, {axis: apart[axis][1] for axis in axes})
     parts = {axis: (first, count) for axis, (first, step, count) in places.items()}
     parts.update(
@@ -52,7 +53,7 @@ def picked(rows: Rows, x: int, places: Mapping[int, Tuple[int, int, int]]) -> in
 
 
 _TOGETHER = 2
-"""Axes that are sorted at once: runtimes transpose up to 6, and each is split in two."""
+"""Neighbouring axes that are sorted at once: each is split in two, and runtimes transpose up to 6 with those around them."""
 
 
 def _sorted(rows: Rows, x: int, steps: Mapping[int, int]) -> int:

@@ -13,13 +13,12 @@ from orchestrator.node.graph_shapes import Shape, size_of
 _WIDE = 64
 """Sums over the first axis go over whole lines, and lines of fewer numbers than this are put together."""
 
-
 _DEEP = 16
 """Operators one behind the other that a sum is made in, at most."""
 
 
 def summed(rows: Rows, x: int, depth: int = 0) -> int:
-    """The sum over the rows of a new tensor that has them, of one axis. What is asked for twice is made once."""
+    """Sums a new tensor over its rows; the result has one axis. What is asked for twice is made once."""
     if x not in rows.sums:
         maker = rows.maker(x)
         rule = _RULES.get(maker.name) if maker and depth < _DEEP else None
@@ -39,7 +38,10 @@ def lines_summed(rows: Rows, x: int, lines: int, numbers: int) -> int:
 
 
 def _once_summed(rows: Rows, x: int, lines: int, numbers: int) -> int:
-    """Of so many lines, several in a row: their sum in every so many numbers is that of all."""
+    """The sum over the first axes of lines one behind the other; where they are short, several of them are a longer one.
+
+    Gives (numbers,), or (k x numbers,), of which the k lines are still to be added up.
+    """
     x = rows.unshaped(x)
     shape = rows.tensors[x].shape
     first = next((axis for axis in range(len(shape) - 1, 0, -1) if size_of(shape[axis:]) % numbers == 0), 0)

@@ -17,9 +17,6 @@ from orchestrator.node.graph_shapes import size_of
 COPIED_NUMBERS = 32
 """Of a window that a convolution copies, at most: it multiplies each with each."""
 
-MOST_PLACES = 1024
-"""Of a kernel, each of which is cut out by itself: a graph of few operators would become one of very many."""
-
 
 def windows(rows: Rows, operation: Operation) -> List[int]:
     """Pools, and convolutions of each channel for itself: rows are further images of the batch."""
@@ -34,7 +31,7 @@ def windows(rows: Rows, operation: Operation) -> List[int]:
 
 
 def _scaled(rows: Rows, operation: Operation) -> List[int]:
-    """A convolution of each channel for itself by one number: a product. Nothing where it is something else."""
+    """A convolution of each channel for itself by one number, as a product; an empty list if it is something else."""
     if operation.name != "DEPTHWISE_CONV_2D":
         return []
     x, kernel, *bias = operation.inputs
@@ -62,7 +59,7 @@ _LONG = 64
 
 
 def biased(rows: Rows, operation: Operation) -> List[int]:
-    """ADD of a bias to a convolution of each channel for itself: by that one operator. Nothing where it is something else."""
+    """ADD of a bias to a convolution of each channel for itself, in that one operator; an empty list if it is something else."""
     if operation.name != "ADD" or not rows.is_rowed(operation.inputs[0]) or rows.is_rowed(operation.inputs[1]):
         return []
     x, bias = (rows.new[index] for index in operation.inputs)
@@ -148,8 +145,6 @@ def _unfolded(
     out: Sequence[int],
 ) -> int:
     """Every window of (rows, batch, height, width, channels) as a line: (rows, windows, numbers of each)."""
-    if size_of(tuple(sizes)) > MOST_PLACES:
-        raise NoRuleError("a kernel of too many places")
     given, x = x, padded(rows, x, [(0, 0), (0, 0), *zip(*padding), (0, 0)])
     parts = []
     for i in range(sizes[0]):

@@ -58,9 +58,10 @@ def sums_of(graph: CheckedGraph) -> Optional[Function]:
     one = sums_function(function, 1)
     if one is None or one.memory_bytes > MOST_BYTES:
         return None
-    most = min(MOST_ROWS, MOST_BYTES // one.memory_bytes)
+    most = min(MOST_ROWS, MOST_BYTES // one.memory_bytes, graph.batch_size)
     even = [rows for rows in range(most // 2 + 1, most + 1) if graph.batch_size % rows == 0]  # no places stay empty
-    return sums_function(function, max(even, default=most)) or one
+    made = sums_function(function, max(even, default=most))
+    return made if made and made.memory_bytes <= MOST_BYTES else one
 
 
 _CONVOLUTIONS = {"CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV"}

@@ -89,10 +89,12 @@ class TrainingGraph:
         size = rows * max(1, CHUNK_BYTES // self.process.call_bytes(SUMS))
         for start in range(0, len(x), size):
             part = slice(start, start + size)
-            given = [x[part], y[part].astype(np.int32), (shares[part] / most).astype(np.float32)]
-            calls = -(-len(given[0]) // rows)
-            columns = [_lengthened(column, calls * rows) for column in given]
-            inputs = [column.reshape(calls, rows, 1, *column.shape[1:]) for column in columns]
+            given, counted = [x[part], y[part].astype(np.int32)], (shares[part] / most).astype(np.float32)
+            missing = -len(counted) % rows
+            if missing:  # copies of a record, for nothing: of zeros a graph may make something that is no number
+                given = [np.concatenate([column, np.repeat(column[:1], missing, axis=0)]) for column in given]
+                counted = np.concatenate([counted, np.zeros(missing, np.float32)])
+            inputs = [column.reshape(-1, rows, 1, *column.shape[1:]) for column in (*given, counted)]
             total += self.process.run(SUMS, weights, *inputs).sum(axis=0, dtype=np.float64)
         return (most * total).astype(np.float32)
 
@@ -201,15 +203,6 @@ class TrainingGraph:
 
     def _chunk(self, name: str) -> int:
         return max(1, CHUNK_BYTES // call_bytes(self._functions[name]))
-
-
-def _lengthened(column: np.ndarray, size: int) -> np.ndarray:
-    """With zeros behind, as long as is wanted."""
-    return (
-        np.concatenate([column, np.zeros((size - len(column), *column.shape[1:]), column.dtype)])
-        if len(column) < size
-        else column
-    )
 
 
 def _pad(x: np.ndarray, y: np.ndarray, size: int) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -216,6 +216,20 @@ def test_one_busy_moment_does_not_set_the_pace(monkeypatch: pytest.MonkeyPatch) 
     process.close()
 
 
+def test_a_closed_process_says_so_and_reads_from_no_other_file(tmp_path: Path) -> None:
+    """Descriptors are given again: one of its pipes may be any file by then."""
+    process = GraphProcess(check_graph(GRAPH), PATIENT)
+    process.close()
+    other = tmp_path / "other"
+    other.write_bytes(bytes(100))
+    opened = [other.open("rb", buffering=0) for _ in range(8)]
+    with pytest.raises(EdgewardError, match="ended before"):
+        process.confinement()
+    assert [file.tell() for file in opened] == [0] * 8
+    for file in opened:
+        file.close()
+
+
 def test_a_machine_that_cannot_start_it_is_not_the_graphs_fault(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,14 +16,6 @@ from orchestrator.node.graph_rows import rows_function, sums_function
 Body = Callable[[Builder, int, int], int]
 
 
-def far_stride(build: Builder, x: int, w: int) -> int:
-    """Of a tensor with channels behind, so that what has to be added is beyond int32."""
-    pair = build.add("CONCATENATION", [image(build, x), image(build, x)], axis=-1)
-    return build.add(
-        "STRIDED_SLICE", [pair, axis(build, 0, 0, 0, 0), axis(build, 1, 2, 3, 2), axis(build, 1, 1, 2**31 - 1, 1)]
-    )
-
-
 def far_places(build: Builder, x: int, w: int) -> int:
     """As if they were two numbers of a kernel of 5,491 x 5,491."""
     wide = build.add("PAD", [image(build, x), build.constant([[0, 0], [0, 5498], [0, 5497], [0, 0]], "int32")])
@@ -49,13 +41,24 @@ def nested(depth: int, same: bool) -> Function:
 
 
 def wide_kernel(build: Builder, x: int, w: int) -> int:
-    """Of 33 x 33 places over an image of 2 x 3, nearly all of them over its edges."""
-    kernel = build.add("TILE", [build.add("SLICE", [w, axis(build, [0]), axis(build, [1])]), axis(build, [33 * 33])])
-    weights = build.add("RESHAPE", [kernel, axis(build, 1, 33, 33, 1)])
+    """Of 128 x 128 places over an image of 2 x 3, nearly all of them over its edges."""
+    kernel = build.add("TILE", [build.add("SLICE", [w, axis(build, [0]), axis(build, [1])]), axis(build, [128 * 128])])
+    weights = build.add("RESHAPE", [kernel, axis(build, 1, 128, 128, 1)])
     return build.add("CONV_2D", [image(build, x), weights, build.constant([0.0])], padding=0, stride_w=1, stride_h=1)
 
 
-@pytest.mark.parametrize("body", [far_stride, far_places, wide_kernel])
+def many_kernels(build: Builder, x: int, w: int) -> int:
+    """200 convolutions of 16 x 16 places: each is small."""
+    kernel = build.add("TILE", [build.add("SLICE", [w, axis(build, [0]), axis(build, [1])]), axis(build, [256])])
+    weights = build.add("RESHAPE", [kernel, axis(build, 1, 16, 16, 1)])
+    made = image(build, x)
+    for _ in range(200):
+        inputs = [made, weights, build.constant([0.0])]
+        made = build.add("TANH", [build.add("CONV_2D", inputs, padding=0, stride_w=1, stride_h=1)])
+    return made
+
+
+@pytest.mark.parametrize("body", [far_places, wide_kernel, many_kernels])
 def test_what_is_too_large_is_not_made(body: Body) -> None:
     function = check_graph(whole(grad1_of(body))).functions["grad1"]
     assert rows_function(function, 4) is None

@@ -207,7 +207,16 @@ def of_each_channel(size: int, biases: Tuple[float, float], activation: int = 0,
     return body
 
 
-def depthwise_gradient(stride: int, order: Tuple[int, ...] = tuple(range(9)), height: int = 5) -> Body:
+def strides_apart(build: Builder, x: int, w: int) -> int:
+    """Two axes in strides, with others before, between and behind."""
+    large = build.add("TILE", [build.add("RESHAPE", [x, axis(build, 1, 3, 1, 2)]), axis(build, 3, 2, 5, 1)])
+    bounds = axis(build, 0, 0, 0, 0), axis(build, 3, 6, 5, 2), axis(build, 2, 1, 2, 1)
+    return build.add("STRIDED_SLICE", [large, *bounds])
+
+
+def depthwise_gradient(
+    stride: int, order: Tuple[int, ...] = tuple(range(9)), height: int = 5, over: Tuple[int, ...] = (0, 1, 2)
+) -> Body:
     """Of a kernel of 3 x 3 by what it read, as a graph has it: from each place what was there times what came back, summed."""
 
     def body(build: Builder, x: int, w: int) -> int:
@@ -221,7 +230,7 @@ def depthwise_gradient(stride: int, order: Tuple[int, ...] = tuple(range(9)), he
             ends = [1, i + stride + 1, j + stride + 1, 2]
             bounds = axis(build, 0, i, j, 0), axis(build, *ends), axis(build, 1, stride, stride, 1)
             product = build.add("MUL", [build.add("STRIDED_SLICE", [read, *bounds]), back])
-            parts.append(build.add("SUM", [product, axis(build, 0, 1, 2)]))
+            parts.append(build.add("SUM", [product, axis(build, *over)]))
         return build.add("PACK", parts, count=9, axis=0)
 
     return body
@@ -254,6 +263,8 @@ BODIES: Dict[str, Body] = {
     "STRIDED_SLICE": strided(1, 2),
     "STRIDED_SLICE of every second": strided(2, 1),
     "STRIDED_SLICE of every fourth": strided(4),
+    "STRIDED_SLICE in the longest stride": strided(2**31 - 1, 1),
+    "STRIDED_SLICE of axes apart": strides_apart,
     "FULLY_CONNECTED": lambda build, x, w: build.add("FULLY_CONNECTED", [x, kernel(build, w, [2, FEATURES]), -1]),
     "FULLY_CONNECTED of two": outer,
     "BATCH_MATMUL": lambda build, x, w: build.add("BATCH_MATMUL", [x, kernel(build, w, [FEATURES, 2])]),
@@ -300,6 +311,8 @@ PRODUCTS: Dict[str, Body] = {
     "gradient of a depthwise kernel": depthwise_gradient(2),
     "the same in another order": depthwise_gradient(2, (0, 1, 2, 3, 5, 4, 6, 7, 8)),
     "the same of a larger input": depthwise_gradient(2, height=6),
+    "sums over rows and channels instead": depthwise_gradient(2, over=(0, 1, 3)),
+    "sums over columns and channels instead": depthwise_gradient(2, over=(0, 2, 3)),
     "gradient of a depthwise kernel without strides": depthwise_gradient(1),
 }
 """Of sums in another order than the runtime's own convolutions have them: their last bits differ where terms cancel."""
