@@ -1,11 +1,12 @@
 """Training on one node: records a second with privacy beside Opacus and JAX, and steps a second without beside Keras.
 
-python benchmarks/training.py [--peers PYTHON] [--keras PYTHON] [--models mlp,ecg] [--batches 64,512] [--repeats 5] [--json]
+python benchmarks/training.py [--peers PYTHON] [--keras PYTHON] [--models mlp,ecg] [--batches 64,512] [--repeats 15] [--json]
 
     --peers   an interpreter that has opacus and jax
     --keras   one that has keras and tensorflow; by default this one
 
-Every measured program, with all its processes and threads, is held to one and the same processor. What is compared is processor
+Every measured program, with all its processes and threads, is held to one and the same processor, and those that are compared
+take turns of a fraction of a second: a shared machine is twice as fast in one minute as in another. What is compared is processor
 time, since other work on a machine spoils the clock's: of ours, node and graph process together. A private step draws a Poisson
 sample of the records, computes the gradient of each, clips it, sums and noises; JAX's samples have a fixed size, which is easier
 for it. Data are random numbers. Memory is peak resident memory: of ours, of both processes together, from when the data and the
@@ -13,9 +14,11 @@ trainer are there. A graph for private steps has the default batch of a task, as
 """
 
 import argparse
+import itertools
 import json
 import os
 import platform
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -88,27 +91,28 @@ def trainer_of(model: str, batch: int, steps: int, private: bool, graph: bytes) 
     return trainer
 
 
-def ours(model: str, batch: int, private: bool, repeats: int, file: Path) -> Dict[str, Any]:
-    """Seconds for each step of a node's own trainer, and its memory with its graph's process."""
+def ours(model: str, batch: int, private: bool, steps: int, file: Path) -> None:
+    """A node's own trainer and its graph's process, taking turns."""
     from orchestrator.wire.process import forget_start, keep_buffers, peak_memory_mib
 
     keep_buffers()
-    steps = max(2, WORK[model] // batch)
     trainer = trainer_of(model, batch, steps, private, file.read_bytes())
     forget_start(new_peak=True)
     weights = np.random.default_rng(1).normal(0, 0.1, trainer.graph.parameters).astype(np.float32)
     process = trainer.graph.process.pid
-    trainer.train(weights, 1)
-    wall: List[float] = []
-    used: List[float] = []
-    for number in range(2, repeats + 2):
-        begun, before = time.perf_counter(), time.process_time() + processor_s(process)
-        trainer.train(weights, number)
-        wall.append((time.perf_counter() - begun) / steps)
-        used.append((time.process_time() + processor_s(process) - before) / steps)
-    memory = peak_memory_mib() + peak_memory_mib(str(process))
+    rounds = itertools.count(1)
+    trainer.train(weights, next(rounds))
     rows = trainer.graph.process.rows() if private else trainer.graph.process.batch_rows()
-    return {"wall_s": min(wall), "cpu_s": min(used), "memory_mib": memory, "rows": rows}
+    print(json.dumps({"rows": rows}), flush=True)
+
+    def trained() -> None:
+        """All steps of a turn, which is a round."""
+        trainer.train(weights, next(rounds))
+
+    def used_s() -> float:
+        return (time.process_time() + processor_s(process)) / steps
+
+    training_peers.take_turns(1, trained, used_s, lambda: peak_memory_mib() + peak_memory_mib(str(process)))
 
 
 def processor_s(process: int) -> float:
@@ -117,21 +121,48 @@ def processor_s(process: int) -> float:
     return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks.iterdir()) / 1e9
 
 
-def held(command: Sequence[str]) -> Dict[str, Any]:
-    """The JSON a program prints that is held to one processor."""
-    one = {max(os.sched_getaffinity(0))}
-    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    done = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        check=False,
-        env=environment,
-        preexec_fn=lambda: os.sched_setaffinity(0, one),
-    )
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)} failed: {done.stderr.strip()[-2000:]}")
-    return dict(json.loads(done.stdout.strip().splitlines()[-1]))
+class Program:
+    """One of those that are compared, held to the same processor as the others."""
+
+    def __init__(self, command: Sequence[str], errors: Path) -> None:
+        one = {max(os.sched_getaffinity(0))}
+        threads = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+        self._command, self._errors = command, errors
+        with errors.open("w") as file:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=file,
+                text=True,
+                env={**os.environ, **threads},
+                preexec_fn=lambda: os.sched_setaffinity(0, one),
+            )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._to, self._from = self._process.stdin, self._process.stdout
+        self.about = dict(self._answer())
+        self._answer()  # it is ready
+
+    def turn(self) -> float:
+        """Seconds of processor for a step."""
+        self._to.write("\n")
+        self._to.flush()
+        return float(self._answer()["cpu_s"])
+
+    def end(self) -> Dict[str, Any]:
+        """What is to be known of it beside."""
+        self._to.close()
+        found = {**self.about, **self._answer()}
+        self._process.wait()
+        return found
+
+    def _answer(self) -> Any:
+        line = self._from.readline()
+        if not line:
+            says = self._errors.read_text(errors="replace").strip()[-2000:]
+            raise SystemExit(f"{' '.join(self._command)} failed: {says}")
+        return json.loads(line)
 
 
 def measure(arguments: argparse.Namespace, folder: Path) -> List[Dict[str, Any]]:
@@ -140,7 +171,6 @@ def measure(arguments: argparse.Namespace, folder: Path) -> List[Dict[str, Any]]
 
     rows = []
     batches = [int(batch) for batch in arguments.batches.split(",")]
-    repeats = str(arguments.repeats)
     named = arguments.models.split(",")
     of_peers = [model for model in named if model != "depthwise"]  # which Opacus and JAX are not given here
     for private, models in ((True, of_peers), (False, list(dict.fromkeys([*named, "depthwise"])))):
@@ -149,47 +179,53 @@ def measure(arguments: argparse.Namespace, folder: Path) -> List[Dict[str, Any]]
                 size = Training("fedavg").batch_size if private else batch
                 file = folder / f"{model}-{size}.tflite"
                 program = [sys.executable, str(Path(__file__))]
-                held_to = {"model": model, "batch": batch, "private": private}
                 if not file.exists():
-                    subprocess.run(
-                        [*program, "--export", model, str(size), str(file)], check=True, stderr=subprocess.DEVNULL
-                    )
-                kind = "private" if private else "plain"
-                found = {"Edgeward": held([*program, "--ours", kind, model, str(batch), repeats, str(file)])}
+                    command = [*program, "--export", model, str(size), str(file)]
+                    subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
                 steps = str(max(2, WORK[model] // batch))
-                peers = (
-                    [("opacus", arguments.peers), ("jax", arguments.peers)] if private else [("keras", arguments.keras)]
-                )
-                for peer, python in peers:
+                kind = "private" if private else "plain"
+                commands = {"Edgeward": [*program, "--ours", kind, model, str(batch), steps, str(file)]}
+                for peer in ("opacus", "jax") if private else ("keras",):
+                    python = arguments.peers if private else arguments.keras
                     if python:
-                        script = str(HERE / "training_peers.py")
-                        found[peer] = held([python, script, peer, model, str(batch), steps, repeats])
-                rows += [{**held_to, "library": library, **figures} for library, figures in found.items()]
-                for library, figures in found.items():
+                        commands[peer] = [python, str(HERE / "training_peers.py"), peer, model, str(batch), steps]
+                held_to = {"model": model, "batch": batch, "private": private}
+                rows += [{**held_to, **figures} for figures in compared(commands, arguments.repeats, folder)]
+                for figures in rows[-len(commands) :]:
                     cost_us = 1e6 * figures["cpu_s"] / batch
                     print(
-                        f"{kind}, {TITLES[model]}, batch {batch}: {library} {cost_us:.1f} us a record", file=sys.stderr
+                        f"{kind}, {TITLES[model]}, batch {batch}: {figures['library']} {cost_us:.1f} us",
+                        file=sys.stderr,
                     )
     return rows
+
+
+def compared(commands: Dict[str, List[str]], repeats: int, folder: Path) -> List[Dict[str, Any]]:
+    """Of each program its best turn, and the median of what its turns took beside ours of the same time."""
+    programs = {library: Program(command, folder / f"{library}.err") for library, command in commands.items()}
+    for program in programs.values():
+        program.turn()
+    turns = [{library: program.turn() for library, program in programs.items()} for _ in range(repeats)]
+    found = []
+    for library, program in programs.items():
+        beside = statistics.median(turn["Edgeward"] / turn[library] for turn in turns)
+        best = min(turn[library] for turn in turns)
+        found.append({"library": library, "cpu_s": best, "ours_beside": beside, **program.end()})
+    return found
 
 
 def print_tables(rows: List[Dict[str, Any]]) -> None:
     for private, title in ((True, "Private steps"), (False, "Steps without privacy")):
         print(f"\n## {title}\n")
-        print("| model | parameters | batch | library | us a record | records a second | beside ours | peak MiB |")
+        print("| model | parameters | batch | library | us a record | records a second | ours beside it | peak MiB |")
         print("|---|---|---|---|---|---|---|---|")
         chosen = [row for row in rows if row["private"] is private]
         for row in chosen:
-            base = next(r for r in chosen if r["library"] == "Edgeward" and same(r, row))
             record_s = row["cpu_s"] / row["batch"]
             print(
                 f"| {TITLES[row['model']]} | {PARAMETERS[row['model']]:,} | {row['batch']} | {row.get('version', 'Edgeward')} "
-                f"| {1e6 * record_s:.1f} | {1 / record_s:,.0f} | {base['cpu_s'] / row['cpu_s']:.2f}x | {row['memory_mib']:.0f} |"
+                f"| {1e6 * record_s:.1f} | {1 / record_s:,.0f} | {row['ours_beside']:.2f} | {row['memory_mib']:.0f} |"
             )
-
-
-def same(one: Dict[str, Any], other: Dict[str, Any]) -> bool:
-    return bool(one["model"] == other["model"] and one["batch"] == other["batch"])
 
 
 def main() -> None:
@@ -197,15 +233,15 @@ def main() -> None:
         export(sys.argv[2], int(sys.argv[3]), Path(sys.argv[4]))
         return
     if sys.argv[1:2] == ["--ours"]:
-        kind, model, batch, repeats, file = sys.argv[2:]
-        print(json.dumps(ours(model, int(batch), kind == "private", int(repeats), Path(file))))
+        kind, model, batch, steps, file = sys.argv[2:]
+        ours(model, int(batch), kind == "private", int(steps), Path(file))
         return
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--peers", metavar="PYTHON")
     parser.add_argument("--keras", metavar="PYTHON", default=sys.executable)
     parser.add_argument("--models", default="mlp,ecg,ecg-7k")
     parser.add_argument("--batches", default="64,512")
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

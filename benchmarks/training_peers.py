@@ -1,6 +1,6 @@
 """The other side of benchmarks/training.py, for an interpreter that has Opacus, JAX or Keras. It imports nothing of ours.
 
-python benchmarks/training_peers.py opacus|jax|keras MODEL BATCH STEPS REPEATS   prints one JSON line
+python benchmarks/training_peers.py opacus|jax|keras MODEL BATCH STEPS   prints a JSON line for each line it reads
 """
 
 import json
@@ -8,7 +8,7 @@ import os
 import resource
 import sys
 import time
-from typing import Any, Callable, Dict, List, Tuple
+from typing import Any, Callable, List, Tuple
 
 for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(name, "1")
@@ -31,20 +31,25 @@ def data(model: str) -> Tuple[np.ndarray, np.ndarray]:
     return x, random.integers(0, classes, RECORDS).astype(np.int32)
 
 
-def timed(step: Callable[[], None], steps: int, repeats: int) -> Dict[str, Any]:
-    """Seconds of wall clock and of processor, all threads together, for each step: the best of the repeats."""
-    for _ in range(3):
-        step()
-    wall: List[float] = []
-    used: List[float] = []
-    for _ in range(repeats):
-        begun, before = time.perf_counter(), time.process_time()
+Peer = Tuple[Callable[[], None], str]
+"""A step, and the versions it runs on."""
+
+
+def take_turns(
+    steps: int, step: Callable[[], None], processor_s: Callable[[], float], memory_mib: Callable[[], float]
+) -> None:
+    """Makes so many steps for each line of standard input and prints a step's seconds; at the end, memory.
+
+    Programs that are compared take turns, so that what a shared machine does meanwhile falls on all of them alike.
+    """
+    print(json.dumps("ready"), flush=True)
+    for _ in sys.stdin:
+        begun, before = time.perf_counter(), processor_s()
         for _ in range(steps):
             step()
-        wall.append((time.perf_counter() - begun) / steps)
-        used.append((time.process_time() - before) / steps)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"wall_s": min(wall), "cpu_s": min(used), "memory_mib": peak}
+        took = {"cpu_s": processor_s() - before, "wall_s": time.perf_counter() - begun}
+        print(json.dumps({name: seconds / steps for name, seconds in took.items()}), flush=True)
+    print(json.dumps({"memory_mib": memory_mib()}), flush=True)
 
 
 def torch_model(torch: Any, model: str) -> Any:
@@ -64,7 +69,7 @@ def torch_model(torch: Any, model: str) -> Any:
     )
 
 
-def opacus(model: str, batch: int, steps: int, repeats: int) -> Dict[str, Any]:
+def opacus(model: str, batch: int) -> Peer:
     """DP-SGD by DPOptimizer on a GradSampleModule, on Poisson samples as its own loader draws them."""
     import warnings
 
@@ -93,7 +98,7 @@ def opacus(model: str, batch: int, steps: int, repeats: int) -> Dict[str, Any]:
         loss_of(module(inputs[chosen]), labels[chosen]).backward()
         optimizer.step()
 
-    return {**timed(step, steps, repeats), "version": f"Opacus {package.__version__}, PyTorch {torch.__version__}"}
+    return step, f"Opacus {package.__version__}, PyTorch {torch.__version__}"
 
 
 def jax_logits(jnp: Any, lax: Any, model: str, w: Any, x: Any) -> Any:
@@ -110,7 +115,7 @@ def jax_logits(jnp: Any, lax: Any, model: str, w: Any, x: Any) -> Any:
     return convolved(hidden, w[2], w[3])[0].mean(axis=0) @ w[4] + w[5]
 
 
-def jax(model: str, batch: int, steps: int, repeats: int) -> Dict[str, Any]:
+def jax(model: str, batch: int) -> Peer:
     """One compiled function: vmap of grad, clipping, normal noise. All samples have `batch` records, which is easier."""
     import jax as package
     import jax.numpy as jnp
@@ -144,10 +149,10 @@ def jax(model: str, batch: int, steps: int, repeats: int) -> Dict[str, Any]:
         chosen = random.integers(0, RECORDS, batch)
         state["weights"] = package.block_until_ready(compiled(state["weights"], x[chosen], y[chosen], now))
 
-    return {**timed(step, steps, repeats), "version": f"JAX {package.__version__}"}
+    return step, f"JAX {package.__version__}"
 
 
-def keras(model: str, batch: int, steps: int, repeats: int) -> Dict[str, Any]:
+def keras(model: str, batch: int) -> Peer:
     """`train_on_batch`, without privacy."""
     import tensorflow as tf
 
@@ -166,7 +171,7 @@ def keras(model: str, batch: int, steps: int, repeats: int) -> Dict[str, Any]:
         chosen = random.integers(0, RECORDS, batch)
         network.train_on_batch(x[chosen], y[chosen])
 
-    return {**timed(step, steps, repeats), "version": f"Keras {package.__version__}, TensorFlow {tf.__version__}"}
+    return step, f"Keras {package.__version__}, TensorFlow {tf.__version__}"
 
 
 def keras_model(model: str) -> Any:
@@ -203,4 +208,10 @@ def keras_model(model: str) -> Any:
 
 if __name__ == "__main__":
     peer = {"opacus": opacus, "jax": jax, "keras": keras}[sys.argv[1]]
-    print(json.dumps(peer(sys.argv[2], *map(int, sys.argv[3:6]))))
+    made, version = peer(sys.argv[2], int(sys.argv[3]))
+    for _ in range(3):
+        made()
+    print(json.dumps({"version": version}), flush=True)
+    take_turns(
+        int(sys.argv[4]), made, time.process_time, lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    )

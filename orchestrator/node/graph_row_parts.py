@@ -21,6 +21,9 @@ def sliced(rows: Rows, x: int, parts: Mapping[int, Tuple[int, int]]) -> int:
     out = tuple(parts.get(axis, (0, n))[1] for axis, n in enumerate(shape))
     if out == shape:
         return x
+    source, widths = rows.padded.get(x, (x, [(0, 0)] * len(shape)))
+    if out == rows.tensors[source].shape and all(parts.get(axis, (0, 0))[0] == w[0] for axis, w in enumerate(widths)):
+        return source  # what was padded
     kept = [axis for axis, n in enumerate(shape) if n != 1 or axis == 0]
     begin = [parts.get(axis, (0, 0))[0] for axis in kept]
     x = rows.reshaped(x, [shape[axis] for axis in kept])
