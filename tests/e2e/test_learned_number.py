@@ -71,7 +71,7 @@ def declaration(port: int) -> Dict[str, Any]:
             "model": {"kind": "mlp", "hidden": []},
             "training": {"strategy": "fedsgd", "rounds": 30, "learning_rate": 0.15},
             "privacy": {"unit": "none"},
-            "evaluation": {"share": 0.2, "every": 15},
+            "evaluation": {"share": 0.4, "every": 15},  # of 0.2, one run in 150 was 0.05 off by chance
             "rounds": {"nodes": 3, "quorum": 3},
         },
     }

@@ -4,7 +4,7 @@ from typing import Callable, Dict
 
 import pytest
 from graph_samples import Builder
-from test_graph_rows import axis, depthwise_gradient, grad1_of, image, whole
+from test_graph_rows import axis, depthwise_gradient, grad1_of, image, strided, whole
 
 from orchestrator.errors import GraphError
 from orchestrator.node import graph_row_sums
@@ -79,6 +79,12 @@ def test_a_nest_of_operators_is_gone_through_once_and_not_to_its_end(
     monkeypatch.setattr(graph_row_sums, "summed", counted)
     assert sums_function(nested(depth, same), 2) is not None
     assert 0 < len(asked) <= 40
+
+
+def test_the_longest_stride_there_is_picks_one_place() -> None:
+    """To add what several would need is beyond int32. An old runtime does not survive such a stride, so it is not run here."""
+    function = check_graph(whole(grad1_of(strided(2**31 - 1, 1)))).functions["grad1"]
+    assert rows_function(function, 4) is not None
 
 
 def test_records_are_side_by_side_in_one_convolution_only_as_far_as_runtimes_can() -> None:

@@ -263,7 +263,7 @@ BODIES: Dict[str, Body] = {
     "STRIDED_SLICE": strided(1, 2),
     "STRIDED_SLICE of every second": strided(2, 1),
     "STRIDED_SLICE of every fourth": strided(4),
-    "STRIDED_SLICE in the longest stride": strided(2**31 - 1, 1),
+    "STRIDED_SLICE in a long stride": strided(1000, 1),
     "STRIDED_SLICE of axes apart": strides_apart,
     "FULLY_CONNECTED": lambda build, x, w: build.add("FULLY_CONNECTED", [x, kernel(build, w, [2, FEATURES]), -1]),
     "FULLY_CONNECTED of two": outer,
