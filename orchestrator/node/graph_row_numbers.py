@@ -76,7 +76,7 @@ def cast(rows: Rows, operation: Operation) -> List[int]:
     """CAST; of y > 0, for a y from a ReLU, as the smaller of 1 and a large multiple of y, which takes two thirds of the time.
 
     The multiple of the smallest normal number is 2. Subnormal numbers count as zero, as in the whole process
-    (node/graph_child.py), or as little where a machine cannot flush them. Of a y that is no number the mask is none either.
+    (node/graph_child.py), or as little where a machine cannot flush them. Where y is NaN, the mask is NaN as well.
     """
     maker = rows.maker(rows.unshaped(rows.new[operation.inputs[0]]))
     if maker is not None and maker.name == "GREATER":

@@ -4,8 +4,8 @@ from typing import Any, Dict
 
 import numpy as np
 import pytest
+from graph_bodies import BODIES, PARAMETERS, PATIENT, PRODUCTS, grad1_of, records, whole
 from graph_samples import Builder, softmax_regression
-from test_graph_rows import BODIES, PARAMETERS, PATIENT, PRODUCTS, grad1_of, records, whole
 
 from orchestrator.node import graph_process, graph_row_windows, runtime
 from orchestrator.node.graph_check import check_graph

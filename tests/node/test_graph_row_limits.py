@@ -3,8 +3,8 @@
 from typing import Callable, Dict
 
 import pytest
+from graph_bodies import axis, depthwise_gradient, grad1_of, image, strided, whole
 from graph_samples import Builder
-from test_graph_rows import axis, depthwise_gradient, grad1_of, image, strided, whole
 
 from orchestrator.errors import GraphError
 from orchestrator.node import graph_row_sums
